@@ -1,0 +1,79 @@
+"""The ground every schema stands on, and the one way from files and flags to a config.
+
+A config is made of layers, each overriding the one before: defaults, the file named by
+`extends`, the file itself, `--set a.b=value`, named flags. A file may carry `"$schema"` for
+editors. Paths in a file are relative to that file, paths on the command line to the shell's
+folder: strings read from a file therefore remember their folder until they are validated.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from tinyllm.config.explain import explain
+from tinyllm.config.layers import FileString, Layer, merge, read_layers, set_layer
+
+
+class Strict(BaseModel):
+    """A frozen schema that refuses unknown keys and does not guess types."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+
+def _to_path(value: object) -> object:
+    if isinstance(value, FileString):
+        return value.folder / Path(value).expanduser()
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+def _to_source(value: object) -> object:
+    if isinstance(value, FileString):
+        text = str(value)
+        return text if text.startswith("hf:") else str(value.folder / Path(text).expanduser())
+    return str(value) if isinstance(value, Path) else value
+
+
+ConfigPath = Annotated[Path, BeforeValidator(_to_path)]
+"""A path that is relative to the file it was written in, or to the shell's folder."""
+
+DataSource = Annotated[str, BeforeValidator(_to_source)]
+"""A file, folder or glob (relative like `ConfigPath`), or `hf:owner/name[:split]`."""
+
+S = TypeVar("S", bound=Strict)
+
+
+def load_config(
+    schema: type[S],
+    path: Path | None = None,
+    *,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> S:
+    """Build a config from defaults, a file, `--set` strings and named flags.
+
+    `sets` holds strings such as `"model.n_layers=4"`; values are read as JSON where they are
+    JSON, else as text. `flags` maps dotted keys to values; None means "not given". Raises
+    ConfigError that names the place, what was found, what is allowed and the nearest key.
+    """
+    layers: list[Layer] = read_layers(path) if path is not None else []
+    layers += [set_layer(text, schema) for text in sets]
+    layers.append(Layer.from_flags(flags or {}))
+    return validate(schema, layers)
+
+
+def validate(schema: type[S], layers: Sequence[Layer]) -> S:
+    """Check merged layers against a schema. Raises ConfigError."""
+    merged: dict[str, Any] = merge(layers)
+    try:
+        return schema.model_validate(merged)
+    except ValidationError as error:
+        raise explain(error, schema, layers) from error

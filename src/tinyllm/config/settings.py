@@ -1,0 +1,37 @@
+"""Secrets and endpoints: the only reader of the environment."""
+
+from functools import cache
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What comes from `TINYLLM_…` variables and the names that other tools made common."""
+
+    model_config = SettingsConfigDict(env_prefix="TINYLLM_", extra="ignore", frozen=True)
+
+    hf_endpoint: str = Field(
+        default="https://huggingface.co",
+        validation_alias=AliasChoices("TINYLLM_HF_ENDPOINT", "HF_ENDPOINT"),
+        description="Address of the hub that serves datasets.",
+    )
+    hf_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TINYLLM_HF_TOKEN", "HF_TOKEN"),
+        description="Token for gated datasets on the hub.",
+    )
+
+
+@cache
+def settings() -> Settings:
+    """Read the environment once. Raises ConfigError for a value that is refused."""
+    from pydantic import ValidationError
+
+    from tinyllm.errors import ConfigError
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = ", ".join(str(details["loc"][0]) for details in error.errors())
+        raise ConfigError(f"the environment holds a value that is refused: {names}") from None

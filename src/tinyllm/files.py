@@ -1,0 +1,186 @@
+"""Files that are never half written, and disk errors in one sentence.
+
+Everything the project leaves behind is written to a temporary name in the same folder, synced,
+and renamed: a reader sees the old file or the new one, never a part.
+"""
+
+import contextlib
+import difflib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from tinyllm.errors import DataError, TinyLLMError
+from tinyllm.reporting import format_bytes
+
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
+    """Open a file that appears under `path` only when the block ends without an error.
+
+    Text is UTF-8 with newlines as given. The parent folder is made. Raises DataError for
+    whatever the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        encoding, newline = (None, None) if mode == "wb" else ("utf-8", "")
+        with open(temporary, mode, encoding=encoding, newline=newline) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise os_error(error, f"write {path}") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `path` whose writer no longer lives."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        pid = leftover.name.rsplit(".", 2)[-2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power cut (POSIX only)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_write(path, "w") as file:
+        file.write(text)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON atomically, indented by two."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises DataError with file and line when it is missing or broken."""
+    require_file(path, "JSON file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno}: this is not valid JSON: {error.msg} (column {error.colno})"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text") from error
+    except OSError as error:
+        raise os_error(error, f"read {path}") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one whole line in one write. Raises DataError for whatever the disk refuses."""
+    data = (line.rstrip("\n") + "\n").encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise os_error(error, f"append to {path}") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Return the SHA-256 of a text's UTF-8 bytes in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_free_space(folder: Path, n_bytes: int) -> None:
+    """Raise DataError unless the disk below `folder` has room for n_bytes."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < n_bytes:
+        raise DataError(
+            f"{folder} has {format_bytes(free)} free, and {format_bytes(n_bytes)} are needed",
+            "Free some space, or choose another folder.",
+        )
+
+
+def require_file(path: Path, what: str) -> Path:
+    """Return `path` when it is a readable file; else raise DataError that says what it is instead."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder, and a {what} was expected")
+        if not path.exists():
+            raise DataError(f"there is no {what} at {path}", nearest_file_hint(path))
+        with open(path, "rb"):
+            return path
+    except OSError as error:
+        raise os_error(error, f"read {path}") from error
+
+
+def nearest_file_hint(path: Path) -> str | None:
+    """Suggest a sibling with a similar name, or the folder that is missing."""
+    parent = path.parent
+    if not parent.is_dir():
+        return f"The folder {parent} does not exist either."
+    close = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=1)
+    return f"Did you mean {parent / close[0]}?" if close else None
+
+
+_SENTENCES = {
+    errno.ENOSPC: ("the disk is full", "Free some space and run the same command again."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some space and run the same command again."),
+    errno.EACCES: ("permission is denied", "Check the owner and mode, or choose another place."),
+    errno.EPERM: ("permission is denied", "Check the owner and mode, or choose another place."),
+    errno.EROFS: ("this file system is read-only", "Choose another place."),
+    errno.ENOENT: ("it does not exist", None),
+    errno.EISDIR: ("it is a folder", "Give the name of a file."),
+    errno.ENOTDIR: ("a part of this path is a file, not a folder", None),
+    errno.ENAMETOOLONG: ("the name is too long", None),
+    errno.EMFILE: ("too many files are open", None),
+}
+
+
+def os_error(error: OSError, doing: str) -> TinyLLMError:
+    """Translate what the operating system refused into one sentence: `cannot {doing}: …`."""
+    reason, hint = _SENTENCES.get(error.errno or 0, ((error.strerror or str(error)).lower(), None))
+    return DataError(f"cannot {doing}: {reason}", hint)
