@@ -145,7 +145,7 @@ def require_free_space(folder: Path, n_bytes: int) -> None:
 
 
 def require_file(path: Path, what: str) -> Path:
-    """Return `path` when it is a readable file; else raise DataError that says what it is instead."""
+    """Return `path` when it is a readable file. Raises DataError that says what it is instead."""
     try:
         if path.is_dir():
             raise DataError(f"{path} is a folder, and a {what} was expected")

@@ -40,7 +40,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class MultipleChoice:
-    """A question with one right choice. `answer` counts from 0; `fact` is the science fact behind it."""
+    """A question with one right choice. `answer` counts from 0; `fact` is what stands behind it."""
 
     id: str
     question: str

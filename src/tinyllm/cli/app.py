@@ -1,0 +1,172 @@
+"""The `tinyllm` command: the table of subcommands and the one place where errors end.
+
+A subcommand's module is imported when it is called, so that `tinyllm --help` loads neither
+torch nor pydantic nor numpy.
+"""
+
+import difflib
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from tinyllm.errors import TinyLLMError, UsageError
+
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context
+    from typer._click.formatting import HelpFormatter
+
+
+class Entry(NamedTuple):
+    """One subcommand: where it lives and what it is for."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: dict[str, dict[str, Entry]] = {
+    "data": {
+        "download": Entry("download", "download", "Get a dataset and put it in our text format."),
+        "mix-datasets": Entry("mix_datasets", "mix_datasets", "Mix texts by weight into one."),
+        "tokenize": Entry("tokenize", "tokenize", "Train a tokenizer and cache a text as ids."),
+    },
+    "train": {
+        "train": Entry("train", "train", "Pretrain or fine-tune a model."),
+    },
+    "evaluate": {
+        "eval-loss": Entry("eval_loss", "eval_loss", "Measure perplexity and bits per byte."),
+        "eval-openbookqa": Entry(
+            "eval_openbookqa", "eval_openbookqa", "Answer OpenBookQA, with error bars."
+        ),
+    },
+    "use": {
+        "infer": Entry("infer", "infer", "Complete or answer prompts."),
+        "chat": Entry("chat", "chat", "Talk to a model."),
+    },
+    "help": {
+        "quickstart": Entry(
+            "quickstart", "quickstart", "Build a small chat model from nothing, offline."
+        ),
+        "config": Entry("config", "app", "Write, show and check config files."),
+        "doctor": Entry("doctor", "doctor", "Show what this machine has and what is missing."),
+    },
+}
+
+
+class Commands(TyperGroup):
+    """A group that imports a subcommand when it is asked for, and lists them by theme."""
+
+    def list_commands(self, ctx: "Context") -> list[str]:
+        """Name the subcommands in the order of the table."""
+        return [name for group in COMMANDS.values() for name in group]
+
+    def get_command(self, ctx: "Context", cmd_name: str) -> "Command | None":
+        """Import and build one subcommand."""
+        for group in COMMANDS.values():
+            if cmd_name in group:
+                return _build(cmd_name, group[cmd_name])
+        return None
+
+    def resolve_command(
+        self, ctx: "Context", args: list[str]
+    ) -> "tuple[str | None, Command | None, list[str]]":
+        """Find the subcommand that was typed. Raises UsageError with the nearest name."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], names, n=1)
+            hint = f"Did you mean `{close[0]}`?" if close else "`tinyllm --help` lists them all."
+            raise UsageError(f"there is no command {args[0]!r}", hint)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        """Write the table, one section a theme."""
+        for title, group in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.summary) for name, entry in group.items()])
+
+
+def _build(name: str, entry: Entry) -> "Command":
+    attribute = getattr(import_module(f"tinyllm.cli.{entry.module}"), entry.attribute)
+    if isinstance(attribute, typer.Typer):
+        group = typer.main.get_command(attribute)
+        group.name = name
+        return group
+    holder = typer.Typer(rich_markup_mode=None, add_completion=False)
+    holder.command(name)(attribute)
+    command = typer.main.get_command(holder)
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    cls=Commands, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from tinyllm import __version__
+
+        sys.stdout.write(f"tinyllm {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Start here: `tinyllm quickstart`. Every command takes --config FILE.json and --help."
+)
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Make a small language model of your own: from a text to a model you can talk to."""
+
+
+def main() -> None:
+    """Run the command line and end the process with the exit code of what happened."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; return the exit code. A user's mistake prints no traceback."""
+    try:
+        result: Any = app(arguments, prog_name="tinyllm", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except TinyLLMError as error:
+        _say(error.message, error.hint)
+        return error.exit_code
+    except typer.TyperException as error:
+        return _usage_error(error)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted", None)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        _say("this is a bug in tinyllm", "Please report it with the lines above.")
+        return 1
+
+
+def _usage_error(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if not message:  # a group called without a subcommand has shown its help
+        return 0
+    path = context.command_path if context is not None else "tinyllm"
+    _say(message.rstrip("."), f"`{path} --help` lists what it takes.")
+    return 2
+
+
+def _say(message: str, hint: str | None) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    if hint:
+        sys.stderr.write(f"hint: {hint}\n")

@@ -1,0 +1,74 @@
+"""A look at the machine: versions, processor, memory, disk, devices, optional parts."""
+
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from tinyllm import __version__
+from tinyllm.reporting import format_bytes
+
+_PACKAGES = ("torch", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
+_OPTIONAL = {"transformers": "tinyllm[hf]", "tensorboard": "tinyllm[trackers]"}
+_LOW_DISK_BYTES = 2e9
+
+
+class Finding(NamedTuple):
+    """One fact about the machine, with advice when something is amiss."""
+
+    what: str
+    value: str
+    advice: str | None = None
+
+
+def examine() -> list[Finding]:
+    """Look at the machine. Loads torch to ask for devices."""
+    return [
+        Finding("tinyllm", __version__),
+        Finding("python", f"{platform.python_version()} ({sys.executable})"),
+        Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        *[Finding(name, metadata.version(name)) for name in _PACKAGES],
+        *[_optional(name, extra) for name, extra in _OPTIONAL.items()],
+        _memory(),
+        _disk(Path.cwd()),
+        *_devices(),
+    ]
+
+
+def _optional(name: str, extra: str) -> Finding:
+    if find_spec(name) is None:
+        return Finding(name, f"not installed (optional: pip install '{extra}')")
+    return Finding(name, metadata.version(name))
+
+
+def _memory() -> Finding:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    free, total = format_bytes(memory.available), format_bytes(memory.total)
+    return Finding("memory", f"{free} free of {total}")
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    advice = "little room for datasets and checkpoints" if free < _LOW_DISK_BYTES else None
+    return Finding("disk here", f"{format_bytes(free)} free", advice)
+
+
+def _devices() -> list[Finding]:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    capability = torch.backends.cpu.get_cpu_capability()
+    found = [Finding("cpu", f"{cores} cores, {torch.get_num_threads()} threads, {capability}")]
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        size = format_bytes(properties.total_memory)
+        found.append(Finding(f"gpu {index}", f"{properties.name}, {size}"))
+    if torch.backends.mps.is_available():
+        found.append(Finding("gpu", "Apple MPS"))
+    return found
