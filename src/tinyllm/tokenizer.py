@@ -1,0 +1,350 @@
+"""Text to ids and back: byte-level BPE and characters, kept as one `tokenizer.json`.
+
+Both kinds are files of the `tokenizers` library. Id 0 is `<|endoftext|>` in every tokenizer trained
+here; a file from elsewhere may have it at another id. Text never turns into a special id: the
+words `<|endoftext|>` inside a document are encoded like any other words.
+
+    bpe    ids 1..256 are the bytes, the rest merges of them; every text has an encoding
+    char   id 1 is `<unk>`, the rest one character (code point) each; a character never seen
+           becomes `<unk>`
+
+What belongs to roles and turns is in `chat_template.py`.
+"""
+
+import codecs
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from tinyllm.errors import ConfigError, DataError
+from tinyllm.files import os_error, require_file
+from tinyllm.records import END_OF_TEXT
+from tinyllm.reporting import Reporter, format_bytes
+
+UNKNOWN = "<unk>"
+PIECE_CHARS = 1 << 16
+"""Longer texts are encoded in pieces of at most this many characters, on all cores."""
+SAMPLE_BYTES = 100_000_000
+"""BPE is trained on at most this much text; merges change little beyond it, memory grows."""
+N_BYTES = 256
+
+Kind = Literal["bpe", "char"]
+
+
+class Tokenizer:
+    """A reversible map between text and ids; immutable."""
+
+    def __init__(self, inner: Any, kind: Kind) -> None:
+        """Wrap a `tokenizers.Tokenizer`; use `from_json`, `from_file` or a `train_…` function."""
+        inner.encode_special_tokens = True  # not saved by the library, hence set on every load
+        inner.no_padding()
+        inner.no_truncation()
+        self._inner = inner
+        self.kind: Kind = kind
+        self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
+        end_id = inner.token_to_id(END_OF_TEXT)
+        if end_id is None:
+            raise DataError(
+                f"this tokenizer has no {END_OF_TEXT} token",
+                "Train one with `tinyllm tokenize`, or add the token to the file.",
+            )
+        self.end_of_text_id: int = end_id
+        self.unknown_id: int | None = inner.token_to_id(UNKNOWN) if kind == "char" else None
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """Read the text of a `tokenizer.json`. Raises DataError for anything else."""
+        try:
+            kind = _kind_of(json.loads(text))
+            return cls(tokenizers.Tokenizer.from_str(text), kind)
+        except DataError:
+            raise
+        except Exception as error:  # the library raises bare Exception
+            raise DataError(f"this is not a tokenizer.json: {error}") from error
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> "Tokenizer":
+        """Read a `tokenizer.json`. Raises DataError that names the file."""
+        path = require_file(Path(path), "tokenizer file")
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise os_error(error, f"read {path}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not a tokenizer.json: it is not UTF-8 text") from error
+        except DataError as error:
+            raise DataError(f"{path}: {error.message}", error.hint) from error
+
+    def to_json(self) -> str:
+        """Return the text of a `tokenizer.json`, readable by the `tokenizers` library."""
+        return str(self._inner.to_str(pretty=False))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the canonical JSON: equal tokenizers have equal fingerprints."""
+        canonical = json.dumps(json.loads(self.to_json()), sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text; never a special id but `<unk>`."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of every text, computed on all cores. Lone surrogates become U+FFFD."""
+        if self.kind == "char":
+            known, unknown = self._character_ids, self.unknown_id or 0
+            return [[known.get(character, unknown) for character in text] for text in texts]
+        if not self._may_cut or all(len(text) <= PIECE_CHARS for text in texts):
+            return self._encode_pieces(texts)
+        cut = [list(split_text(text)) for text in texts]
+        encoded = iter(self._encode_pieces(list(itertools.chain.from_iterable(cut))))
+        return [
+            list(itertools.chain.from_iterable(itertools.islice(encoded, len(pieces))))
+            for pieces in cut
+        ]
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """Return the text of ids. Bytes that are no UTF-8 become U+FFFD."""
+        parts = self._bytes if skip_special else self._bytes_with_special
+        return b"".join(parts[i] for i in ids).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that a token stands for; empty for special tokens."""
+        return self._bytes[token_id]
+
+    @cached_property
+    def byte_lengths(self) -> list[int]:
+        """How many UTF-8 bytes each id stands for, (V,); the measure behind bits per byte."""
+        return [len(part) for part in self._bytes]
+
+    def token_text(self, token_id: int) -> str:
+        """Return a token as people may read it, special tokens by their name."""
+        return self._bytes_with_special[token_id].decode("utf-8", errors="replace")
+
+    def _encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        try:
+            encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        except TypeError:  # what the library says of a lone surrogate
+            whole = [_without_surrogates(text) for text in texts]
+            encodings = self._inner.encode_batch_fast(whole, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    @cached_property
+    def _may_cut(self) -> bool:
+        """Whether `split_text` keeps every token: known of the GPT-2 word pattern."""
+        layout = json.loads(self.to_json())
+        steps = layout["pre_tokenizer"].get("pretokenizers", [layout["pre_tokenizer"]])
+        return (
+            layout["normalizer"] is None
+            and {step["type"] for step in steps} <= {"ByteLevel", "Digits"}
+            and all(step.get("use_regex", True) for step in steps)
+            and not any(step.get("add_prefix_space", False) for step in steps)
+        )
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        added = self._inner.get_added_tokens_decoder()
+        return frozenset(token_id for token_id, token in added.items() if token.special)
+
+    @cached_property
+    def _character_ids(self) -> dict[str, int]:
+        vocabulary: dict[str, int] = self._inner.get_vocab(with_added_tokens=True)
+        return {token: i for token, i in vocabulary.items() if i not in self._special_ids}
+
+    @cached_property
+    def _bytes_with_special(self) -> list[bytes]:
+        added = self._inner.get_added_tokens_decoder()
+        parts = []
+        for token_id in range(self.vocab_size):
+            token = self._inner.id_to_token(token_id) or ""
+            is_bytes = self.kind == "bpe" and token_id not in added
+            parts.append(_bytes_of(token) if is_bytes else token.encode())
+        return parts
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        return [
+            b"" if token_id in self._special_ids else part
+            for token_id, part in enumerate(self._bytes_with_special)
+        ]
+
+
+class TextStream:
+    """Turn ids into text as they come, holding back characters that are not whole yet."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Start an empty stream."""
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id: int) -> str:
+        """Take one id; return the text that became complete with it, perhaps none."""
+        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
+
+    def flush(self) -> str:
+        """End the stream. Bytes of a character that never became whole are dropped."""
+        self._decoder.reset()
+        return ""
+
+
+def train_bpe(
+    texts: Iterable[str],
+    vocab_size: int,
+    reporter: Reporter,
+    *,
+    may_be_fewer: bool = False,
+    sample_bytes: int = SAMPLE_BYTES,
+) -> Tokenizer:
+    """Train byte-level BPE (GPT-2's word pattern) on at most the first `sample_bytes` of text.
+
+    Pairs that occur once are never merged. Raises DataError without any text, and ConfigError
+    when the text has fewer merges than asked, unless `may_be_fewer`.
+    """
+    if vocab_size <= N_BYTES:
+        raise ConfigError(
+            f"vocab_size {vocab_size} is too small for byte-level BPE",
+            f"It needs {N_BYTES + 1} at least: {N_BYTES} bytes and {END_OF_TEXT}.",
+        )
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[tokenizers.AddedToken(END_OF_TEXT, normalized=False, special=True)],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(_sample(texts, sample_bytes, reporter), trainer)
+    tokenizer = Tokenizer(inner, "bpe")
+    if tokenizer.vocab_size < vocab_size and not may_be_fewer:
+        raise _too_large(vocab_size, tokenizer.vocab_size)
+    return tokenizer
+
+
+def train_characters(
+    texts: Iterable[str], reporter: Reporter, vocab_size: int | None = None
+) -> Tokenizer:
+    """Make a tokenizer of every character in the texts, or of the most frequent ones.
+
+    `vocab_size` counts the two special tokens. Raises DataError without any text, and
+    ConfigError when there are fewer characters than asked.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(_without_surrogates(text))
+    if not counts:
+        raise _no_text()
+    n_special = 2
+    if vocab_size is not None and vocab_size > len(counts) + n_special:
+        raise _too_large(vocab_size, len(counts) + n_special)
+    if vocab_size is not None and vocab_size < len(counts) + n_special:
+        reporter.note(f"{len(counts) + n_special - vocab_size} rare characters become {UNKNOWN}")
+    by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
+    kept = sorted(by_frequency[: None if vocab_size is None else vocab_size - n_special])
+    vocabulary = {token: i for i, token in enumerate([END_OF_TEXT, UNKNOWN, *kept])}
+    inner = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    inner.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+    inner.decoder = decoders.Fuse()
+    inner.add_special_tokens(
+        [tokenizers.AddedToken(t, normalized=False, special=True) for t in (END_OF_TEXT, UNKNOWN)]
+    )
+    return Tokenizer(inner, "char")
+
+
+def split_text(text: str, max_chars: int = PIECE_CHARS) -> Iterator[str]:
+    """Cut a long text so that encoding the pieces gives the ids of the whole.
+
+    A word of GPT-2's pattern never holds white space behind something else, so a cut before the
+    first white space after a word changes no token. A run without white space that is longer
+    than `max_chars` is cut anywhere: the text is kept, one token may differ.
+    """
+    start = 0
+    while len(text) - start > max_chars:
+        end = _last_cut(text, start, start + max_chars)
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _last_cut(text: str, start: int, end: int) -> int:
+    position = end
+    while (position := max(text.rfind(space, start + 1, position) for space in " \n")) > start:
+        if not text[position - 1].isspace():
+            return position
+    return end
+
+
+def _sample(texts: Iterable[str], max_bytes: int, reporter: Reporter) -> Iterator[str]:
+    """Yield pieces of the texts until `max_bytes` are given. Raises DataError without any."""
+    n_bytes = 0
+    for text in texts:
+        for piece in split_text(_without_surrogates(text)):
+            yield piece
+            n_bytes += len(piece.encode())
+        if n_bytes >= max_bytes:
+            reporter.note(f"the tokenizer is trained on the first {format_bytes(n_bytes)} of text")
+            break
+    if n_bytes == 0:
+        raise _no_text()
+
+
+def _kind_of(layout: Any) -> Kind:
+    model = layout.get("model", {}).get("type") if isinstance(layout, dict) else None
+    decoder = (layout.get("decoder") or {}).get("type") if isinstance(layout, dict) else None
+    if model == "BPE" and decoder == "ByteLevel":
+        return "bpe"
+    if model == "WordLevel" and decoder == "Fuse":
+        return "char"
+    raise DataError(
+        f"a tokenizer of type {model} with decoder {decoder} is not supported",
+        "Byte-level BPE (as GPT-2's) and the character tokenizers of `tinyllm tokenize` are.",
+    )
+
+
+def _bytes_of(token: str) -> bytes:
+    """Undo GPT-2's byte alphabet; a token outside it stands for its own UTF-8."""
+    try:
+        return bytes(_BYTE_OF[character] for character in token)
+    except KeyError:
+        return token.encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return GPT-2's map from 256 printable characters to bytes (Radford et al. 2019)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(N_BYTES) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    alphabet |= {chr(N_BYTES + i): byte for i, byte in enumerate(others)}
+    return alphabet
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+def _without_surrogates(text: str) -> str:
+    """Join surrogate pairs and replace lone ones, which no encoding can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _too_large(asked: int, reached: int) -> ConfigError:
+    return ConfigError(
+        f"vocab_size {asked:,} is larger than this text allows ({reached:,})",
+        f"Set vocab_size to {reached} or less, or give more text.",
+    )
+
+
+def _no_text() -> DataError:
+    return DataError("there is no text to make a tokenizer from", "Give a file that holds text.")
