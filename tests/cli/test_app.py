@@ -1,0 +1,74 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunCommand
+from tinyllm.cli.app import COMMANDS, run
+
+NAMES = [name for group in COMMANDS.values() for name in group]
+
+
+def test_help_loads_neither_torch_nor_pydantic_nor_numpy() -> None:
+    code = (
+        "import sys\nfrom tinyllm.cli.app import run\ncode = run(['--help'])\n"
+        "loaded = {m.split('.')[0] for m in sys.modules}\n"
+        "print(sorted(loaded & {'torch', 'pydantic', 'numpy', 'rich'}), code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_help_groups_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    positions = [text.index(f"\n{title}:\n") for title in COMMANDS]
+    assert positions == sorted(positions)
+    assert all(name in text for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    assert f"tinyllm {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "hint"),
+    [
+        (["trian"], "there is no command 'trian'", "Did you mean `train`?"),
+        (["doctor", "--jso"], "No such option: --jso", "`tinyllm doctor --help`"),
+        (["config", "shwo"], "No such command 'shwo'", "`tinyllm config --help`"),
+        (["config", "show", "trian"], "there is no config for a command 'trian'", "train"),
+    ],
+)
+def test_a_mistyped_command_is_one_sentence_and_exit_2(
+    arguments: list[str], sentence: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"error: {sentence}")
+    assert hint in lines[1]
+
+
+def test_doctor_tells_about_the_machine(run_tinyllm: RunCommand) -> None:
+    done = run_tinyllm("doctor", "--json")
+    assert done.returncode == 0
+    found = {finding["what"]: finding["value"] for finding in json.loads(done.stdout)}
+    assert found["torch"].startswith("2.")
+    assert "cores" in found["cpu"]
+
+
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m tinyllm config schema train | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.stdout == "{\n"
+    assert "Traceback" not in done.stderr

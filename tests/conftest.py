@@ -1,0 +1,48 @@
+"""What all tests share: one thread each, a command runner, and the real data when it is there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # inherited by every process a test starts
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Return the folder of real data slices; skip where it does not lie beside the checkout."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the real data slices in ../shared/data")
+    return folder
+
+
+RunCommand = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run_tinyllm(tmp_path: Path) -> RunCommand:
+    """Return a function that runs `tinyllm …` as a process of its own in tmp_path."""
+
+    def run(
+        *arguments: str | Path, stdin: str | None = None, cwd: Path = tmp_path
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tinyllm", *map(str, arguments)],
+            input=stdin if stdin is not None else "",
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=240,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,103 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinyllm.errors import DataError
+from tinyllm.files import (
+    append_line,
+    atomic_write,
+    os_error,
+    read_json,
+    require_file,
+    require_free_space,
+    write_json,
+    write_text,
+)
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic_write(path, "w") as file:
+        file.write("half")
+        file.flush()
+        assert not path.exists()
+    assert path.read_text() == "half"
+
+
+def test_an_error_keeps_the_old_file_and_leaves_no_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_write(path, "w") as file:
+        file.write("new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    code = (
+        "import sys, pathlib; from tinyllm.files import atomic_write\n"
+        "with atomic_write(pathlib.Path(sys.argv[1]), 'w') as f:\n"
+        "    f.write('half'); f.flush(); print('ready', flush=True); sys.stdin.read()\n"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        writer.send_signal(signal.SIGKILL)
+    assert not path.exists()
+    assert len(os.listdir(tmp_path)) == 1
+    write_text(path, "whole")
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_broken_json_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{\n "a": 1,\n "b" 2\n}')
+    with pytest.raises(DataError, match=r"a\.json:3: this is not valid JSON"):
+        read_json(path)
+
+
+def test_json_survives_the_round_trip(tmp_path: Path) -> None:
+    value = {"name": "naïve 🌍", "n": [1, 2.5, None]}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+
+
+def test_appended_lines_are_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.jsonl"
+    for i in range(3):
+        append_line(path, json.dumps({"i": i}))
+    assert [json.loads(line)["i"] for line in path.read_text().splitlines()] == [0, 1, 2]
+
+
+def test_a_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "stories.txt").write_text("x")
+    with pytest.raises(DataError, match="there is no text at") as caught:
+        require_file(tmp_path / "storys.txt", "text")
+    assert caught.value.hint == f"Did you mean {tmp_path / 'stories.txt'}?"
+
+
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder, and a text was expected"):
+        require_file(tmp_path, "text")
+
+
+def test_too_little_space_is_said_with_figures(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"free, and 1000\.0 TB|free, and \d+\.\d TB"):
+        require_free_space(tmp_path / "not" / "there", 10**15)
+
+
+def test_a_full_disk_is_one_sentence() -> None:
+    error = os_error(OSError(errno.ENOSPC, "No space left on device"), "write x.txt")
+    assert error.message == "cannot write x.txt: the disk is full"
+    assert error.exit_code == 3
