@@ -1,0 +1,141 @@
+"""What can be said about drawing text from a model: `Sampling`, and the configs of infer and chat."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from tinyllm.config.base import ConfigPath, Strict
+from tinyllm.config.layers import FileString
+from tinyllm.errors import CheckpointError
+
+
+def _to_checkpoint(value: object) -> object:
+    if isinstance(value, FileString):
+        beside = value.folder / str(value)
+        return str(beside) if beside.exists() else str(value)
+    return value
+
+
+CheckpointName = Annotated[str, BeforeValidator(_to_checkpoint)]
+"""A checkpoint's file, folder or bare name; in a JSON file a path is relative to that file."""
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Sampling(Strict):
+    """How the next token is chosen, and when a text ends.
+
+    The order is fixed: bans, repetition penalty, temperature, top_k, top_p, min_p, draw.
+    """
+
+    temperature: float = Field(
+        default=0.8,
+        ge=0,
+        le=100,
+        description="Sharpness of the choice: 0 always takes the likeliest token, 1 the model's own odds.",
+    )
+    top_k: int = Field(
+        default=0, ge=0, description="Choose among the k likeliest tokens only; 0 is off."
+    )
+    top_p: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="Choose among the fewest tokens that together have this probability; 1 is off.",
+    )
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Drop tokens less likely than this share of the likeliest one; 0 is off.",
+    )
+    repetition_penalty: float = Field(
+        default=1.0,
+        gt=0,
+        le=10,
+        description="Make tokens of the text so far less likely (above 1) or more (below); 1 is off.",
+    )
+    penalize_prompt: bool = Field(
+        default=False, description="Let the repetition penalty count the prompt's tokens too."
+    )
+    max_new_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="End after this many tokens; null goes on to the context's end.",
+    )
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="End before any of these strings would appear."
+    )
+    seed: int | None = Field(
+        default=None, ge=0, description="Same seed, same text; null draws a fresh seed."
+    )
+
+
+def over_defaults(given: Sampling, stored: Mapping[str, object]) -> Sampling:
+    """Lay what was given over the defaults stored with a checkpoint.
+
+    Only fields that were set count as given. Raises CheckpointError for stored values that the
+    schema refuses.
+    """
+    explicit = {name: getattr(given, name) for name in given.model_fields_set}
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    try:
+        return Sampling.model_validate({**frozen, **explicit})
+    except ValidationError as error:
+        raise CheckpointError(
+            f"the generation defaults stored with the checkpoint are not usable: {dict(stored)}",
+            "It may come from a newer tinyllm: upgrade and try again.",
+        ) from error
+
+
+class InferConfig(Strict):
+    """What `tinyllm infer` does."""
+
+    checkpoint: CheckpointName | None = Field(
+        default=None, description="The checkpoint to speak with; null takes the newest one found."
+    )
+    prompt: str | None = Field(default=None, description="The text to begin from.")
+    prompts_file: ConfigPath | None = Field(
+        default=None,
+        description='A file of prompts: one per line, or a .jsonl with {"prompt": …} per line.',
+    )
+    n: int = Field(default=1, ge=1, le=10_000, description="How many texts to draw per prompt.")
+    sampling: Sampling = Sampling()
+    raw: bool = Field(
+        default=False,
+        description="Give a chat-tuned model the prompt as it is, without the template.",
+    )
+    system: str | None = Field(
+        default=None, description="A system text put before the prompt of a chat-tuned model."
+    )
+    echo: bool | None = Field(
+        default=None,
+        description="Print the prompt before its continuation; null does so for plain text models.",
+    )
+    stats: bool = Field(
+        default=False, description="Report seed, tokens per second and why each text ended."
+    )
+    batch_size: int = Field(
+        default=64, ge=1, le=4096, description="How many texts are drawn at the same time."
+    )
+    device: Device = Field(default="auto", description="Where to compute.")
+
+    @model_validator(mode="after")
+    def _one_source_of_prompts(self) -> "InferConfig":
+        if self.prompt is not None and self.prompts_file is not None:
+            raise ValueError("prompt and prompts_file exclude each other: give one of them")
+        return self
+
+
+class ChatConfig(Strict):
+    """What `tinyllm chat` does."""
+
+    checkpoint: CheckpointName | None = Field(
+        default=None, description="The checkpoint to talk to; null takes the newest one found."
+    )
+    system: str | None = Field(
+        default=None, description="A system text that stands before the conversation."
+    )
+    sampling: Sampling = Sampling()
+    device: Device = Field(default="auto", description="Where to compute.")

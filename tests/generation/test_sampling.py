@@ -1,0 +1,155 @@
+"""How a token is chosen: exact odds, edges of every rule, independence of neighbours."""
+
+import random
+import warnings
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tinyllm.config.generation import Sampling, over_defaults
+from tinyllm.errors import CheckpointError, UsageError
+from tinyllm.generation.sampling import candidates, penalize_repetition, sample_next
+
+LOGITS = torch.tensor([[2.0, 1.0, 0.5, -1.0, 1.5, -3.0]])
+
+
+def distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """The odds that a draw follows, in the order of the vocabulary."""
+    probabilities, ids = candidates(logits / sampling.temperature, sampling)
+    whole = torch.zeros(logits.shape, dtype=torch.float64).scatter(1, ids, probabilities)
+    return whole / whole.sum(dim=-1, keepdim=True)
+
+
+def draw(logits: torch.Tensor, sampling: Sampling, n: int) -> list[int]:
+    generator = random.Random(5)
+    rows = logits.expand(n, -1)
+    return sample_next(rows, [()] * n, sampling, [generator] * n).tolist()
+
+
+SETTINGS = [
+    Sampling(temperature=1.0, top_p=1.0),
+    Sampling(temperature=0.5, top_p=1.0),
+    Sampling(temperature=1.0, top_p=1.0, top_k=3),
+    Sampling(temperature=1.0, top_p=0.7),
+    Sampling(temperature=1.3, top_p=1.0, min_p=0.3),
+    Sampling(temperature=1.2, top_p=0.9, top_k=5, min_p=0.05),
+]
+
+
+@pytest.mark.parametrize("sampling", SETTINGS, ids=str)
+def test_frequencies_follow_the_odds(sampling):
+    n = 20_000
+    expected = distribution(LOGITS, sampling)[0].numpy()
+    counts = torch.bincount(torch.tensor(draw(LOGITS, sampling, n)), minlength=6).numpy()
+    possible = expected > 0
+    assert counts[~possible].sum() == 0
+    if possible.sum() > 1:
+        assert stats.chisquare(counts[possible], expected[possible] * n).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("sampling", SETTINGS, ids=str)
+def test_odds_equal_those_of_transformers(sampling):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.generation import logits_process as reference
+
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn((16, 1000), generator=generator) * 3
+    scores = reference.TemperatureLogitsWarper(sampling.temperature)(None, logits)
+    if sampling.top_k:
+        scores = reference.TopKLogitsWarper(sampling.top_k)(None, scores)
+    if sampling.top_p < 1:
+        scores = reference.TopPLogitsWarper(sampling.top_p)(None, scores)
+    if sampling.min_p:
+        scores = reference.MinPLogitsWarper(sampling.min_p)(None, scores)
+    expected = torch.softmax(scores.double(), dim=-1)
+    torch.testing.assert_close(distribution(logits, sampling), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_repetition_penalty_equals_that_of_transformers():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+
+    history = torch.tensor([[0, 3, 3, 5]])
+    expected = RepetitionPenaltyLogitsProcessor(1.7)(history, LOGITS.clone())
+    torch.testing.assert_close(penalize_repetition(LOGITS, history.tolist(), 1.7), expected)
+
+
+def test_flat_odds_reach_beyond_the_first_candidates():
+    flat = torch.zeros((1, 2000))
+    kept = distribution(flat, Sampling(temperature=1.0, top_p=0.5)) > 0
+    assert int(kept.sum()) == 1000
+
+
+def test_top_p_keeps_the_token_that_crosses_the_mark():
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]]))
+    assert (distribution(logits, Sampling(temperature=1.0, top_p=0.6)) > 0).tolist() == [
+        [True, True, False]
+    ]
+    assert (distribution(logits, Sampling(temperature=1.0, top_p=0.01)) > 0).sum() == 1
+
+
+def test_temperature_zero_takes_the_likeliest_token():
+    sampling = Sampling(temperature=0.0)
+    assert draw(LOGITS, sampling, 5) == [0] * 5
+    assert draw(LOGITS, Sampling(temperature=1e-4), 5) == [0] * 5
+
+
+@given(st.floats(-50, 50), st.integers(0, 2**32), st.floats(0.05, 1), st.floats(0, 1))
+def test_a_token_is_always_found(scale, seed, top_p, min_p):
+    logits = torch.randn((3, 40), generator=torch.Generator().manual_seed(seed)) * scale
+    sampling = Sampling(temperature=0.7, top_p=top_p, min_p=min_p)
+    rows = sample_next(logits, [()] * 3, sampling, [random.Random(i) for i in range(3)])
+    assert all(0 <= token < 40 for token in rows.tolist())
+
+
+def test_a_row_draws_the_same_token_in_any_company():
+    logits = torch.randn((8, 300), generator=torch.Generator().manual_seed(1))
+    sampling = Sampling(temperature=1.0, top_p=0.9)
+
+    def pick(rows):
+        generators = [random.Random(row) for row in rows]
+        return sample_next(logits[rows], [()] * len(rows), sampling, generators).tolist()
+
+    together = pick(list(range(8)))
+    assert [pick([row])[0] for row in range(8)] == together
+
+
+def test_banned_tokens_are_never_chosen():
+    banned = torch.tensor([True, False, False, True, True, False])
+    drawn = sample_next(
+        LOGITS.expand(200, -1),
+        [()] * 200,
+        Sampling(temperature=5.0, top_p=1.0),
+        [random.Random(i) for i in range(200)],
+        banned=banned,
+    )
+    assert set(drawn.tolist()) <= {1, 2, 5}
+
+
+def test_banning_everything_is_refused():
+    with pytest.raises(UsageError, match="banned"):
+        sample_next(LOGITS, [()], Sampling(), [random.Random()], banned=torch.ones(6).bool())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_not_finite_are_an_error(bad):
+    logits = LOGITS.clone()
+    logits[0, 2] = bad
+    with pytest.raises(CheckpointError, match="not a number"):
+        sample_next(logits, [()], Sampling(temperature=0.0), [random.Random()])
+
+
+def test_what_is_given_stands_over_what_is_stored():
+    given_now = Sampling(temperature=0.1)
+    result = over_defaults(given_now, {"temperature": 1.0, "top_k": 7, "stop": ["x"]})
+    assert (result.temperature, result.top_k, result.stop) == (0.1, 7, ("x",))
+
+
+def test_stored_defaults_that_are_wrong_blame_the_checkpoint():
+    with pytest.raises(CheckpointError, match="generation defaults"):
+        over_defaults(Sampling(), {"temperature": "warm"})
