@@ -1,0 +1,255 @@
+"""One argument, any text: where data comes from and how it becomes documents or conversations.
+
+A source is a file, a folder, a glob, or `hf:owner/name[/config][:split]`. Files may be TEXT,
+JSONL, a JSON array, CSV, TSV or parquet, compressed or not, in any common encoding. The text
+column of a table is found by name, else by length. Memory does not grow with the source.
+"""
+
+import difflib
+import glob
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tinyllm.data.conversations import conversation_from_row, describe_layouts, has_turns
+from tinyllm.data.encoding import detect_encoding, read_head, read_text
+from tinyllm.data.hub import is_hub_source, read_hub_rows
+from tinyllm.data.rows import KNOWN_SUFFIXES, Row, format_of, read_rows
+from tinyllm.data.text import split_documents
+from tinyllm.errors import DataError
+from tinyllm.files import require_file
+from tinyllm.records import Conversation, Document
+from tinyllm.reporting import Reporter, SilentReporter, format_bytes
+
+_TEXT_FIELDS = ("text", "story", "content", "document", "article", "body", "markdown", "sentence")
+_NEVER_TEXT = frozenset({"id", "_id", "uuid", "url", "source", "label", "answerkey", "timestamp"})
+_N_JUDGED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a source looks like from its first rows.
+
+    `kind` is `text`, `jsonl`, `json`, `csv`, `tsv`, `parquet` or `hub`; `text_field` is None for
+    running text and conversations; `n_bytes` is the size on disk (0 on the hub).
+    """
+
+    source: str
+    kind: str
+    format: Literal["text", "conversations"]
+    encoding: str
+    text_field: str | None
+    columns: tuple[str, ...]
+    n_files: int
+    n_bytes: int
+    preview: tuple[str, ...]
+
+    def summary(self) -> str:
+        """Say in a few lines what was found, with the first rows."""
+        files = f"{self.n_files} files, " if self.n_files > 1 else ""
+        column = f", text column {self.text_field!r} of {', '.join(self.columns)}"
+        first = f"{self.source}: {files}{self.kind}, {self.encoding}, {format_bytes(self.n_bytes)}"
+        first += ", conversations" if self.format == "conversations" else ""
+        first += column if self.text_field else ""
+        return "\n".join([first, *(f"  | {row}" for row in self.preview)])
+
+
+def expand_source(source: str) -> list[Path]:
+    """Return the files of a path, folder or glob, sorted. Raises DataError when there is none."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = [p for p in sorted(path.rglob("*")) if _is_data_file(p, path)]
+        wanted = f"no {', '.join(sorted(KNOWN_SUFFIXES))} file in the folder"
+    elif glob.has_magic(source) and not path.exists():
+        matches = sorted(glob.glob(str(path), recursive=True))
+        found = [Path(p) for p in matches if Path(p).is_file()]
+        wanted = "no file matches"
+    else:
+        return [require_file(path, "data file")]
+    if not found:
+        raise DataError(f"there is {wanted} {source}", "Check the name, or name a file.")
+    return found
+
+
+def _is_data_file(path: Path, root: Path) -> bool:
+    """Whether a file of a folder is taken as data: no hidden, manifest or README files."""
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    aside = path.name.endswith(".manifest.json") or path.stem.lower() in ("readme", "license")
+    return (
+        path.is_file()
+        and not hidden
+        and not aside
+        and bool(KNOWN_SUFFIXES.intersection(suffix.lower() for suffix in path.suffixes))
+    )
+
+
+def read_documents(
+    source: str, *, text_field: str | None = None, reporter: Reporter | None = None
+) -> Iterator[Document]:
+    """Yield the documents of a source, in order, as a stream.
+
+    Conversations are read as running text, their turns joined by blank lines. Raises DataError
+    when the source cannot be read, has no such column, or holds no text at all.
+    """
+    reporter = reporter or SilentReporter()
+    n_documents = 0
+    for name, rows_or_path in _parts(source, reporter):
+        if isinstance(rows_or_path, Path) and format_of(rows_or_path) == "text":
+            texts: Iterable[str] = split_documents(read_text(rows_or_path, reporter), reporter)
+        else:
+            texts = _texts_of_rows(name, _rows(rows_or_path, reporter), text_field, reporter)
+        for index, text in enumerate(texts):
+            n_documents += 1
+            yield Document(f"{name}:{index}", text, source)
+    if not n_documents:
+        raise DataError(f"{source} holds no text", "Check that this is the file you meant.")
+
+
+def read_conversations(source: str, reporter: Reporter | None = None) -> Iterator[Conversation]:
+    """Yield the conversations of a source, in order, as a stream.
+
+    Rows that hold no whole exchange are skipped and counted. Raises DataError when no row does.
+    """
+    reporter = reporter or SilentReporter()
+    n_read = n_skipped = 0
+    for name, rows_or_path in _parts(source, reporter):
+        if isinstance(rows_or_path, Path) and format_of(rows_or_path) == "text":
+            raise DataError(
+                f"{rows_or_path} holds running text, and conversations were expected",
+                describe_layouts(),
+            )
+        for index, row in enumerate(_rows(rows_or_path, reporter)):
+            conversation = conversation_from_row(row, f"{name}:{index}", source)
+            if conversation is None:
+                n_skipped += 1
+                continue
+            n_read += 1
+            yield conversation
+    if not n_read:
+        raise DataError(f"{source} holds no conversation", describe_layouts())
+    if n_skipped:
+        reporter.warn(f"{source}: {n_skipped:,} rows hold no whole exchange and were skipped")
+
+
+def _parts(source: str, reporter: Reporter) -> Iterator[tuple[str, Path | Iterator[Row]]]:
+    """Yield (name, file) for each file of a source, or (name, rows) for one on the hub."""
+    if is_hub_source(source):
+        yield source, read_hub_rows(source, reporter)
+        return
+    for path in expand_source(source):
+        yield path.name, path
+
+
+def _rows(rows_or_path: Path | Iterator[Row], reporter: Reporter) -> Iterator[Row]:
+    return read_rows(rows_or_path, reporter) if isinstance(rows_or_path, Path) else rows_or_path
+
+
+def _texts_of_rows(
+    name: str, rows: Iterator[Row], text_field: str | None, reporter: Reporter
+) -> Iterator[str]:
+    first = list(itertools.islice(rows, _N_JUDGED))
+    if not first:
+        return
+    if text_field is None and all(map(has_turns, first[:5])):
+        reporter.note(f"{name} holds conversations; their turns are read as running text")
+        for index, row in enumerate(itertools.chain(first, rows)):
+            conversation = conversation_from_row(row, str(index), name)
+            if conversation is not None:
+                yield "\n\n".join(message.content for message in conversation.messages)
+        return
+    field = find_text_field(name, first, text_field)
+    if text_field is None and len(first[0]) > 1:
+        reporter.note(f"{name}: the text is taken from column {field!r} of {', '.join(first[0])}")
+    n_skipped = 0
+    for row in itertools.chain(first, rows):
+        text = row.get(field)
+        if isinstance(text, str) and text.strip():
+            yield text.strip("\n")
+        else:
+            n_skipped += 1
+    if n_skipped:
+        reporter.warn(f"{name}: {n_skipped:,} rows have no text in {field!r} and were skipped")
+
+
+def find_text_field(name: str, rows: Sequence[Row], wanted: str | None = None) -> str:
+    """Return the column that holds the text: the wanted one, a usual name, or the longest.
+
+    Raises DataError when there is none.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    if wanted is not None:
+        if wanted in columns:
+            return wanted
+        close = difflib.get_close_matches(wanted, columns, n=1)
+        raise DataError(
+            f"{name} has no column {wanted!r}; it has {', '.join(columns)}",
+            f"Did you mean {close[0]!r}?" if close else None,
+        )
+    lengths = {
+        column: sum(len(row[column]) for row in rows if isinstance(row.get(column), str))
+        for column in columns
+        if column.lower().strip() not in _NEVER_TEXT
+    }
+    by_name = {column.lower().strip(): column for column, n in lengths.items() if n}
+    for usual in _TEXT_FIELDS:
+        if usual in by_name:
+            return by_name[usual]
+    longest = max(lengths, key=lambda column: lengths[column], default=None)
+    if longest is None or not lengths[longest]:
+        raise DataError(
+            f"{name} has no column of text; it has {', '.join(columns) or 'no columns'}",
+            "Text is expected in a column such as 'text'.",
+        )
+    return longest
+
+
+def sniff_format(source: str) -> Literal["text", "conversations"]:
+    """Judge by the first rows whether a source holds running text or conversations."""
+    return describe_source(source).format
+
+
+def describe_source(source: str, reporter: Reporter | None = None) -> SourceInfo:
+    """Look at the beginning of a source: kind, encoding, columns, first rows, size on disk."""
+    if is_hub_source(source):
+        rows = list(itertools.islice(read_hub_rows(source, reporter), 5))
+        return _describe_rows(source, "hub", "UTF-8", rows, 1, 0)
+    paths = expand_source(source)
+    n_bytes = sum(path.stat().st_size for path in paths)
+    kind = format_of(paths[0])
+    if kind == "parquet":
+        rows = list(itertools.islice(read_rows(paths[0]), 5))
+        return _describe_rows(source, kind, "UTF-8", rows, len(paths), n_bytes)
+    if not read_head(paths[0], 1):
+        raise DataError(f"{paths[0]} is empty", "Check that this is the file you meant.")
+    encoding = detect_encoding(paths[0]).name.upper()
+    if kind != "text":
+        rows = list(itertools.islice(read_rows(paths[0]), 5))
+        return _describe_rows(source, kind, encoding, rows, len(paths), n_bytes)
+    text = next(read_text(paths[0]), "")
+    lines = [_shorten(line) for line in text[:4096].splitlines() if line.strip()]
+    return SourceInfo(
+        source, kind, "text", encoding, None, (), len(paths), n_bytes, tuple(lines[:3])
+    )
+
+
+def _describe_rows(
+    source: str, kind: str, encoding: str, rows: list[Row], n_files: int, n_bytes: int
+) -> SourceInfo:
+    if not rows:
+        raise DataError(f"{source} has no rows", "Check that this is the file you meant.")
+    columns = tuple(str(column) for column in rows[0])
+    preview = tuple(_shorten(str(dict(row))) for row in rows[:3])
+    if all(map(has_turns, rows)):
+        return SourceInfo(
+            source, kind, "conversations", encoding, None, columns, n_files, n_bytes, preview
+        )
+    field = find_text_field(source, rows)
+    preview = tuple(_shorten(str(row.get(field))) for row in rows[:3])
+    return SourceInfo(source, kind, "text", encoding, field, columns, n_files, n_bytes, preview)
+
+
+def _shorten(text: str, width: int = 76) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
