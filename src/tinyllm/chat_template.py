@@ -10,6 +10,7 @@ token. Segments are tokenised apart, so chat meets exactly the ids that training
 The end token is an id, not text: nothing a user writes can end a turn.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -18,6 +19,10 @@ from tinyllm.records import Conversation, Message
 from tinyllm.tokenizer import Tokenizer
 
 _CONTENT = "{content}"
+
+
+_Segments = list[tuple[list[int], list[int]]]
+"""(prompt ids, answer ids with the end token) of every exchange of one conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ def render(
     Without `mask_prompt` it is True everywhere. Messages after the last answer are left out:
     there is nothing to learn from them.
     """
-    return _join(_segments(conversation, tokenizer, template), mask_prompt)
+    return _join(_segments([conversation], tokenizer, template)[0], mask_prompt)
 
 
 def render_prompt(
@@ -102,32 +107,39 @@ def render_prompt(
 ) -> list[int]:
     """Return the ids up to and including the header of the assistant's next turn."""
     closed = (*messages, Message("assistant", ""))
-    ids = _join(_segments(Conversation("", closed), tokenizer, template), True).ids
+    ids = render(Conversation("", closed), tokenizer, template).ids
     return ids[:-1]  # without the end token of the empty answer
 
 
 def fit_to_context(
-    conversation: Conversation,
+    conversations: Sequence[Conversation],
     tokenizer: Tokenizer,
     template: ChatTemplate = DEFAULT_TEMPLATE,
     *,
-    context_length: int,
+    context_length: int | None,
     mask_prompt: bool = True,
-) -> Fitted:
-    """Render a conversation so that it trains a model of `context_length`.
+) -> list[Fitted]:
+    """Render conversations so that each trains a model of `context_length` (None: any length).
 
     One id more than the context fits, for the last one is only predicted. Exchanges that do
     not fit are dropped from the end. A first exchange that is itself too long is cut inside its
     answer and then has no end token: a false ending must not be learnt. When even its prompt
-    leaves no room for an answer, nothing is left.
+    leaves no room for an answer, nothing is left. All are tokenised in one batch.
     """
-    max_ids = context_length + 1
-    segments = _segments(conversation, tokenizer, template)
+    max_ids = sys.maxsize if context_length is None else context_length + 1
+    return [
+        _fit(segments, max_ids, mask_prompt)
+        for segments in _segments(conversations, tokenizer, template)
+    ]
+
+
+def _fit(segments: _Segments, max_ids: int, mask_prompt: bool) -> Fitted:
     n_kept, length = 0, 0
     for prompt, answer in segments:
-        if length + len(prompt) + len(answer) > max_ids:
+        length += len(prompt) + len(answer)
+        if length > max_ids:
             break
-        n_kept, length = n_kept + 1, length + len(prompt) + len(answer)
+        n_kept += 1
     if n_kept:
         return Fitted(_join(segments[:n_kept], mask_prompt), len(segments) - n_kept)
     if not segments or len(segments[0][0]) >= max_ids:
@@ -158,16 +170,16 @@ def _exchanges(messages: Iterable[Message], template: ChatTemplate) -> Iterator[
 
 
 def _segments(
-    conversation: Conversation, tokenizer: Tokenizer, template: ChatTemplate
-) -> list[tuple[list[int], list[int]]]:
-    """Return (prompt ids, answer ids with the end token) of every exchange."""
-    exchanges = list(_exchanges(conversation.messages, template))
-    ids = tokenizer.encode_batch([text for e in exchanges for text in (e.prompt, e.answer)])
+    conversations: Sequence[Conversation], tokenizer: Tokenizer, template: ChatTemplate
+) -> list[_Segments]:
+    exchanges = [list(_exchanges(c.messages, template)) for c in conversations]
+    texts = [text for rows in exchanges for e in rows for text in (e.prompt, e.answer)]
+    ids = iter(tokenizer.encode_batch(texts))
     end = [tokenizer.end_of_text_id]
-    return [(ids[2 * i], ids[2 * i + 1] + end) for i in range(len(exchanges))]
+    return [[(next(ids), next(ids) + end) for _ in rows] for rows in exchanges]
 
 
-def _join(segments: Sequence[tuple[list[int], list[int]]], mask_prompt: bool) -> Example:
+def _join(segments: _Segments, mask_prompt: bool) -> Example:
     example = Example([], [])
     for prompt, answer in segments:
         example.ids.extend(prompt + answer)

@@ -1,0 +1,168 @@
+"""Batches, each a pure function of the seed and a row number.
+
+Rows are numbered through all epochs: row g is row g mod `n_rows` of epoch g // `n_rows`. Work
+that consumed g rows resumes at g, so that an integer is the whole cursor, and processes share
+work by taking different rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinyllm.data.packing import (
+    IGNORE,
+    PADDING,
+    DocumentLayout,
+    Ints,
+    Layout,
+    PackingReport,
+    StreamLayout,
+)
+from tinyllm.data.shards import Shards
+from tinyllm.errors import ConfigError
+from tinyllm.seeding import Permutation, derive_seed
+
+__all__ = ["IGNORE", "Batch", "Loader", "Packing"]
+
+Packing = Literal["contiguous", "documents"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to learn from, each tensor (B, T) int64.
+
+    `targets` holds the id that follows each input, or IGNORE where nothing is learnt.
+    `document_ids` tells documents apart within a row, -1 where none is; None when no row of the
+    loader holds two.
+    """
+
+    input_ids: Tensor
+    targets: Tensor
+    document_ids: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on another device."""
+        ids = self.document_ids
+        return Batch(
+            self.input_ids.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            None if ids is None else ids.to(device, non_blocking=True),
+        )
+
+    @property
+    def n_targets(self) -> int:
+        """How many tokens are learnt."""
+        return int((self.targets != IGNORE).sum())
+
+
+class Loader:
+    """Rows of shards in the order of their epoch."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        *,
+        batch_size: int,
+        context_length: int,
+        packing: Packing = "contiguous",
+        pack: bool = True,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        """Lay out the rows.
+
+        With packing "documents", `pack` puts several documents in a row, else each has its own.
+        Without `shuffle`, rows follow the order of the text. Raises ConfigError or DataError
+        when there is nothing to learn.
+        """
+        if batch_size < 1 or context_length < 1:
+            raise ConfigError(
+                f"batch_size {batch_size} and context_length {context_length} must be 1 or more"
+            )
+        self.batch_size = batch_size
+        self.context_length = context_length
+        self._seed, self._shuffle = seed, shuffle
+        self._order: tuple[int, Permutation] | None = None
+        self._layout: Layout = (
+            StreamLayout(shards, context_length, seed, shuffle)
+            if packing == "contiguous"
+            else DocumentLayout(shards, context_length, pack, shuffle)
+        )
+        self.identity: dict[str, object] = {
+            "shards": shards.fingerprint,
+            "context_length": context_length,
+            "packing": packing,
+            "pack": pack,
+            "shuffle": shuffle,
+            "seed": seed,
+        }
+        """What the order of rows depends on; a cursor means the same under an equal identity."""
+
+    @property
+    def report(self) -> PackingReport:
+        """What packing did with the documents."""
+        return self._layout.report
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in each epoch."""
+        return self.report.n_rows
+
+    @property
+    def n_targets(self) -> int:
+        """Trained tokens in each epoch."""
+        return self.report.n_targets
+
+    def rows(self, first: int, count: int) -> Batch:
+        """Return rows first, …, first + count - 1 of the endless sequence of epochs."""
+        parts = []
+        while count > 0:
+            epoch, start = divmod(first, self.n_rows)
+            size = min(count, self.n_rows - start)
+            chosen = [self._row(epoch, i) for i in range(start, start + size)]
+            parts.append(self._layout.gather(chosen, epoch))
+            first, count = first + size, count - size
+        inputs, targets, ids = zip(*parts, strict=True)
+        return Batch(
+            _stack(list(inputs), 0),
+            _stack(list(targets), IGNORE),
+            None if ids[0] is None else _stack([i for i in ids if i is not None], PADDING),
+        )
+
+    def batches(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch from its row `first` on; the last may be smaller."""
+        for start in range(first, self.n_rows, self.batch_size):
+            size = min(self.batch_size, self.n_rows - start)
+            yield self.rows(epoch * self.n_rows + start, size)
+
+    def documents(self, first: int, count: int) -> list[int]:
+        """Return which documents of the shards some rows hold, to name them in a message."""
+        found: set[int] = set()
+        for row in range(first, first + count):
+            epoch, i = divmod(row, self.n_rows)
+            found.update(self._layout.documents(self._row(epoch, i), epoch).tolist())
+        return sorted(found)
+
+    def _row(self, epoch: int, index: int) -> int:
+        """Return the row of the layout that comes at `index` of an epoch."""
+        if not self._shuffle:
+            return index
+        if self._order is None or self._order[0] != epoch:
+            seed = derive_seed(self._seed, "row order", epoch)
+            self._order = (epoch, Permutation(self.n_rows, seed, "rows"))
+        return self._order[1][index]
+
+
+def _stack(parts: list[Ints], fill: int) -> Tensor:
+    """Put rows of different widths under each other, filled up on the right; (B, T) int64."""
+    if len(parts) == 1:
+        return torch.from_numpy(np.ascontiguousarray(parts[0]))
+    width = max(part.shape[1] for part in parts)
+    wide = [
+        np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=fill) for part in parts
+    ]
+    return torch.from_numpy(np.concatenate(wide))

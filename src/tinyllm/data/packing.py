@@ -1,0 +1,257 @@
+"""How documents become rows of a fixed context: two layouts, both pure functions of their inputs.
+
+    Stream      one endless ribbon of documents, cut every `context_length` tokens. It is closed to
+                a ring, so that each token is predicted exactly once per epoch; a shuffled epoch
+                starts at a place of its own.
+    Documents   whole documents, as many as fit in a row (or one). What is longer than a row is
+                cut at the row's end and counted; which rows there are never changes, only
+                their order does.
+
+Layouts know rows of one epoch by index; epochs, order and batches are in `loader.py`.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyllm.data.shards import Shards
+from tinyllm.errors import ConfigError, DataError
+from tinyllm.seeding import derive_seed
+
+IGNORE = -100
+"""The target of a position that is not learnt (PyTorch's convention)."""
+PADDING = -1
+"""The document id of positions that hold no document."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PackingReport:
+    """What a layout did with the documents of one epoch."""
+
+    n_rows: int
+    n_documents: int
+    n_targets: int
+    """Trained tokens of one epoch."""
+    n_cut: int = 0
+    """Documents longer than a row."""
+    n_tokens_cut: int = 0
+    """Tokens that fell off their ends."""
+    n_dropped: int = 0
+    """Documents that leave nothing to learn in a row."""
+    filled: float = 1.0
+    """Share of the row positions that hold a token."""
+
+    def summary(self) -> str:
+        """Say it in one line."""
+        line = f"{self.n_rows:,} rows of {self.n_documents:,} documents, {self.filled:.1%} filled"
+        if self.n_cut:
+            line += f"; {self.n_cut:,} cut ({self.n_tokens_cut:,} tokens left out)"
+        if self.n_dropped:
+            line += f"; {self.n_dropped:,} dropped (nothing to learn)"
+        return line
+
+
+class Layout(Protocol):
+    """Rows of one epoch."""
+
+    report: PackingReport
+
+    def gather(self, rows: Sequence[int], epoch: int) -> tuple[Ints, Ints, Ints | None]:
+        """Return inputs, targets and document ids of some rows, each (B, T)."""
+
+    def documents(self, row: int, epoch: int) -> Ints:
+        """Return which documents a row holds."""
+
+
+class StreamLayout:
+    """Windows over the ring of all documents."""
+
+    def __init__(self, shards: Shards, context_length: int, seed: int, shuffle: bool) -> None:
+        """Raise DataError when there is nothing to predict."""
+        if shards.loss_mask is not None:
+            raise ConfigError(
+                "contiguous packing would cut conversations apart", 'Use packing "documents".'
+            )
+        self._shards = shards
+        self._n = shards.n_tokens
+        if self._n < 2:
+            raise DataError(f"{self._n} tokens are too few to learn from", "Give more text.")
+        self._context_length = context_length
+        self._seed, self._shuffle = seed, shuffle
+        self._offsets = shards.offsets
+        runs = np.flatnonzero(shards.starts[1:] != (shards.starts + shards.lengths)[:-1]) + 1
+        self._run_starts = shards.starts[np.concatenate([[0], runs])]
+        self._run_offsets = self._offsets[np.concatenate([[0], runs])]
+        n_rows = -(-self._n // context_length)
+        self.report = PackingReport(
+            n_rows, shards.n_documents, self._n, filled=self._n / (n_rows * context_length)
+        )
+
+    def gather(self, rows: Sequence[int], epoch: int) -> tuple[Ints, Ints, Ints | None]:
+        """Read all windows at once; the last row of the ring is padded."""
+        window = np.arange(self._context_length + 1)
+        place = np.asarray(rows, np.int64)[:, None] * self._context_length + window  # (B, T + 1)
+        ids = self._read((self._origin(epoch) + place) % self._n)
+        targets = np.where(place[:, :-1] < self._n, ids[:, 1:], IGNORE)
+        return ids[:, :-1], targets, None
+
+    def documents(self, row: int, epoch: int) -> Ints:
+        """Return the documents whose tokens are predicted in a row."""
+        first = row * self._context_length
+        last = min(first + self._context_length, self._n)
+        places = (self._origin(epoch) + np.arange(first + 1, last + 1)) % self._n
+        return np.unique(np.searchsorted(self._offsets, places, side="right") - 1)
+
+    def _origin(self, epoch: int) -> int:
+        return derive_seed(self._seed, "stream origin", epoch) % self._n if self._shuffle else 0
+
+    def _read(self, place: Ints) -> Ints:
+        """Read ids at places of the ring, any shape."""
+        if len(self._run_starts) > 1:
+            run = np.searchsorted(self._run_offsets, place, side="right") - 1
+            place = self._run_starts[run] + place - self._run_offsets[run]
+        else:
+            place = place + self._run_starts[0]
+        return self._shards.ids[place].astype(np.int64)
+
+
+class DocumentLayout:
+    """Whole documents in rows; `n - 1` positions of a row hold a document of n ids."""
+
+    def __init__(self, shards: Shards, context_length: int, pack: bool, shuffle: bool) -> None:
+        """Raise DataError when no document leaves anything to learn."""
+        self._shards = shards
+        spans = np.minimum(shards.lengths - 1, context_length)
+        kept = np.flatnonzero(_teaches(shards, spans))
+        if not len(kept):
+            raise DataError(
+                f"none of {shards.n_documents:,} documents has anything to learn in a row of "
+                f"{context_length} tokens",
+                "Use a larger context_length.",
+            )
+        spans = spans[kept]
+        if not pack:
+            row_of = np.arange(len(kept))
+        elif shuffle:
+            row_of = best_fit(spans, context_length)
+        else:
+            row_of = next_fit(spans, context_length)
+        order = np.argsort(row_of, kind="stable")
+        self._documents, self._spans = kept[order], spans[order]
+        n_rows = int(row_of.max()) + 1
+        self._bounds = np.searchsorted(row_of[order], np.arange(n_rows + 1))
+        self._shares_rows = n_rows < len(kept)
+        self.report = self._report(n_rows, context_length)
+
+    def gather(self, rows: Sequence[int], epoch: int) -> tuple[Ints, Ints, Ints | None]:
+        """Lay documents side by side; rows end where the longest of them ends."""
+        first, last = self._bounds[np.asarray(rows)], self._bounds[np.asarray(rows) + 1]
+        counts = last - first
+        chosen = _ranges(first, counts)
+        spans = self._spans[chosen]
+        row = np.repeat(np.arange(len(rows)), counts)
+        begins = np.cumsum(spans) - spans
+        columns = begins - begins[np.cumsum(counts) - counts][row]
+        width = int((columns + spans).max())
+        target_shape = (len(rows), width)
+        into = _ranges(row * width + columns, spans)
+        source = _ranges(self._shards.starts[self._documents[chosen]], spans)
+        inputs = np.zeros(target_shape, np.int64)
+        targets = np.full(target_shape, IGNORE, np.int64)
+        inputs.ravel()[into] = self._shards.ids[source]
+        targets.ravel()[into] = self._targets(source + 1)
+        if not self._shares_rows:
+            return inputs, targets, None
+        ids = np.full(target_shape, PADDING, np.int64)
+        ids.ravel()[into] = np.repeat(_ranges(np.zeros_like(counts), counts), spans)
+        return inputs, targets, ids
+
+    def documents(self, row: int, epoch: int) -> Ints:
+        """Return the documents of a row, in their order."""
+        return self._documents[self._bounds[row] : self._bounds[row + 1]]
+
+    def _targets(self, place: Ints) -> Ints:
+        ids = self._shards.ids[place].astype(np.int64)
+        if self._shards.loss_mask is None:
+            return ids
+        return np.where(self._shards.loss_mask[place] != 0, ids, IGNORE)
+
+    def _report(self, n_rows: int, context_length: int) -> PackingReport:
+        shards = self._shards
+        over = shards.lengths - 1 - context_length
+        is_cut = over[self._documents] > 0
+        n_targets = int(self._spans.sum())
+        if shards.loss_mask is not None:
+            places = shards.starts[self._documents] + 1
+            n_targets = sum(
+                int(shards.loss_mask[place : place + span].sum())
+                for place, span in zip(places, self._spans, strict=True)
+            )
+        return PackingReport(
+            n_rows=n_rows,
+            n_documents=len(self._documents),
+            n_targets=n_targets,
+            n_cut=int(is_cut.sum()),
+            n_tokens_cut=int(over[self._documents][is_cut].sum()),
+            n_dropped=shards.n_documents - len(self._documents),
+            filled=float(self._spans.sum() / (n_rows * context_length)),
+        )
+
+
+def next_fit(spans: Ints, capacity: int) -> Ints:
+    """Return the row of each document, in order: a new row when the next one does not fit."""
+    row_of = np.empty(len(spans), np.int64)
+    row, used = 0, 0
+    for i, span in enumerate(spans.tolist()):
+        if used + span > capacity:
+            row, used = row + 1, 0
+        row_of[i] = row
+        used += span
+    return row_of
+
+
+def best_fit(spans: Ints, capacity: int) -> Ints:
+    """Return the row of each document: longest first, each into the fullest row that takes it."""
+    row_of = np.empty(len(spans), np.int64)
+    rows_with: list[list[int]] = [[] for _ in range(capacity + 1)]  # by room left
+    rooms: list[int] = []  # the rooms that some row has, sorted
+    n_rows = 0
+    for i in np.argsort(-spans, kind="stable").tolist():
+        span = int(spans[i])
+        at = bisect_left(rooms, span)
+        if at == len(rooms):
+            row, room, n_rows = n_rows, capacity, n_rows + 1
+        else:
+            room = rooms[at]
+            row = rows_with[room].pop()
+            if not rows_with[room]:
+                del rooms[at]
+        row_of[i] = row
+        if not rows_with[room - span] and room > span:
+            insort(rooms, room - span)
+        rows_with[room - span].append(row)
+    return row_of
+
+
+def _ranges(starts: Ints, lengths: Ints) -> Ints:
+    """Return starts[0], starts[0] + 1, … for lengths[0] values, then the same of starts[1], …"""
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def _teaches(shards: Shards, spans: Ints) -> NDArray[np.bool_]:
+    """Return which documents have a trained target among their first `spans` ones."""
+    teaches = spans > 0
+    mask = shards.loss_mask
+    if mask is None:
+        return teaches
+    for i in np.flatnonzero(teaches & (spans < shards.lengths - 1)):  # whole ones always teach
+        start = shards.starts[i] + 1
+        teaches[i] = bool(mask[start : start + spans[i]].any())
+    return teaches
