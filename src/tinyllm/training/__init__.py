@@ -1,0 +1,1 @@
+"""Pretraining and tuning: from rows to a checkpoint, with exact resume."""

@@ -1,0 +1,260 @@
+"""Every knob of `tinyllm train`, for pretraining and instruction tuning alike.
+
+Checks that need only the values live here. Checks that need the data or the starting checkpoint
+(vocabulary, length of the training, rows in the validation split) live in `training/`.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from tinyllm.config.base import ConfigPath, DataSource, Strict
+from tinyllm.config.generation import CheckpointName, Device
+from tinyllm.config.model import ModelSpec
+from tinyllm.config.tokenize import TokenizerSpec
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Sources = Annotated[
+    tuple[DataSource, ...],
+    Field(strict=False, min_length=1),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
+"""One data source or a list of them."""
+
+
+class TrainData(Strict):
+    """What is learned from."""
+
+    train: Sources
+    """Text or conversations to learn from: a file, folder, glob or `hf:owner/name`, or a list."""
+
+    validation: DataSource | None = None
+    """Held-out text; without it `validation_fraction` of the training data is kept aside."""
+
+    validation_fraction: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Share of the training documents that is never trained on; 0 turns validation off."""
+
+    format: Literal["auto", "text", "conversations"] = "auto"
+    """Running text or instruction data; `auto` looks at the first rows."""
+
+    text_field: str | None = None
+    """The column that holds the text, where a table has several; found by itself if left out."""
+
+    packing: Literal["auto", "contiguous", "documents", "single"] = "auto"
+    """`contiguous` cuts one long stream into rows; `documents` fills rows with whole documents and
+    keeps attention inside each; `single` gives each document its own row; `auto` takes contiguous
+    for text and documents for conversations."""
+
+    mask_prompt: bool = True
+    """Learn only the assistant's words and the end token (conversations only)."""
+
+    shuffle: bool = True
+    """Visit rows in a new seeded order each epoch; false keeps the order of the file."""
+
+    @model_validator(mode="after")
+    def _one_way_to_validate(self) -> Self:
+        if self.validation is not None and "validation_fraction" in self.model_fields_set:
+            raise ValueError("give either `validation` or `validation_fraction`, not both")
+        if self.format == "text" and "mask_prompt" in self.model_fields_set:
+            raise ValueError("`mask_prompt` needs conversations, and `format` is text")
+        if self.format == "conversations" and self.text_field is not None:
+            raise ValueError("`text_field` needs running text, and `format` is conversations")
+        return self
+
+
+class Batch(Strict):
+    """How many rows one optimizer step sees: micro_batch_size x grad_accum_steps."""
+
+    micro_batch_size: int = Field(default=16, ge=1)
+    """Rows in one forward pass; lower it when memory runs out."""
+
+    grad_accum_steps: int = Field(default=1, ge=1)
+    """Forward passes whose gradients are summed before one optimizer step."""
+
+    context_length: int | None = Field(default=None, ge=2)
+    """Tokens in a training row; the model's own context length when left out."""
+
+
+class Optimizer(Strict):
+    """How gradients become weights."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """`adamw`, or `muon` for hidden matrices with AdamW for embeddings, norms and head."""
+
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    """Peak learning rate of AdamW."""
+
+    matrix_learning_rate: float = Field(default=0.02, gt=0.0)
+    """Peak learning rate of Muon's matrices; follows the same schedule (muon only)."""
+
+    weight_decay: float = Field(default=0.1, ge=0.0)
+    """Decoupled weight decay of matrices; norms and biases are never decayed."""
+
+    betas: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
+        Field(strict=False),
+    ] = (0.9, 0.95)
+    """Decay of AdamW's running mean and running square of the gradient."""
+
+    grad_clip: float = Field(default=1.0, ge=0.0)
+    """Largest gradient norm; a longer gradient is scaled down to it, 0 turns clipping off."""
+
+    @model_validator(mode="after")
+    def _matrices_belong_to_muon(self) -> Self:
+        if self.name == "adamw" and "matrix_learning_rate" in self.model_fields_set:
+            raise ValueError("`matrix_learning_rate` needs the muon optimizer, and `name` is adamw")
+        return self
+
+
+class Schedule(Strict):
+    """The learning rate over the training: up in a line, then down in a shape."""
+
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Steps over which the learning rate rises to its peak; a twentieth of the training, 100 at
+    most, when left out."""
+
+    decay: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """Shape of the fall to `min_learning_rate`; `wsd` stays at the peak and falls at the end."""
+
+    min_learning_rate: float | None = Field(default=None, ge=0.0)
+    """Learning rate at the end; a tenth of the peak when left out."""
+
+    decay_share: float = Field(default=0.3, gt=0.0, le=1.0)
+    """Share of the training over which `wsd` falls."""
+
+    @model_validator(mode="after")
+    def _fields_fit_the_shape(self) -> Self:
+        if self.decay != "wsd" and "decay_share" in self.model_fields_set:
+            raise ValueError(f"`decay_share` needs decay wsd, and `decay` is {self.decay}")
+        if self.decay == "constant" and self.min_learning_rate is not None:
+            raise ValueError("`min_learning_rate` is never reached with decay constant")
+        return self
+
+
+class Saving(Strict):
+    """Where the model goes, and how often."""
+
+    path: ConfigPath | None = None
+    """The checkpoint file (.safetensors); `runs/<name>/<name>.safetensors` when left out."""
+
+    every_steps: int = Field(default=250, ge=1)
+    """Steps between saves of checkpoint and resumable state."""
+
+    keep: int = Field(default=2, ge=1)
+    """Resumable states that are kept; older ones are removed after a new one is safe."""
+
+    @model_validator(mode="after")
+    def _one_file(self) -> Self:
+        if self.path is not None and self.path.suffix != ".safetensors":
+            raise ValueError(f"`path` must end in .safetensors, found {self.path.name}")
+        return self
+
+
+class Evaluation(Strict):
+    """Measuring on the held-out split while training."""
+
+    every_steps: int = Field(default=250, ge=1)
+    """Steps between measurements of the validation loss."""
+
+    max_tokens: int | None = Field(default=200_000, ge=1)
+    """Tokens of the held-out split that are measured, always the same ones; null takes all."""
+
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many measurements in a row without a better validation loss."""
+
+
+class Samples(Strict):
+    """Texts written by the model while it learns."""
+
+    every_steps: int = Field(default=250, ge=1)
+    """Steps between samples."""
+
+    prompts: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Beginnings to continue (questions, for a chat model); none turns samples off."""
+
+    max_new_tokens: int = Field(default=120, ge=1)
+    """Longest continuation."""
+
+    temperature: float = Field(default=0.8, ge=0.0)
+    """Randomness of the choice of tokens; 0 always takes the likeliest."""
+
+
+class TrainConfig(Strict):
+    """Train a model from a text, or go on from a checkpoint."""
+
+    name: str | None = Field(default=None, min_length=1, pattern=r"^[^/\\]+$")
+    """Name of the run; that of the checkpoint file or of the data when left out."""
+
+    seed: int = Field(default=0, ge=0)
+    """Decides every random choice: first weights, order of rows, dropout, samples."""
+
+    init_from: CheckpointName | None = None
+    """Checkpoint to start from; model and tokenizer then come from it."""
+
+    data: TrainData
+    """What is learned from."""
+
+    tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec)
+    """The tokenizer to train or read; not together with `init_from`."""
+
+    model: ModelSpec = ModelSpec(preset="llama-3m")
+    """The network to build; not together with `init_from`."""
+
+    batch: Batch = Field(default_factory=Batch)
+    """Rows in an optimizer step."""
+
+    optimizer: Optimizer = Field(default_factory=Optimizer)
+    """How gradients become weights."""
+
+    schedule: Schedule = Field(default_factory=Schedule)
+    """The learning rate over the training."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes over the data; 1 when neither `max_steps` nor `max_minutes` is given."""
+
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps to take; with other limits the first one reached ends the training."""
+
+    max_minutes: float | None = Field(default=None, gt=0.0)
+    """Wall-clock budget of the training steps; the schedule ends with it."""
+
+    device: Device = "auto"
+    """Where the arithmetic runs."""
+
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the matrix products; weights stay float32."""
+
+    compile: Literal["auto", "off", "on"] = "auto"
+    """torch.compile the network; `auto` does so on CUDA."""
+
+    checkpoint: Saving = Field(default_factory=Saving)
+    """Where the model goes, and how often."""
+
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    """Measuring on the held-out split."""
+
+    samples: Samples = Field(default_factory=Samples)
+    """Texts written by the model while it learns."""
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.init_from is not None:
+            for key in ("model", "tokenizer"):
+                if key in self.model_fields_set:
+                    raise ValueError(f"`{key}` comes from `init_from`; remove one of the two")
+        lowest, peak = self.schedule.min_learning_rate, self.optimizer.learning_rate
+        if lowest is not None and lowest > peak:
+            raise ValueError(
+                f"`schedule.min_learning_rate` {lowest:g} is above "
+                f"`optimizer.learning_rate` {peak:g}"
+            )
+        warmup = self.schedule.warmup_steps
+        if warmup and self.max_steps is not None and warmup >= self.max_steps:
+            raise ValueError(
+                f"`schedule.warmup_steps` {warmup} is not shorter than `max_steps` {self.max_steps}"
+            )
+        return self

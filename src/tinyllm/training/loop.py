@@ -1,0 +1,223 @@
+"""The training step and the one loop around it; pretraining and tuning differ only in data.
+
+The loop knows no files and no screen: what is seen and kept lives in `milestones.py`.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from tinyllm.data.loader import IGNORE, Batch
+from tinyllm.errors import TrainingStopped
+from tinyllm.reporting import format_count
+from tinyllm.seeding import derive_seed
+from tinyllm.training.distributed import Processes
+from tinyllm.training.loss import count_trained, next_token_loss
+from tinyllm.training.optimizer import set_learning_rate
+from tinyllm.training.schedule import LearningRateShape
+from tinyllm.training.state import Progress
+from tinyllm.training.stop import StopRequest
+
+MAX_SKIPS_IN_A_ROW = 5
+"""So many steps without a finite gradient in a row are no accident."""
+
+
+class RowStream(Protocol):
+    """All rows of all epochs in the order they are trained on."""
+
+    @property
+    def n_rows(self) -> int | None:
+        """How many rows there are; None when epochs follow without end."""
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Return rows start..stop of the stream; fewer at its end."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends a training: the first one reached."""
+
+    total_steps: int | None
+    max_seconds: float | None
+
+
+@dataclass
+class Training:
+    """Everything a step needs, and how far it has come."""
+
+    processes: Processes
+    stream: RowStream
+    shape: LearningRateShape
+    limits: Limits
+    micro_batch_size: int
+    grad_accum_steps: int
+    grad_clip: float
+    seed: int
+    progress: Progress
+    clock: Callable[[], float] = time.monotonic
+    reserve_seconds: float = 0.0
+    """Part of the wall-clock budget that the last save and measurement will need."""
+    step_seconds: float = 0.0
+    """How long the latest step took."""
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock() - self.progress.elapsed_seconds
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows in an optimizer step, over all processes."""
+        return self.micro_batch_size * self.grad_accum_steps
+
+    def clock_progress(self) -> float:
+        """Return the share of the wall-clock budget used when the coming step ends."""
+        if self.limits.max_seconds is None:
+            return 0.0
+        usable = max(1e-9, self.limits.max_seconds - self.reserve_seconds)
+        return (self.clock() - self.started + self.step_seconds) / usable
+
+    def end_reason(self) -> str | None:
+        """Say why the training is over, or None while it is not."""
+        total = self.limits.total_steps
+        if total is not None and self.progress.step >= total:
+            return f"all {total} steps are done"
+        if self.progress.step > 0 and self.clock_progress() - self._half_step() > 1.0:
+            assert self.limits.max_seconds is not None
+            return f"the budget of {self.limits.max_seconds / 60:g} minutes is used up"
+        return None
+
+    def _half_step(self) -> float:
+        """Return half a step as a share of the budget: the clock may be missed by so much."""
+        if self.limits.max_seconds is None:
+            return 0.0
+        return 0.5 * self.step_seconds / self.limits.max_seconds
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """The figures of one optimizer step."""
+
+    step: int
+    """Number of finished steps, this one included."""
+    loss_nats: float
+    """Mean over the trained tokens of the step."""
+    n_tokens: int
+    grad_norm: float
+    learning_rate: float
+    skipped: bool
+    seconds: float
+    data_seconds: float
+
+
+class Observer(Protocol):
+    """Who is told of each finished step."""
+
+    def after_step(self, report: StepReport) -> None:
+        """Log, save, measure, as due."""
+
+    def wants_to_stop(self) -> str | None:
+        """Return why the training should end early, or None."""
+
+
+def fit(training: Training, observer: Observer, stop: StopRequest) -> str | None:
+    """Take steps until a limit is reached; return why it ended, None when asked to stop.
+
+    Raises TrainingStopped after several steps in a row without a finite gradient.
+    """
+    processes = training.processes
+    processes.model.train()
+    while True:
+        reason = training.end_reason() or observer.wants_to_stop()
+        if processes.agree(reason is not None):
+            return reason or "another process ended"
+        if processes.agree(bool(stop)):
+            return None
+        report = take_step(training)
+        observer.after_step(report)
+        _stop_when_hopeless(training.progress)
+
+
+def take_step(training: Training) -> StepReport:
+    """Take one optimizer step: the gradient of the mean loss over all its trained tokens.
+
+    Micro-batches and processes add their summed losses; the one division is by the number of
+    tokens in the whole step, so unequal masks weigh what they hold.
+    """
+    progress, processes = training.progress, training.processes
+    began = training.clock()
+    torch.manual_seed(derive_seed(training.seed, "step", progress.step, processes.rank))
+    share = training.shape.at(progress.step, training.clock_progress())
+    set_learning_rate(processes.optimizers, share)
+    batches, n_rows = _micro_batches(training)
+    local_tokens = torch.stack([count_trained(b.targets) for b in batches]).sum()
+    n_tokens = int(processes.sum(local_tokens.to(processes.device)))
+    data_seconds = training.clock() - began
+
+    loss_sum = torch.zeros((), device=processes.device)
+    for i, batch in enumerate(batches):
+        with processes.gradients_stay_here(i + 1 < len(batches)):
+            micro_loss, _ = next_token_loss(processes.model, processes.place(batch))
+            processes.backward(micro_loss, n_tokens)
+        loss_sum += micro_loss.detach()
+    loss = float(processes.sum(loss_sum)) / n_tokens
+    grad_norm = processes.clip(training.grad_clip)
+    finite = math.isfinite(loss) and math.isfinite(grad_norm)
+    if finite or processes.skips_by_itself:
+        processes.step()
+    processes.clear_gradients()
+
+    progress.step += 1
+    progress.rows += n_rows
+    if finite:
+        progress.trained_tokens += n_tokens
+        progress.skipped_in_a_row = 0
+    else:
+        progress.skipped_steps += 1
+        progress.skipped_in_a_row += 1
+    training.step_seconds = training.clock() - began
+    progress.elapsed_seconds = training.clock() - training.started
+    return StepReport(
+        step=progress.step,
+        loss_nats=loss,
+        n_tokens=n_tokens,
+        grad_norm=grad_norm,
+        learning_rate=processes.optimizers[0].param_groups[0]["lr"],
+        skipped=not finite,
+        seconds=training.step_seconds,
+        data_seconds=data_seconds,
+    )
+
+
+def _micro_batches(training: Training) -> tuple[list[Batch], int]:
+    """Return this process's micro-batches of the coming step, and the rows of all of them.
+
+    Rows are dealt in micro-batches, so that any number of processes trains on the same rows. A
+    process that gets none, at the end of the data, runs one without targets.
+    """
+    start, size = training.progress.rows, training.micro_batch_size
+    stop = start + training.rows_per_step
+    if training.stream.n_rows is not None:
+        stop = min(stop, training.stream.n_rows)
+    starts = list(range(start, stop, size))
+    mine = starts[training.processes.rank :: training.processes.count]
+    batches = [training.stream.batch(s, min(s + size, stop)) for s in mine]
+    if not batches:
+        first = training.stream.batch(start, start + 1)
+        ignored = torch.full_like(first.targets, IGNORE)
+        batches = [Batch(first.input_ids, ignored, first.document_ids)]
+    return batches, stop - start
+
+
+def _stop_when_hopeless(progress: Progress) -> None:
+    if progress.skipped_in_a_row < MAX_SKIPS_IN_A_ROW:
+        return
+    raise TrainingStopped(
+        f"{progress.skipped_in_a_row} steps in a row up to step {progress.step} had no finite "
+        f"loss or gradient, after {format_count(progress.trained_tokens)} trained tokens",
+        "Weights before them are saved. Lower optimizer.learning_rate by half, or set precision "
+        "to float32, and start again with --fresh.",
+    )

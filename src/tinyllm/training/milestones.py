@@ -1,0 +1,175 @@
+"""What happens between steps: figures are shown and kept, the state saved, the loss measured.
+
+Saving always comes before measuring, so that nothing that fails afterwards costs the run.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tinyllm.config.train import TrainConfig
+from tinyllm.device import memory_in_use
+from tinyllm.reporting import Progress as ProgressBar
+from tinyllm.reporting import Reporter
+from tinyllm.training.loop import StepReport, Training
+from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.validation import Measurement
+
+_SHOWN_EVERY_SECONDS = 0.25
+_SPEED_WINDOW = 50
+
+
+@dataclass
+class Milestones:
+    """Observe a training: log every step, save, measure and write samples when due.
+
+    `save`, `save_best`, `save_counters`, `measure` and `write_samples` are what the workflow
+    hands in; the last two may be None when there is nothing to measure or to prompt with.
+    """
+
+    config: TrainConfig
+    training: Training
+    folder: RunFolder
+    reporter: Reporter
+    bar: ProgressBar
+    log: logging.Logger
+    save: Callable[[], None]
+    save_best: Callable[[Measurement], None]
+    save_counters: Callable[[], None]
+    measure: Callable[[], Measurement] | None
+    write_samples: Callable[[int], None] | None
+    latest: Measurement | None = None
+    saved_at: int = -1
+    measured_at: int = -1
+    sampled_at: int = -1
+    _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_SPEED_WINDOW))
+    _shown: float = 0.0
+
+    def after_step(self, report: StepReport) -> None:
+        """Log, save, measure and write samples, as due."""
+        self._recent.append((report.n_tokens, report.seconds))
+        if self.training.processes.is_main:
+            self._show(report)
+        step = report.step
+        if report.skipped:
+            self._tell_skipped(report)
+        if step % self.config.checkpoint.every_steps == 0:
+            self.save_now()
+        if step % self.config.evaluation.every_steps == 0:
+            self.measure_now()
+        if step % self.config.samples.every_steps == 0:
+            self.sample_now()
+
+    def wants_to_stop(self) -> str | None:
+        """End early when the validation loss has not fallen for `evaluation.patience` times."""
+        patience, progress = self.config.evaluation.patience, self.training.progress
+        if patience is None or progress.evaluations_without_gain < patience:
+            return None
+        return (
+            f"the validation loss has not fallen in {patience} measurements "
+            f"since step {progress.best_step}"
+        )
+
+    def save_now(self) -> None:
+        """Save the state and the checkpoint of this step, once."""
+        step = self.training.progress.step
+        if self.saved_at != step:
+            began = time.monotonic()
+            self.save()
+            self.saved_at = step
+            self.log.info("step %d saved in %.2f s", step, time.monotonic() - began)
+
+    def measure_now(self) -> None:
+        """Measure the validation loss of this step, once, after saving it."""
+        step, progress = self.training.progress.step, self.training.progress
+        if self.measure is None or self.measured_at == step:
+            return
+        began = time.monotonic()
+        self.save_now()
+        self.latest = measurement = self.measure()
+        self.measured_at = step
+        if progress.best_loss_nats is None or measurement.loss_nats < progress.best_loss_nats:
+            progress.best_loss_nats, progress.best_step = measurement.loss_nats, step
+            progress.evaluations_without_gain = 0
+            self.save_best(measurement)
+        else:
+            progress.evaluations_without_gain += 1
+        self.save_counters()
+        self.training.reserve_seconds = time.monotonic() - began
+        self._tell_measurement(step, measurement)
+
+    def sample_now(self) -> None:
+        """Write samples of this step, once."""
+        step = self.training.progress.step
+        if self.write_samples is None or self.sampled_at == step:
+            return
+        self.sampled_at = step
+        if self.training.processes.is_main:
+            self.write_samples(step)
+
+    def tokens_per_second(self) -> float:
+        """Trained tokens over measured seconds of the recent steps."""
+        tokens, seconds = (sum(column) for column in zip(*self._recent, strict=True))
+        return tokens / max(seconds, 1e-9)
+
+    def eta_seconds(self) -> float | None:
+        """Estimate the time left from recent steps and the wall-clock budget."""
+        progress, limits = self.training.progress, self.training.limits
+        left = []
+        if limits.total_steps is not None:
+            mean = sum(s for _, s in self._recent) / len(self._recent)
+            left.append(mean * (limits.total_steps - progress.step))
+        if limits.max_seconds is not None:
+            left.append(limits.max_seconds - progress.elapsed_seconds)
+        return max(0.0, min(left)) if left else None
+
+    def _show(self, report: StepReport) -> None:
+        progress = self.training.progress
+        figures: dict[str, float | str] = {
+            "loss_nats": report.loss_nats,
+            "learning_rate": report.learning_rate,
+            "grad_norm": report.grad_norm,
+            "tokens_per_second": self.tokens_per_second(),
+        }
+        row = {
+            "step": report.step,
+            **figures,
+            "trained_tokens": progress.trained_tokens,
+            "elapsed_seconds": progress.elapsed_seconds,
+            "data_wait_share": report.data_seconds / max(report.seconds, 1e-9),
+        }
+        now = time.monotonic()
+        if now - self._shown >= _SHOWN_EVERY_SECONDS:
+            self._shown = now
+            eta = self.eta_seconds()
+            if eta is not None:
+                figures["eta_seconds"] = eta
+            figures["memory_bytes"] = row["memory_bytes"] = memory_in_use(
+                self.training.processes.device
+            )
+            self.reporter.metrics(report.step, figures)
+        self.folder.append_metrics(row)
+        self.bar.advance(1)
+
+    def _tell_skipped(self, report: StepReport) -> None:
+        text = (
+            f"step {report.step} skipped: loss {report.loss_nats:g}, "
+            f"gradient norm {report.grad_norm:g}"
+        )
+        self.log.warning(text)
+        if self.training.processes.is_main:
+            self.reporter.warn(text)
+
+    def _tell_measurement(self, step: int, measurement: Measurement) -> None:
+        if not self.training.processes.is_main:
+            return
+        figures: dict[str, float | str] = {
+            "validation_loss_nats": measurement.loss_nats,
+            "validation_perplexity": measurement.perplexity,
+            "validation_bits_per_byte": measurement.bits_per_byte,
+        }
+        self.reporter.metrics(step, figures)
+        self.folder.append_metrics({"step": step, **figures})
+        self.log.info("step %d validation loss %.4f nats", step, measurement.loss_nats)

@@ -1,0 +1,267 @@
+"""From a config to what the loop needs: tokenizer, network, rows.
+
+What is decided here from the data (format, packing, vocabulary) is told to the user.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
+from tinyllm.checkpoint import LoadedModel, find_checkpoint, load_checkpoint
+from tinyllm.config.model import ModelConfig
+from tinyllm.config.train import TrainConfig
+from tinyllm.data.loader import Batch, Loader
+from tinyllm.data.loader import Packing as RowLayout
+from tinyllm.data.manifest import read_manifest
+from tinyllm.data.shards import Shards, build_shards
+from tinyllm.data.sources import describe_source, expand_source, read_documents
+from tinyllm.data.split import split_shards
+from tinyllm.errors import ConfigError, DataError
+from tinyllm.files import sha256_file
+from tinyllm.model.presets import resolve_model
+from tinyllm.model.transformer import Transformer
+from tinyllm.reporting import Reporter, format_count
+from tinyllm.seeding import derive_seed
+from tinyllm.tokenizer import Tokenizer, train_bpe, train_characters
+
+Format = Literal["text", "conversations"]
+_DEFAULT_BPE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where weights, tokenizer and shape come from, before any row is read."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    model_config: ModelConfig
+    loaded: LoadedModel | None
+    """The checkpoint named by `init_from`, if any."""
+    format: Format
+
+    @property
+    def kind(self) -> Literal["base", "chat"]:
+        """What the finished checkpoint is for."""
+        return "base" if self.template is None else "chat"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to train on and rows to measure on."""
+
+    train: Loader
+    validation: Loader | None
+    shards: Shards
+
+    @property
+    def fingerprints(self) -> dict[str, object]:
+        """What the rows depend on."""
+        found = dict(self.train.identity)
+        if self.validation is not None:
+            found["validation_shards"] = self.validation.identity["shards"]
+        return found
+
+
+@dataclass(frozen=True)
+class EpochStream:
+    """Rows of so many epochs, one after another; without end when `epochs` is None."""
+
+    loader: Loader
+    epochs: int | None
+
+    @property
+    def n_rows(self) -> int | None:
+        """Rows in all epochs."""
+        return None if self.epochs is None else self.epochs * self.loader.n_rows
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Return rows start..stop."""
+        return self.loader.rows(start, stop - start)
+
+
+def find_beginning(
+    config: TrainConfig, known_tokenizer: Path | None, reporter: Reporter
+) -> Beginning:
+    """Find tokenizer and shape: from `init_from`, from a tokenizer file, or made from the data.
+
+    `known_tokenizer` is that of a run which goes on, so that it is not trained again.
+    """
+    for source in config.data.train:
+        _refuse_evaluation_data(source)
+    format = _format_of(config, reporter)
+    if config.init_from is not None:
+        found = find_checkpoint(config.init_from)
+        loaded = load_checkpoint(found.path)
+        template = loaded.template if format == "text" else loaded.template or DEFAULT_TEMPLATE
+        reporter.note(f"starting from {found.path}")
+        return Beginning(loaded.tokenizer, template, loaded.model.config, loaded, format)
+    tokenizer = _tokenizer(config, known_tokenizer, reporter)
+    model_config = resolve_model(config.model, tokenizer.vocab_size)
+    template = DEFAULT_TEMPLATE if format == "conversations" else None
+    return Beginning(tokenizer, template, model_config, None, format)
+
+
+def find_rows(config: TrainConfig, beginning: Beginning, reporter: Reporter) -> Rows:
+    """Turn the text into rows for training and for validation."""
+    context_length = _context_length(config, beginning.model_config)
+    data = config.data
+
+    def shards_of(sources: Sequence[str]) -> Shards:
+        return build_shards(
+            sources,
+            beginning.tokenizer,
+            format=beginning.format,
+            template=beginning.template or DEFAULT_TEMPLATE,
+            mask_prompt=data.mask_prompt,
+            context_length=context_length,
+            text_field=data.text_field,
+            reporter=reporter,
+        )
+
+    whole = shards_of(data.train)
+    held_out: Shards | None
+    if data.validation is not None:
+        train, held_out = whole, shards_of([data.validation])
+    elif data.validation_fraction > 0:
+        train, held_out = split_shards(whole, data.validation_fraction)
+    else:
+        train, held_out = whole, None
+    layout, pack = _layout(config, beginning.format)
+
+    def loader(shards: Shards, shuffle: bool) -> Loader:
+        return Loader(
+            shards,
+            batch_size=config.batch.micro_batch_size,
+            context_length=context_length,
+            packing=layout,
+            pack=pack,
+            shuffle=shuffle,
+            seed=derive_seed(config.seed, "rows"),
+        )
+
+    rows = Rows(
+        loader(train, data.shuffle),
+        None if held_out is None else loader(held_out, False),
+        whole,
+    )
+    reporter.note(
+        f"{format_count(rows.train.n_targets)} tokens to learn: {rows.train.report.summary()}"
+    )
+    return rows
+
+
+def validation_batches(config: TrainConfig, loader: Loader) -> Iterator[Batch]:
+    """Yield the rows that are always measured: the first ones, up to `evaluation.max_tokens`."""
+    left = config.evaluation.max_tokens
+    for batch in loader.batches():
+        yield batch
+        if left is not None:
+            left -= batch.n_targets
+            if left <= 0:
+                return
+
+
+def build_model(config: TrainConfig, beginning: Beginning) -> Transformer:
+    """Return the network with its first weights: the checkpoint's, or drawn from the seed."""
+    if beginning.loaded is not None:
+        return beginning.loaded.model
+    model = Transformer(beginning.model_config)
+    model.init_weights(torch.Generator().manual_seed(derive_seed(config.seed, "weights")))
+    return model
+
+
+def fingerprints(config: TrainConfig, beginning: Beginning, rows: Rows) -> dict[str, Any]:
+    """Return what a resume must find equal beside the config."""
+    started_from = beginning.loaded.info.path if beginning.loaded is not None else None
+    return {
+        **rows.fingerprints,
+        "tokenizer": beginning.tokenizer.fingerprint,
+        "init_from": sha256_file(started_from) if started_from is not None else None,
+        "effective_batch": config.batch.micro_batch_size * config.batch.grad_accum_steps,
+    }
+
+
+def _context_length(config: TrainConfig, model_config: ModelConfig) -> int:
+    asked = config.batch.context_length
+    if asked is not None and asked > model_config.context_length:
+        raise ConfigError(
+            f"batch.context_length {asked} is longer than the model's context of "
+            f"{model_config.context_length} tokens",
+            "Lower it, or leave it out to use the whole context.",
+        )
+    return asked or model_config.context_length
+
+
+def _layout(config: TrainConfig, format: Format) -> tuple[RowLayout, bool]:
+    packing = config.data.packing
+    if packing == "auto":
+        packing = "contiguous" if format == "text" else "documents"
+    if packing == "contiguous":
+        return "contiguous", True
+    return "documents", packing == "documents"
+
+
+def _format_of(config: TrainConfig, reporter: Reporter) -> Format:
+    data = config.data
+    if data.format != "auto":
+        return data.format
+    described = [describe_source(source, reporter) for source in data.train]
+    formats = {d.format for d in described}
+    if len(formats) > 1:
+        kinds = ", ".join(f"{d.source}: {d.format}" for d in described)
+        raise ConfigError(
+            f"data.train mixes running text and conversations ({kinds})",
+            'Set data.format to "text" to read conversations as running text.',
+        )
+    for d in described:
+        reporter.note(d.summary())
+    format = described[0].format
+    if format == "text" and "mask_prompt" in data.model_fields_set:
+        raise ConfigError(
+            "data.mask_prompt needs conversations, and data.train holds running text",
+            "Remove data.mask_prompt.",
+        )
+    if format == "conversations" and data.text_field is not None:
+        raise ConfigError(
+            "data.text_field needs running text, and data.train holds conversations",
+            'Remove it, or set data.format to "text".',
+        )
+    return format
+
+
+def _tokenizer(config: TrainConfig, known: Path | None, reporter: Reporter) -> Tokenizer:
+    spec = config.tokenizer
+    if spec.path is not None:
+        return Tokenizer.from_file(spec.path)
+    if known is not None and known.is_file():
+        return Tokenizer.from_file(known)
+    texts = (
+        document.text
+        for document in chain.from_iterable(
+            read_documents(s, text_field=config.data.text_field) for s in config.data.train
+        )
+    )
+    if spec.kind == "char":
+        tokenizer = train_characters(texts, reporter, spec.vocab_size)
+    else:
+        size, may_be_fewer = spec.vocab_size or _DEFAULT_BPE_SIZE, spec.vocab_size is None
+        tokenizer = train_bpe(texts, size, reporter, may_be_fewer=may_be_fewer)
+    reporter.note(f"tokenizer: {spec.kind} with {tokenizer.vocab_size:,} ids, trained on the data")
+    return tokenizer
+
+
+def _refuse_evaluation_data(source: str) -> None:
+    if source.startswith("hf:"):
+        return
+    for path in expand_source(source):
+        manifest = read_manifest(path)
+        if manifest is not None and manifest.evaluation_only:
+            raise DataError(
+                f"{path} is registered for evaluation only and is never trained on",
+                "Train on other data: a model that has seen its test cannot be measured by it.",
+            )

@@ -1,0 +1,136 @@
+"""The folder a training leaves beside its checkpoint: what ran, what was measured, how it went.
+
+pretrain.safetensors
+pretrain-run/
+    config.json      the resolved config
+    metrics.jsonl    one line a step or measurement
+    train.log        what was said
+    samples.md       texts written on the way
+    best.safetensors the checkpoint with the lowest validation loss
+    loss.png  report.md
+    state/           what a resume needs
+"""
+
+import json
+import logging
+import logging.handlers
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyllm.files import append_line, os_error, write_json, write_text
+
+_LOG_BYTES = 5_000_000
+_LOG_FILES = 3
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and appenders of one run."""
+
+    path: Path
+
+    @classmethod
+    def beside(cls, checkpoint: Path) -> "RunFolder":
+        """Return the run folder that belongs to a checkpoint file."""
+        return cls(checkpoint.with_name(f"{checkpoint.stem}-run"))
+
+    @property
+    def states(self) -> Path:
+        """The folder of resumable states."""
+        return self.path / "state"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the lowest validation loss."""
+        return self.path / "best.safetensors"
+
+    @property
+    def metrics_path(self) -> Path:
+        """The figures, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples_path(self) -> Path:
+        """Texts written on the way."""
+        return self.path / "samples.md"
+
+    @property
+    def stop_request(self) -> Path:
+        """A file that, once it is there, asks the training to save and stop."""
+        return self.path / "stop"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Keep the resolved config."""
+        write_json(self.path / "config.json", config)
+
+    def append_metrics(self, values: Mapping[str, float | str]) -> None:
+        """Add one line of figures; what is not finite becomes null."""
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
+        append_line(self.metrics_path, json.dumps(finite))
+
+    def read_metrics(self) -> Iterator[dict[str, Any]]:
+        """Yield the whole lines of figures; a torn last line is left out."""
+        if not self.metrics_path.is_file():
+            return
+        with open(self.metrics_path, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+
+    def forget_after(self, step: int) -> None:
+        """Drop figures and samples of steps that a resume will take again."""
+        rows = [json.dumps(row) for row in self.read_metrics() if row["step"] <= step]
+        write_text(self.metrics_path, "".join(f"{row}\n" for row in rows))
+        if self.samples_path.is_file():
+            text = self.samples_path.read_text(encoding="utf-8")
+            sections = text.split("\n## step ")
+            kept = [s for s in sections[1:] if int(s.split(None, 1)[0]) <= step]
+            write_text(self.samples_path, "\n## step ".join([sections[0], *kept]))
+
+    def append_sample(self, step: int, prompt: str, text: str) -> None:
+        """Add one written text."""
+        if not self.samples_path.is_file():
+            write_text(self.samples_path, "# Samples\n")
+        body = (prompt + text).strip().replace("\n", "\n> ")
+        append_line(self.samples_path, f"\n## step {step}\n\n> {body}")
+
+    def set_aside(self, checkpoint: Path) -> Path | None:
+        """Move this folder and its checkpoint out of the way of a new run; return where."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        try:
+            os.replace(self.path, aside)
+            if checkpoint.exists():
+                os.replace(checkpoint, aside / checkpoint.name)
+        except OSError as error:
+            raise os_error(error, f"move {self.path} aside") from error
+        return aside
+
+    def open_log(self) -> logging.Logger:
+        """Return a logger that writes train.log, renewed at 5 MB with three old ones kept."""
+        log = logging.Logger(f"tinyllm.train.{self.path}")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handler = logging.handlers.RotatingFileHandler(
+                self.path / "train.log",
+                maxBytes=_LOG_BYTES,
+                backupCount=_LOG_FILES,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            raise os_error(error, f"write the run folder {self.path}") from error
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+        return log

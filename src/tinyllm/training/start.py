@@ -1,0 +1,145 @@
+"""Whether a training begins anew or goes on, and whether it may.
+
+A state belongs to the config, data and starting weights that made it: its *identity*. Going on
+under another identity would be neither the old run nor the new one, so it is refused by naming
+the keys that differ. Keys that do not touch the mathematics (cadence of saving, of measuring, of
+samples; place and name) may change, and so may the limits.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyllm.config.train import TrainConfig
+from tinyllm.errors import CheckpointError, ConfigError
+from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.state import SavedState, list_states, read_state
+
+_FREE = frozenset(
+    {
+        "name",
+        "device",
+        "compile",
+        "checkpoint",
+        "evaluation",
+        "samples",
+        "epochs",
+        "max_steps",
+        "max_minutes",
+        # the next four are paths: what they hold is compared by fingerprint
+        "init_from",
+        "data.train",
+        "data.validation",
+        "tokenizer.path",
+    }
+)
+_LIMITS = ("epochs", "max_steps", "max_minutes")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a training begins: from `state`, or anew when it is None."""
+
+    state: SavedState | None
+    set_aside: bool = False
+    """Whether an older run has to be moved out of the way first."""
+
+
+def find_start(
+    config: TrainConfig, folder: RunFolder, *, resume: Path | bool, fresh: bool
+) -> Start:
+    """Decide how to begin.
+
+    `resume` is a state or run folder to go on from, True to insist on the newest state, or False
+    for the everyday rule: go on with an unfinished run of the same config, set a finished run of
+    another one aside, refuse to touch an unfinished run of another config. Raises ConfigError or
+    CheckpointError.
+    """
+    if fresh:
+        return Start(None, set_aside=True)
+    if isinstance(resume, Path):
+        return Start(_checked(_state_at(resume), config, folder))
+    states = list_states(folder.states)
+    if not states:
+        return Start(None, set_aside=folder.metrics_path.exists() and not resume)
+    newest = read_state(states[-1])
+    if newest.progress.finished and not resume and differing_keys(newest, config):
+        return Start(None, set_aside=True)
+    return Start(_checked(newest, config, folder))
+
+
+def identity_config(config: TrainConfig) -> dict[str, Any]:
+    """Return the config's values that a resume must find unchanged, by dotted key."""
+    return {
+        key: value
+        for key, value in _flatten(config.model_dump(mode="json"))
+        if key not in _FREE and key.split(".")[0] not in _FREE
+    }
+
+
+def limits_of(config: TrainConfig) -> dict[str, Any]:
+    """Return the config's limits."""
+    return {key: getattr(config, key) for key in _LIMITS}
+
+
+def differing_keys(state: SavedState, config: TrainConfig) -> list[str]:
+    """Return `key: old -> new` for what stands in the way of going on."""
+    return _differences(state.identity["config"], identity_config(config))
+
+
+def require_same_data(
+    state: SavedState, fingerprints: Mapping[str, Any], folder: RunFolder
+) -> None:
+    """Raise ConfigError when text, tokenizer, shape or starting weights are not what they were."""
+    changed = _differences(state.identity["fingerprints"], dict(fingerprints))
+    if changed:
+        raise _refusal(folder, state, changed)
+
+
+def _checked(state: SavedState, config: TrainConfig, folder: RunFolder) -> SavedState:
+    changed = differing_keys(state, config)
+    if changed:
+        raise _refusal(folder, state, changed)
+    return state
+
+
+def _refusal(folder: RunFolder, state: SavedState, changed: list[str]) -> ConfigError:
+    return ConfigError(
+        f"{folder.path} holds a run at step {state.progress.step} that was started differently: "
+        + "; ".join(changed),
+        "Undo the change to go on, add --fresh to begin anew (the old run is kept beside), "
+        "or give checkpoint.path another name.",
+    )
+
+
+def _state_at(path: Path) -> SavedState:
+    for folder in (path / "state", path):
+        states = list_states(folder)
+        if states:
+            return read_state(states[-1])
+    if not path.exists():
+        raise CheckpointError(f"there is no training state at {path}")
+    return read_state(path)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    keys = sorted(old.keys() | new.keys())
+    return [
+        f"{key} {_short(old.get(key))} -> {_short(new.get(key))}"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

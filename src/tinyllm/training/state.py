@@ -1,0 +1,191 @@
+"""The state of a training from which it goes on to the same bits: tensors and JSON only.
+
+    state/step-00000500/
+        model.safetensors       float32 weights by parameter name
+        optimizer.safetensors   "parameter name/key" -> tensor
+        progress.json           counters, cursor, best so far, scaler, the config that ran
+
+No generator state is kept: every random draw of a step is seeded by (seed, purpose, step), and
+the order of rows is a function of (seed, epoch), so the counters say it all.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tinyllm.errors import CheckpointError
+from tinyllm.files import os_error, read_json, require_free_space, sync_folder, write_json
+
+FORMAT_VERSION = 1
+_MODEL, _OPTIMIZER, _PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
+
+
+@dataclass
+class Progress:
+    """How far a training has come."""
+
+    step: int = 0
+    """Optimizer steps that are finished, skipped ones included."""
+    rows: int = 0
+    """Cursor in the stream of rows: the next step begins with this row."""
+    trained_tokens: int = 0
+    elapsed_seconds: float = 0.0
+    """Wall-clock time of training in all sittings, measured until the save."""
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    best_loss_nats: float | None = None
+    best_step: int | None = None
+    evaluations_without_gain: int = 0
+    finished: bool = False
+    """Whether the training reached its end, rather than a pause."""
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A state folder whose JSON has been read."""
+
+    path: Path
+    progress: Progress
+    identity: Mapping[str, Any]
+    """What must be equal for the training to go on: see `workflow.py`."""
+    scaler: dict[str, float] | None
+
+
+def save_state(
+    folder: Path,
+    model: nn.Module,
+    optimizers: Iterable[torch.optim.Optimizer],
+    progress: Progress,
+    identity: Mapping[str, Any],
+    *,
+    scaler: dict[str, float] | None = None,
+    keep: int = 2,
+) -> Path:
+    """Write a state under `folder`, atomically, then remove all but the newest `keep`.
+
+    Returns its path. Raises DataError when the disk refuses; what was there stays whole.
+    """
+    final = folder / f"step-{progress.step:08d}"
+    description = {
+        "format_version": FORMAT_VERSION,
+        "progress": dataclasses.asdict(progress),
+        "identity": dict(identity),
+        "scaler": scaler,
+    }
+    if (final / _PROGRESS).is_file():  # same step, same tensors: only the counters are newer
+        write_json(final / _PROGRESS, description)
+        return final
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    moments = _optimizer_tensors(model, optimizers)
+    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    require_free_space(folder, _n_bytes(weights) + _n_bytes(moments) + 1_000_000)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_torn(folder)
+        temporary.mkdir()
+        _write_tensors(temporary / _MODEL, weights)
+        _write_tensors(temporary / _OPTIMIZER, moments)
+        write_json(temporary / _PROGRESS, description)
+        os.replace(temporary, final)
+        sync_folder(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise os_error(error, f"save the training state in {folder}") from error
+    for old in list_states(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def list_states(folder: Path) -> list[Path]:
+    """Return the whole states under `folder`, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if (p / _PROGRESS).is_file())
+
+
+def read_state(path: Path) -> SavedState:
+    """Read a state's JSON. Raises CheckpointError when it is not a state."""
+    if not (path / _PROGRESS).is_file():
+        raise CheckpointError(
+            f"{path} is not a training state: it has no {_PROGRESS}",
+            "Name a folder such as …-run/state/step-00000500, or leave the path out.",
+        )
+    description = read_json(path / _PROGRESS)
+    if description.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has state format {description.get('format_version')}, "
+            f"and this version of tinyllm reads {FORMAT_VERSION}"
+        )
+    return SavedState(
+        path, Progress(**description["progress"]), description["identity"], description["scaler"]
+    )
+
+
+def restore(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Give weights and optimizer moments back, bit for bit.
+
+    Raises CheckpointError when a tensor is missing, broken or of another shape.
+    """
+    weights, moments = _read_tensors(path / _MODEL), _read_tensors(path / _OPTIMIZER)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in weights or weights[name].shape != parameter.shape:
+                raise CheckpointError(f"{path / _MODEL} does not fit this model at {name}")
+            parameter.copy_(weights[name])
+    names = {id(p): n for n, p in model.named_parameters()}
+    kept: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in moments.items():
+        parameter_name, kind = key.rsplit("/", 1)
+        kept.setdefault(parameter_name, {})[kind] = tensor
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                state = kept.get(names[id(parameter)], {})
+                if state:
+                    optimizer.state[parameter] = {
+                        kind: t.to(parameter.device, copy=True) for kind, t in state.items()
+                    }
+
+
+def _optimizer_tensors(
+    model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    names = {id(p): n for n, p in model.named_parameters()}
+    return {
+        f"{names[id(parameter)]}/{kind}": value.detach()
+        for optimizer in optimizers
+        for parameter, state in optimizer.state.items()
+        for kind, value in state.items()
+    }
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, path)
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}", "Resume from an older state beside it."
+        ) from error
+
+
+def _n_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def _remove_torn(folder: Path) -> None:
+    """Remove what a killed save left behind."""
+    for torn in folder.glob(".step-*.tmp"):
+        shutil.rmtree(torn, ignore_errors=True)
