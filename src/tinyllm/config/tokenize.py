@@ -71,14 +71,9 @@ class TokenizeConfig(Strict):
     cache: ConfigPath | None = None
     """Folder for the token shards; `.tinyllm-cache` beside the text when left out."""
 
-    shards: bool = True
-    """Encode the text into token shards; false stops after the tokenizer and its figures."""
-
     @model_validator(mode="after")
     def _fields_fit_the_format(self) -> Self:
         named = self.model_fields_set & {"mask_prompt", "context_length"}
         if self.format == "text" and named:
             raise ValueError(f"{' and '.join(sorted(named))} needs conversations, not text")
-        if not self.shards and self.cache is not None:
-            raise ValueError("`cache` is where shards go, and `shards` is false")
         return self

@@ -1,64 +1,25 @@
-"""What a cache remembers of the files it was made from, so that it knows when they change."""
+"""What a cache knows of the files it is made from, so that it notices when they change.
 
+A file is known by the SHA-256 of its bytes. `hashes.json` in the cache remembers the hash together
+with the size and time of change, so that unchanged files are not read again:
+
+    {"/home/me/stories.txt": {"size": 1234, "mtime_ns": 1700000000000000000, "sha256": "ab12…"}}
+"""
+
+import hashlib
+import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.sources import expand_source
-from tinyllm.files import os_error, sha256_file
+from tinyllm.errors import DataError
+from tinyllm.files import os_error, sha256_file, write_json
 
 CACHE_NAME = ".tinyllm-cache"
-
-
-@dataclass(frozen=True, slots=True)
-class FileStamp:
-    """One file as it was seen: absolute path, size in bytes, time of change, SHA-256."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    sha256: str = ""
-
-    def matches(self, other: "FileStamp") -> bool:
-        """Tell whether the file looks unchanged, without reading it."""
-        seen = (self.path, self.size, self.mtime_ns)
-        return seen == (other.path, other.size, other.mtime_ns)
-
-    def with_content(self) -> "FileStamp":
-        """Read the file and add its SHA-256; a Hub name stands for itself."""
-        if is_hub_source(self.path):
-            return FileStamp(self.path, self.size, self.mtime_ns, self.path)
-        try:
-            digest = sha256_file(Path(self.path))
-        except OSError as error:
-            raise os_error(error, f"read {self.path}") from error
-        return FileStamp(self.path, self.size, self.mtime_ns, digest)
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
-
-def stamp_sources(sources: Iterable[str]) -> list[FileStamp]:
-    """Look at every file behind the sources, in order, without reading them.
-
-    Raises DataError when a source names nothing.
-    """
-    return [stamp for source in sources for stamp in _stamp_source(source)]
-
-
-def _stamp_source(source: str) -> Iterator[FileStamp]:
-    if is_hub_source(source):
-        yield FileStamp(source, 0, 0)
-        return
-    for path in expand_source(source):
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise os_error(error, f"read {path}") from error
-        yield FileStamp(str(path.absolute()), status.st_size, status.st_mtime_ns)
+_MEMORY = "hashes.json"
 
 
 def cache_folder(source: str) -> Path:
@@ -70,3 +31,56 @@ def cache_folder(source: str) -> Path:
         return Path(CACHE_NAME)
     folder = expand_source(source)[0].parent
     return (folder if os.access(folder, os.W_OK) else Path()) / CACHE_NAME
+
+
+def hash_sources(sources: Iterable[str], cache: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file behind the sources, by absolute path, in order.
+
+    A Hub name stands for itself. Raises DataError when a source names nothing or cannot be read.
+    """
+    known = _read_memory(cache)
+    hashes: dict[str, str] = {}
+    learnt: dict[str, Any] = {}
+    for source in sources:
+        if is_hub_source(source):
+            hashes[source] = source
+            continue
+        for path in expand_source(source):
+            name = str(path.absolute())
+            learnt[name] = _hash(path, known.get(name))
+            hashes[name] = learnt[name]["sha256"]
+    if any(known.get(name) != entry for name, entry in learnt.items()):
+        _remember(cache, {**known, **learnt})
+    return hashes
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 (hex) of a plain value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _hash(path: Path, known: Any) -> dict[str, Any]:
+    try:
+        status = path.stat()
+        seen = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        if isinstance(known, dict) and seen.items() <= known.items() and "sha256" in known:
+            return known
+        return {**seen, "sha256": sha256_file(path)}
+    except OSError as error:
+        raise os_error(error, f"read {path}") from error
+
+
+def _read_memory(cache: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((cache / _MEMORY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(cache: Path, entries: dict[str, Any]) -> None:
+    """Save the hashes; two writers at once may forget some, which costs only a second reading."""
+    try:
+        write_json(cache / _MEMORY, entries)
+    except DataError:  # a cache that cannot be written is still good to read from
+        return

@@ -1,16 +1,15 @@
-"""Folders that are whole or absent: how shards get into the cache and are found there again."""
+"""Folders that are whole or absent: how shards get into the cache, whoever else is writing it."""
 
 import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tinyllm.data.fingerprint import FileStamp
-from tinyllm.files import os_error, sync_folder, write_json
+from tinyllm.files import os_error, sync_folder
 
 DESCRIPTION = "shards.json"
 
@@ -33,28 +32,6 @@ def _sizes_agree(folder: Path, description: Mapping[str, Any]) -> bool:
         "keys.bin": 8 * counts.get("n_documents", -1),
     }
     return all((folder / name).stat().st_size == size for name, size in sizes.items())
-
-
-def find_unchanged(
-    cache: Path, recipe: Mapping[str, object], stamps: Sequence[FileStamp]
-) -> Path | None:
-    """Find shards of the same recipe whose files still have the same size and time."""
-    for path in sorted(cache.glob(f"*/{DESCRIPTION}")):
-        known = read_description(path.parent)
-        if known is None or known.get("recipe") != recipe:
-            continue
-        seen = [FileStamp(**values) for values in known.get("sources", [])]
-        if len(seen) == len(stamps) and all(map(FileStamp.matches, seen, stamps)):
-            return path.parent
-    return None
-
-
-def restamp(folder: Path, stamps: Sequence[FileStamp]) -> None:
-    """Remember the new time of files whose content turned out to be the same."""
-    known = read_description(folder) or {}
-    sources = [stamp.to_json() for stamp in stamps]
-    with suppress(Exception):  # a cache that cannot be written is still a good one to read
-        write_json(folder / DESCRIPTION, {**known, "sources": sources})
 
 
 @contextmanager

@@ -10,36 +10,25 @@
 The cache is in `shard_cache.py`, the encoding in `shard_writer.py`, rows in `loader.py`.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
-from tinyllm.data.fingerprint import FileStamp, cache_folder, stamp_sources
-from tinyllm.data.shard_cache import (
-    DESCRIPTION,
-    building,
-    find_unchanged,
-    read_description,
-    restamp,
-)
+from tinyllm.data.corpus import Corpus, Format
+from tinyllm.data.fingerprint import cache_folder, digest
+from tinyllm.data.shard_cache import DESCRIPTION, building, read_description
 from tinyllm.data.shard_writer import ShardCounts, ShardWriter
-from tinyllm.data.sources import read_conversations, read_documents
 from tinyllm.errors import DataError
 from tinyllm.files import write_json
-from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Reporter
 from tinyllm.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
-
-Format = Literal["text", "conversations"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,50 +86,6 @@ class Shards:
         return replace(self, starts=starts, lengths=lengths, keys=keys, fingerprint=fingerprint)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What shards are asked for."""
-
-    sources: Sequence[str]
-    tokenizer: Tokenizer
-    format: Format
-    template: ChatTemplate
-    mask_prompt: bool
-    context_length: int | None
-    text_field: str | None
-
-    @property
-    def recipe(self) -> dict[str, object]:
-        """All that decides the shards beside the text; a change of any makes new ones."""
-        recipe: dict[str, object] = {
-            "format_version": FORMAT_VERSION,
-            "format": self.format,
-            "tokenizer": self.tokenizer.fingerprint,
-            "text_field": self.text_field,
-        }
-        if self.format == "conversations":
-            recipe["template"] = self.template.to_json()
-            recipe["mask_prompt"] = self.mask_prompt
-            recipe["context_length"] = self.context_length
-        return recipe
-
-    def documents(self, reporter: Reporter) -> Iterator[Document]:
-        """Read the documents of all sources."""
-        for source in self.sources:
-            yield from read_documents(source, text_field=self.text_field, reporter=reporter)
-
-    def conversations(self, reporter: Reporter) -> Iterator[Conversation]:
-        """Read the conversations of all sources."""
-        for source in self.sources:
-            yield from read_conversations(source, reporter)
-
-    @property
-    def label(self) -> str:
-        """A short name for people."""
-        name = Path(self.sources[0].removeprefix("hf:")).name.split(".")[0]
-        return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:40] or "text"
-
-
 def build_shards(
     sources: Sequence[str],
     tokenizer: Tokenizer,
@@ -155,58 +100,45 @@ def build_shards(
 ) -> Shards:
     """Return the shards of some text, from the cache when nothing has changed.
 
-    `template`, `mask_prompt` and `context_length` matter to conversations only. Files whose size
-    and time are those of last time are not read again; else their SHA-256 decides. Raises
-    DataError for text that cannot be read, or that leaves nothing to train on.
+    `template`, `mask_prompt` and `context_length` matter to conversations only. A changed file
+    or argument makes new shards, unchanged ones cost nothing. Raises DataError for text that
+    cannot be read, or that leaves nothing to train on.
     """
-    request = _Request(
-        sources, tokenizer, format, template, mask_prompt, context_length, text_field
-    )
+    corpus = Corpus(sources, format, template, text_field)
     cache = cache or cache_folder(sources[0])
-    stamps = stamp_sources(sources)
-    if unchanged := find_unchanged(cache, request.recipe, stamps):
-        return open_shards(unchanged)
-    stamps = [stamp.with_content() for stamp in stamps]
-    fingerprint = digest([request.recipe, [stamp.sha256 for stamp in stamps]])
-    folder = cache / f"{request.label}-{fingerprint[:16]}"
+    recipe: dict[str, object] = {
+        "format_version": FORMAT_VERSION,
+        "format": format,
+        "tokenizer": tokenizer.fingerprint,
+    }
+    if format == "conversations":
+        recipe |= {"mask_prompt": mask_prompt, "context_length": context_length}
+    fingerprint = digest([recipe, corpus.fingerprint(cache)])
+    folder = cache / f"{corpus.label}-{fingerprint[:16]}"
     if read_description(folder) is not None:
-        restamp(folder, stamps)
-    else:
-        _write(folder, fingerprint, request, stamps, reporter)
-    return open_shards(folder)
-
-
-def _write(
-    folder: Path,
-    fingerprint: str,
-    request: _Request,
-    stamps: Sequence[FileStamp],
-    reporter: Reporter,
-) -> None:
+        return open_shards(folder)
     with building(folder) as temporary:
-        writer = ShardWriter(temporary, request.tokenizer)
-        with reporter.progress(f"tokenize {request.label}", None, "documents") as progress:
-            if request.format == "text":
-                writer.write_documents(request.documents(reporter), progress)
+        writer = ShardWriter(temporary, tokenizer)
+        with reporter.progress(f"tokenize {corpus.label}", None, "documents") as progress:
+            if format == "text":
+                writer.write_documents(corpus.documents(reporter), progress)
             else:
+                conversations = corpus.conversations(reporter)
                 writer.write_conversations(
-                    request.conversations(reporter),
-                    request.template,
-                    request.context_length,
-                    request.mask_prompt,
-                    progress,
+                    conversations, template, context_length, mask_prompt, progress
                 )
         if writer.counts.n_documents == 0:
-            raise _nothing_left(request, writer.counts)
+            raise _nothing_left(sources, writer.counts, context_length)
         description = {
             "fingerprint": fingerprint,
-            "recipe": request.recipe,
-            "vocab_size": request.tokenizer.vocab_size,
+            "recipe": recipe,
+            "vocab_size": tokenizer.vocab_size,
             "dtype": writer.dtype.name,
             "counts": writer.counts.to_json(),
-            "sources": [stamp.to_json() for stamp in stamps],
+            "sources": corpus.hashes(cache),
         }
         write_json(temporary / DESCRIPTION, description)
+    return open_shards(folder)
 
 
 def open_shards(folder: Path) -> Shards:
@@ -230,17 +162,14 @@ def open_shards(folder: Path) -> Shards:
     )
 
 
-def digest(value: object) -> str:
-    """Return the SHA-256 (hex) of a plain value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _nothing_left(request: _Request, counts: ShardCounts) -> DataError:
-    place = ", ".join(request.sources)
+def _nothing_left(
+    sources: Sequence[str], counts: ShardCounts, context_length: int | None
+) -> DataError:
+    place = ", ".join(sources)
     if counts.n_no_room:
         return DataError(
             f"none of the {counts.n_no_room:,} conversations in {place} fits a context of "
-            f"{request.context_length} tokens",
-            "Give a larger context_length.",
+            f"{context_length} tokens",
+            "Use a larger context_length.",
         )
     return DataError(f"{place} holds no text to train on", "Check the file and its format.")
