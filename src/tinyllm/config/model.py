@@ -1,0 +1,222 @@
+"""The shape of a network: what a config file says of it, and the whole that it resolves to.
+
+`ModelSpec` is what people write: a preset's name, sizes, or a preset with some sizes changed.
+`ModelConfig` is complete, travels inside every checkpoint, and is all that `model/` needs. Presets
+are data (`model_presets.json`); `model/presets.py` turns the one into the other.
+"""
+
+import difflib
+import importlib.resources
+import json
+from functools import cache
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tinyllm.config.base import Strict
+
+Family = Literal["gpt-neo", "llama"]
+
+_LARGEST = 1 << 24
+"""An upper bound on any size, far above use, that keeps arithmetic with absurd values cheap."""
+_DEFAULT_CONTEXT = 512
+_ROPE_THETA = 10_000.0
+_WINDOW = 256
+_LLAMA_ONLY = ("rope_theta", "qk_norm")
+_GPT_NEO_ONLY = ("attention_window",)
+
+
+def default_intermediate_size(family: Family, hidden_size: int) -> int:
+    """Return the usual width of the feed-forward layer.
+
+    gpt-neo: 4 D. llama: 8/3 D rounded up to a multiple of 32, so that its three matrices hold as
+    many parameters as two of 4 D would.
+    """
+    return 4 * hidden_size if family == "gpt-neo" else -(-8 * hidden_size // 96) * 32
+
+
+class ModelConfig(Strict):
+    """A network's complete shape."""
+
+    family: Family = "llama"
+    """`llama` (RoPE, RMSNorm, SwiGLU, grouped heads) or `gpt-neo` (learned positions, LayerNorm,
+    GELU, global and local attention in turn)."""
+
+    vocab_size: int = Field(ge=1, le=_LARGEST)
+    """Number of tokens the model knows."""
+
+    hidden_size: int = Field(ge=1, le=_LARGEST)
+    """Width of the vector that stands for a token."""
+
+    n_layers: int = Field(ge=1, le=10_000)
+    """Number of layers, each attention and feed-forward."""
+
+    n_heads: int = Field(ge=1, le=_LARGEST)
+    """Number of query heads; each is hidden_size / n_heads wide."""
+
+    n_kv_heads: int = Field(default_factory=lambda data: data["n_heads"], ge=1, le=_LARGEST)
+    """Number of key and value heads, shared by groups of query heads (llama); n_heads when left
+    out."""
+
+    context_length: int = Field(default=_DEFAULT_CONTEXT, ge=1, le=_LARGEST)
+    """Longest row of tokens the model can read."""
+
+    intermediate_size: int = Field(
+        default_factory=lambda data: default_intermediate_size(data["family"], data["hidden_size"]),
+        ge=1,
+        le=_LARGEST,
+    )
+    """Width inside the feed-forward layer; 4 x hidden_size (gpt-neo) or 8/3 x (llama) when left
+    out."""
+
+    tie_embeddings: bool = True
+    """Use the token embedding as the output head too."""
+
+    norm_eps: float = Field(default=1e-5, gt=0.0, lt=1.0)
+    """Added to the variance in norms."""
+
+    rope_theta: float = Field(default=_ROPE_THETA, gt=1.0, allow_inf_nan=False)
+    """Base of the rotary frequencies (llama)."""
+
+    qk_norm: bool = False
+    """Normalise queries and keys head by head before they meet (llama)."""
+
+    attention_window: int = Field(default=_WINDOW, ge=1, le=_LARGEST)
+    """How far back the local layers see, counting the token itself (gpt-neo)."""
+
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of activations that are dropped while training."""
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.hidden_size // self.n_heads
+
+    @model_validator(mode="after")
+    def _shape_fits(self) -> Self:
+        _require_fitting_shape(self.family, self.hidden_size, self.n_heads, self.n_kv_heads)
+        if self.family == "gpt-neo" and self.qk_norm:
+            raise ValueError("`qk_norm` needs family llama, and `family` is gpt-neo")
+        return self
+
+
+class ModelSpec(Strict):
+    """A network's shape as it is asked for: a preset, sizes, or a preset with sizes changed."""
+
+    preset: str | None = None
+    """Name of a ready shape, for example `tinystories-8m` or `llama-1m`."""
+
+    family: Family | None = None
+    """`llama` (RoPE, RMSNorm, SwiGLU, grouped heads) or `gpt-neo` (learned positions, LayerNorm,
+    GELU, global and local attention in turn); llama when left out."""
+
+    hidden_size: int | None = Field(default=None, ge=1, le=_LARGEST)
+    """Width of the vector that stands for a token."""
+
+    n_layers: int | None = Field(default=None, ge=1, le=10_000)
+    """Number of layers, each attention and feed-forward."""
+
+    n_heads: int | None = Field(default=None, ge=1, le=_LARGEST)
+    """Number of query heads; each is hidden_size / n_heads wide."""
+
+    n_kv_heads: int | None = Field(default=None, ge=1, le=_LARGEST)
+    """Number of key and value heads, shared by groups of query heads (llama); n_heads when left
+    out."""
+
+    context_length: int | None = Field(default=None, ge=1, le=_LARGEST)
+    """Longest row of tokens the model can read; 512 when left out."""
+
+    intermediate_size: int | None = Field(default=None, ge=1, le=_LARGEST)
+    """Width inside the feed-forward layer; 4 x hidden_size (gpt-neo) or 8/3 x (llama) when left
+    out."""
+
+    tie_embeddings: bool | None = None
+    """Use the token embedding as the output head too; true when left out."""
+
+    norm_eps: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Added to the variance in norms; 1e-5 when left out."""
+
+    rope_theta: float | None = Field(default=None, gt=1.0, allow_inf_nan=False)
+    """Base of the rotary frequencies (llama); 10000 when left out."""
+
+    qk_norm: bool | None = None
+    """Normalise queries and keys head by head before they meet (llama); false when left out."""
+
+    attention_window: int | None = Field(default=None, ge=1, le=_LARGEST)
+    """How far back the local layers see, counting the token itself (gpt-neo); 256 when left
+    out."""
+
+    dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Share of activations that are dropped while training; 0 when left out."""
+
+    def merged(self) -> dict[str, Any]:
+        """Return the fields that are said: those of the preset under those of the spec."""
+        said = self.model_dump(exclude_none=True, exclude={"preset"})
+        preset = model_presets()[self.preset] if self.preset is not None else {}
+        if "hidden_size" in said and "intermediate_size" not in said:
+            preset = {k: v for k, v in preset.items() if k != "intermediate_size"}
+        if "n_heads" in said and "n_kv_heads" not in said:
+            preset = {k: v for k, v in preset.items() if k != "n_kv_heads"}
+        return {**preset, **said}
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if self.preset is not None and self.preset not in model_presets():
+            close = difflib.get_close_matches(self.preset, model_presets(), n=1)
+            meant = f"did you mean {close[0]}? The " if close else "the "
+            raise ValueError(
+                f"there is no preset {self.preset!r}; {meant}presets are "
+                f"{', '.join(model_presets())}"
+            )
+        said = self.merged()
+        family: Family = said.get("family", "llama")
+        foreign = _LLAMA_ONLY if family == "gpt-neo" else _GPT_NEO_ONLY
+        other = "llama" if family == "gpt-neo" else "gpt-neo"
+        for name in foreign:
+            if name in said:
+                raise ValueError(f"`{name}` needs family {other}, and `family` is {family}")
+        if "hidden_size" in said and "n_heads" in said:
+            n_kv_heads = said.get("n_kv_heads", said["n_heads"])
+            _require_fitting_shape(family, said["hidden_size"], said["n_heads"], n_kv_heads)
+        return self
+
+
+@cache
+def model_presets() -> dict[str, dict[str, Any]]:
+    """Return every ready shape by name."""
+    text = importlib.resources.files(__package__).joinpath("model_presets.json").read_text("utf-8")
+    presets: dict[str, dict[str, Any]] = json.loads(text)
+    return presets
+
+
+def _require_fitting_shape(family: Family, hidden_size: int, n_heads: int, n_kv_heads: int) -> None:
+    unit = 2 if family == "llama" else 1  # rotary positions turn pairs of dimensions
+    width = max(1, round(hidden_size / (n_heads * unit))) * n_heads * unit
+    if hidden_size % n_heads:
+        fitting = _nearest_divisor(max(1, hidden_size // unit), n_heads)
+        raise ValueError(
+            f"hidden_size {hidden_size} is not divisible by n_heads {n_heads}; "
+            f"use n_heads {fitting}, or hidden_size {width}"
+        )
+    if family == "gpt-neo" and n_kv_heads != n_heads:
+        raise ValueError(
+            f"gpt-neo has no grouped heads: n_kv_heads {n_kv_heads} must equal n_heads {n_heads}; "
+            "leave n_kv_heads out"
+        )
+    if n_heads % n_kv_heads:
+        raise ValueError(
+            f"n_heads {n_heads} is not divisible by n_kv_heads {n_kv_heads}; "
+            f"use n_kv_heads {_nearest_divisor(n_heads, n_kv_heads)}"
+        )
+    if (hidden_size // n_heads) % unit:
+        raise ValueError(
+            f"hidden_size {hidden_size} with n_heads {n_heads} makes heads "
+            f"{hidden_size // n_heads} wide, and rotary positions need an even width; "
+            f"use hidden_size {width}"
+        )
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    """Return the divisor of `number` nearest to `wanted`, the smaller of two equally near."""
+    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    return min(small + [number // d for d in small], key=lambda d: (abs(d - wanted), d))

@@ -1,0 +1,302 @@
+"""The network: two families of decoder-only transformer on one page.
+
+    llama    RoPE, RMSNorm, SwiGLU, grouped key/value heads, optional QK-norm; no biases
+    gpt-neo  learned positions, LayerNorm, GELU; attention unscaled, global in even layers and
+             local (a window) in odd ones; biases everywhere but on q, k and v
+
+    ids -> embed -> n_layers x [ x + attention(norm(x)), then x + mlp(norm(x)) ] -> norm -> head
+
+B batch, T new tokens, S key positions, D hidden, F feed-forward, H query heads, K key/value heads,
+E head dim, V vocabulary. Parameter names are Hugging Face Llama's in both families; what other
+files call them is in `hf_weights.py`; positions and masks are in `places.py`. Norms, softmax and
+logits are float32, under autocast too.
+"""
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tinyllm.config.model import ModelConfig
+from tinyllm.model.places import Places, apply_rope
+
+_INIT_STD = 0.02
+
+
+class KVCache:
+    """Keys and values of the tokens read so far, row by row of its own length.
+
+    `forward` writes T new positions behind `lengths` and does not count them: the caller advances
+    each row by its true length, so padding on the right of a ragged batch is overwritten later.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
+        """Wrap keys and values (n_layers, B, S, K, E) and lengths (B,) int64."""
+        self.keys, self.values, self.lengths = keys, values, lengths
+        self.longest = int(lengths.max()) if len(lengths) else 0
+
+    @classmethod
+    def allocate(
+        cls,
+        config: ModelConfig,
+        batch_size: int,
+        max_length: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Make an empty cache for rows of at most max_length tokens."""
+        shape = (config.n_layers, batch_size, max_length, config.n_kv_heads, config.head_dim)
+        keys, values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
+        return cls(keys, values, torch.zeros(batch_size, dtype=torch.int64, device=device))
+
+    @property
+    def max_length(self) -> int:
+        """How many positions a row holds."""
+        return self.keys.shape[2]
+
+    def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k and v (B, T, K, E) at positions (B, T); return all up to there (B, S, K, E)."""
+        rows = torch.arange(len(k), device=k.device).unsqueeze(1)  # (B, 1)
+        self.keys[layer][rows, positions] = k.to(self.keys.dtype)
+        self.values[layer][rows, positions] = v.to(self.values.dtype)
+        end = self.longest + k.shape[1]
+        return self.keys[layer, :, :end], self.values[layer, :, :end]
+
+    def advance(self, n: Tensor | int) -> None:
+        """Count n new tokens per row; n is a number or (B,)."""
+        self.lengths = self.lengths + n
+        self.longest = self.longest + n if isinstance(n, int) else int(self.lengths.max())
+
+    def select(self, rows: Tensor) -> None:
+        """Keep, reorder or repeat rows; rows is (new B,) int64."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.lengths = self.lengths[rows]
+        self.longest = int(self.lengths.max()) if len(rows) else 0
+
+
+class RMSNorm(nn.Module):
+    """Scale by the root mean square (arXiv:1910.07467), in float32; x is (…, D).
+
+    Written out because the fused operator is the slower one on CPUs.
+    """
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return (wide * self.weight).to(x.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm with bias, in float32; x is (…, D)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        wide: Tensor = functional.layer_norm(
+            x.float(), self.normalized_shape, weight, bias, self.eps
+        )
+        return wide.to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Causal self-attention, its heads in groups that share keys and values (arXiv:2305.13245)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        is_neo, width = config.family == "gpt-neo", config.head_dim
+        self.layer = layer
+        self.head_dim = width
+        self.is_local = is_neo and layer % 2 == 1
+        self.is_grouped = config.n_kv_heads != config.n_heads
+        self.scale = 1.0 if is_neo else 1 / math.sqrt(width)  # GPT-Neo was trained unscaled
+        self.dropout = config.dropout
+        self.q_proj = nn.Linear(config.hidden_size, config.n_heads * width, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, config.n_kv_heads * width, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, config.n_kv_heads * width, bias=False)
+        self.o_proj = nn.Linear(config.n_heads * width, config.hidden_size, bias=is_neo)
+        self.q_norm = RMSNorm(width, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(width, config.norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, places: Places, cache: KVCache | None) -> Tensor:
+        q = self.q_norm(self.q_proj(x).unflatten(-1, (-1, self.head_dim)))  # (B, T, H, E)
+        k = self.k_norm(self.k_proj(x).unflatten(-1, (-1, self.head_dim)))  # (B, T, K, E)
+        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim))  # (B, T, K, E)
+        if places.rotation is not None:
+            q, k = apply_rope(q, *places.rotation), apply_rope(k, *places.rotation)
+        if cache is not None:
+            k, v = (past.to(q.dtype) for past in cache.write(self.layer, places.positions, k, v))
+        mask = places.local_mask if self.is_local else places.global_mask
+        mixed = functional.scaled_dot_product_attention(
+            q.transpose(1, 2),  # (B, H, T, E)
+            k.transpose(1, 2),  # (B, K, S, E)
+            v.transpose(1, 2),
+            attn_mask=mask,
+            is_causal=mask is None,
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=self.scale,
+            enable_gqa=self.is_grouped,
+        )
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
+        return out
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward of llama (arXiv:2002.05202); x is (B, T, D)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class GeluMLP(nn.Module):
+    """Feed-forward of gpt-neo, with GELU's tanh form; x is (B, T, D)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(functional.gelu(self.up_proj(x), approximate="tanh"))
+        return out
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each on a normed copy of the stream (pre-norm)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = _norm(config)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = _norm(config)
+        self.mlp = GeluMLP(config) if config.family == "gpt-neo" else SwiGLU(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, places: Places, cache: KVCache | None) -> Tensor:
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), places, cache))
+        x = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return x
+
+
+class Backbone(nn.Module):
+    """Everything but the head: ids to hidden states."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.family == "gpt-neo":
+            self.embed_positions = nn.Embedding(config.context_length, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
+        self.norm = _norm(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, input_ids: Tensor, places: Places, cache: KVCache | None) -> Tensor:
+        x = self.embed_tokens(input_ids)  # (B, T, D)
+        if places.rotation is None:
+            x = x + self.embed_positions(places.positions)
+        x = self.dropout(x)
+        for layer in self.layers:
+            x = layer(x, places, cache)
+        out: Tensor = self.norm(x)
+        return out
+
+
+class Transformer(nn.Module):
+    """A decoder-only language model of either family, built on the CPU with weights of seed 0."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        device = torch.get_default_device()
+        with torch.device("meta"):  # so that nothing is drawn from torch's global generator
+            self.model = Backbone(config)
+            if not config.tie_embeddings:
+                self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.to_empty(device=device)
+        self.init_weights(torch.Generator().manual_seed(0))
+
+    def forward(
+        self, input_ids: Tensor, *, document_ids: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Return logits (B, T, V) float32 for ids (B, T) int64.
+
+        With document_ids (B, T) int64, several documents share a row: positions restart where the
+        id changes and no token sees another document. With a cache, row b's tokens follow the
+        `cache.lengths[b]` tokens that it holds. Raises ValueError for rows that are too long.
+        """
+        return self.head(self.hidden_states(input_ids, document_ids=document_ids, cache=cache))
+
+    def hidden_states(
+        self, input_ids: Tensor, *, document_ids: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Return what the head reads, (B, T, D) after the last norm; arguments as in forward."""
+        self._require_room(input_ids, document_ids, cache)
+        past = cache.lengths if cache is not None else None
+        longest = cache.longest if cache is not None else 0
+        places = Places.of(self.config, input_ids, document_ids, past, longest)
+        out: Tensor = self.model(input_ids, places, cache)
+        return out
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return logits (…, V) float32 for hidden states (…, D)."""
+        return functional.linear(hidden, self.head_weight).float()
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output matrix (V, D); the token embedding itself when tied."""
+        return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draw new weights as GPT-2 does.
+
+        norms             1 (bias 0)
+        biases            0
+        o_proj down_proj  normal, std 0.02 / sqrt(2 n_layers): their sum over layers stays 0.02
+        all else          normal, std 0.02: q k v, gate and up, embeddings, head
+        """
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                std = _INIT_STD / math.sqrt(2 * self.config.n_layers)
+                parameter.normal_(0.0, std, generator=generator)
+            else:
+                parameter.normal_(0.0, _INIT_STD, generator=generator)
+
+    def _require_room(
+        self, input_ids: Tensor, document_ids: Tensor | None, cache: KVCache | None
+    ) -> None:
+        shape, context_length = tuple(input_ids.shape), self.config.context_length
+        if input_ids.ndim != 2:
+            raise ValueError(f"input_ids must be (B, T), found shape {shape}")
+        if document_ids is not None and (
+            cache is not None or document_ids.shape != input_ids.shape
+        ):
+            raise ValueError(
+                f"document_ids must have input_ids' shape {shape} and no cache beside them, "
+                f"found {tuple(document_ids.shape)}"
+            )
+        if shape[1] > context_length:
+            raise ValueError(f"{shape[1]} tokens exceed context_length {context_length}")
+        if cache is not None and cache.longest + shape[1] > cache.max_length:
+            raise ValueError(
+                f"{cache.longest} + {shape[1]} tokens exceed the cache's {cache.max_length}"
+            )
+
+
+def _norm(config: ModelConfig) -> nn.Module:
+    kind = LayerNorm if config.family == "gpt-neo" else RMSNorm
+    return kind(config.hidden_size, config.norm_eps)
