@@ -26,7 +26,7 @@ from tinyllm.reporting import Progress, Reporter
 from tinyllm.tokenizer import SAMPLE_BYTES, Tokenizer, train_bpe, train_characters
 
 DEFAULT_VOCAB_SIZE = 4096
-EXAMPLE_PRESETS = ("1m", "8m", "33m")
+EXAMPLE_PRESETS = ("llama-1m", "llama-8m", "llama-42m")
 """Model presets whose embedding share is shown."""
 _TRAINER_VERSION = 1
 """Counted up when the same text and spec come to train another tokenizer."""
