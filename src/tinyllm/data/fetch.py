@@ -1,0 +1,312 @@
+"""One file over HTTP: resumed where it stopped, checked, and never half there under its name.
+
+    NAME.part        what has arrived so far
+    NAME.part.json   {"url", "validator"}: the version that it is a part of
+
+A part is carried on with `Range` and `If-Range`, so a file that has changed meanwhile starts
+over. Broken connections, busy servers (429 and 5xx, `Retry-After` honoured) are tried again with
+growing pauses; every byte gained renews the patience.
+"""
+
+import contextlib
+import email.utils
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from tinyllm.errors import DataError, Interrupted, UsageError
+from tinyllm.files import os_error, require_free_space, sha256_file, sync_folder, write_json
+from tinyllm.reporting import Progress, Reporter, format_bytes
+
+if TYPE_CHECKING:
+    import httpx
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_PAUSE_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file that has arrived whole."""
+
+    path: Path
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a fetch is tried again without a byte gained, and how it waits."""
+
+    attempts: int = 8
+    first_pause_seconds: float = 1.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def wait(self, attempt: int, asked_seconds: float | None, reporter: Reporter, why: str) -> None:
+        """Pause before the next attempt: as long as the server asked, else ever longer."""
+        pause = asked_seconds or self.first_pause_seconds * 2.0**attempt
+        pause = min(pause, _MAX_PAUSE_SECONDS)
+        reporter.note(f"{why}; trying again in {pause:.0f} s")
+        self.sleep(pause)
+
+
+class _TryAgain(Exception):
+    """What went wrong may go well the next time."""
+
+    def __init__(self, why: str, asked_seconds: float | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.asked_seconds = asked_seconds
+
+
+def file_name_of(url: str) -> str:
+    """Return a safe file name for a URL. Raises UsageError for what is not http(s)."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UsageError(f"{url} is not an http or https address")
+    name = re.sub(r"[^\w.+-]", "_", unquote(parts.path).rsplit("/", 1)[-1]).lstrip(".")
+    return name or "download"
+
+
+def fetch(
+    url: str,
+    target: Path,
+    reporter: Reporter,
+    *,
+    sha256: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    patience: Patience | None = None,
+) -> Fetched:
+    """Bring a file to `target`, carrying on a part that an earlier try left.
+
+    The content is checked against `sha256`, or against the hash that the hub names for it. Raises
+    DataError for refusals, wrong content and servers that stay away; Interrupted on Ctrl-C, with
+    the part kept.
+    """
+    import httpx
+
+    part = target.with_name(f"{target.name}.part")
+    timeout = httpx.Timeout(30.0, read=60.0)
+    with (
+        _opened_alone(part) as file,
+        httpx.Client(follow_redirects=True, timeout=timeout, headers=headers) as client,
+        reporter.progress(f"fetch {target.name}", None, "bytes") as progress,
+    ):
+        transfer = _Transfer(client, url, part, file, reporter, progress)
+        try:
+            expected = transfer.run(patience or Patience())
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped; {format_bytes(transfer.n_have)} of {target.name} are kept",
+                "Run the same command again: it carries on.",
+            ) from None
+        found = sha256_file(part)
+        wanted = sha256.lower() if sha256 else expected
+        if wanted is not None and found != wanted:
+            _remove(part)
+            raise DataError(
+                f"{url} is not the file that was expected: its SHA-256 is {found}, not {wanted}",
+                "The file may have changed or been damaged on the way; run the command again.",
+            )
+        os.replace(part, target)
+        _record_of(part).unlink(missing_ok=True)
+        sync_folder(target.parent)
+    return Fetched(target, target.stat().st_size, found)
+
+
+@contextlib.contextmanager
+def _opened_alone(part: Path) -> Iterator[IO[bytes]]:
+    """Open the part for appending; a second fetch of the same file is refused."""
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "ab") as file:
+            _lock(file, part)
+            yield file
+    except OSError as error:
+        raise os_error(error, f"write {part}") from error
+
+
+def _lock(file: IO[bytes], part: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataError(
+            f"another process is fetching {part}", "Wait for it, or stop it first."
+        ) from None
+
+
+@dataclass
+class _Transfer:
+    """One file on its way: repeated requests that append to one part."""
+
+    client: "httpx.Client"
+    url: str
+    part: Path
+    file: IO[bytes]
+    reporter: Reporter
+    progress: Progress
+    n_shown: int = 0
+
+    @property
+    def n_have(self) -> int:
+        """Bytes that have arrived."""
+        self.file.flush()
+        return self.part.stat().st_size
+
+    def run(self, patience: Patience) -> str | None:
+        """Repeat until the file is whole. Returns the SHA-256 that the hub states, or None."""
+        import httpx
+
+        attempt = 0
+        while True:
+            n_before = self.n_have
+            try:
+                return self._once()
+            except (httpx.TransportError, _TryAgain) as error:
+                attempt = 0 if self.n_have > n_before else attempt + 1
+                why = error.why if isinstance(error, _TryAgain) else _describe(error)
+                if attempt >= patience.attempts:
+                    raise DataError(
+                        f"{self.url} could not be fetched: {why}",
+                        "What has arrived is kept; run the same command again to carry on.",
+                    ) from error
+                asked = error.asked_seconds if isinstance(error, _TryAgain) else None
+                patience.wait(attempt, asked, self.reporter, why)
+
+    def _once(self) -> str | None:
+        headers = {"Accept-Encoding": "identity"}
+        validator = _known_validator(self.part, self.url)
+        n_have = self.n_have if validator else self._start_over()
+        if n_have and validator:
+            headers |= {"Range": f"bytes={n_have}-", "If-Range": validator}
+        with self.client.stream("GET", self.url, headers=headers) as response:
+            _raise_for_status(response, self.url)
+            if response.status_code == 416:
+                if n_have and response.headers.get("content-range") == f"bytes */{n_have}":
+                    return _stated_hash(response)
+                self._start_over()
+                raise _TryAgain("the part did not fit the file any more")
+            if not _continues(response, n_have):
+                n_have = self._start_over()
+                if response.status_code != 200:
+                    raise _TryAgain("the server sent another part than was asked for")
+            elif n_have:
+                self.reporter.note(f"carrying on with {self.part.stem} at {format_bytes(n_have)}")
+            self._receive(response, n_have)
+            return _stated_hash(response)
+
+    def _receive(self, response: "httpx.Response", n_have: int) -> None:
+        total = _total(response, n_have)
+        write_json(_record_of(self.part), {"url": self.url, "validator": _validator(response)})
+        if total is not None:
+            require_free_space(self.part.parent, total - n_have)
+            self.progress.total = total
+        self._show(n_have)
+        for block in response.iter_bytes(1 << 18):
+            self.file.write(block)
+            self._show(self.n_shown + len(block))
+        if total is not None and self.n_have != total:
+            raise _TryAgain(f"{format_bytes(self.n_have)} of {format_bytes(total)} arrived")
+        os.fsync(self.file.fileno())
+
+    def _show(self, n_bytes: int) -> None:
+        self.progress.advance(n_bytes - self.n_shown)
+        self.n_shown = n_bytes
+
+    def _start_over(self) -> int:
+        self.file.truncate(0)
+        return 0
+
+
+def _describe(error: Exception) -> str:
+    text = (str(error).splitlines() or [""])[0].rstrip(".")
+    return f"the connection failed ({text or type(error).__name__})"
+
+
+def _raise_for_status(response: "httpx.Response", url: str) -> None:
+    status = response.status_code
+    if status < 300 or status == 416:
+        if "text/html" in response.headers.get("content-type", "") and status != 416:
+            raise DataError(
+                f"{url} answered with a web page, not with data",
+                "Use the address of the file itself.",
+            )
+        return
+    if status in (408, 425, 429) or status >= 500:
+        raise _TryAgain(f"the server answered {status}", _retry_after(response))
+    hints = {
+        401: "The file needs a login: accept its terms on the hub and set HF_TOKEN.",
+        403: "The file needs a permission: accept its terms on the hub and set HF_TOKEN.",
+        404: "Check the address, or take the file from disk with --from.",
+        410: "It was removed; take the file from disk with --from.",
+    }
+    phrase = response.reason_phrase or "refused"
+    raise DataError(f"{url} could not be fetched: {status} {phrase}", hints.get(status))
+
+
+def _retry_after(response: "httpx.Response") -> float | None:
+    value = response.headers.get("retry-after")
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(value))
+    with contextlib.suppress(ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def _continues(response: "httpx.Response", n_have: int) -> bool:
+    """Whether the body starts where the part ends."""
+    if response.status_code == 206:
+        place: str = response.headers.get("content-range", "")
+        return place.startswith(f"bytes {n_have}-")
+    return n_have == 0
+
+
+def _total(response: "httpx.Response", n_have: int) -> int | None:
+    length = response.headers.get("content-length")
+    encoded = response.headers.get("content-encoding", "identity") != "identity"
+    return None if length is None or encoded else n_have + int(length)
+
+
+def _validator(response: "httpx.Response") -> str | None:
+    """Return what `If-Range` can name this version of the file by: a strong ETag or its date."""
+    etag: str = response.headers.get("etag", "")
+    date: str | None = response.headers.get("last-modified")
+    return etag if etag and not etag.startswith("W/") else date
+
+
+def _stated_hash(response: "httpx.Response") -> str | None:
+    """Return the SHA-256 that a hub states for a large file, here or in a redirect, if any."""
+    for answer in (*response.history, response):
+        value = answer.headers.get("x-linked-etag", "").strip('"')
+        if _SHA256.fullmatch(value):
+            return str(value)
+    return None
+
+
+def _record_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _known_validator(part: Path, url: str) -> str | None:
+    try:
+        record = json.loads(_record_of(part).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record["validator"] if record.get("url") == url else None
+
+
+def _remove(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _record_of(part).unlink(missing_ok=True)
