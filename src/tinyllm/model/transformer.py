@@ -186,8 +186,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, places: Places, cache: KVCache | None) -> Tensor:
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), places, cache))
-        x = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
-        return x
+        out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return out
 
 
 class Backbone(nn.Module):
