@@ -23,14 +23,21 @@ _MEMORY = "hashes.json"
 
 
 def cache_folder(source: str) -> Path:
-    """Return where caches of a source go: beside its first file.
+    """Return where caches of a source go: `.tinyllm-cache` beside it, or here."""
+    return folder_beside(source) / CACHE_NAME
 
-    The current folder takes them when that place cannot be written or the source is on the Hub.
+
+def folder_beside(source: str) -> Path:
+    """Return the folder of a source's first file, where something made from it may be put.
+
+    It is the current folder when that one cannot be written, or the source is on the Hub. A
+    folder without any write bit counts as read-only, even for root.
     """
     if is_hub_source(source):
-        return Path(CACHE_NAME)
+        return Path()
     folder = expand_source(source)[0].parent
-    return (folder if os.access(folder, os.W_OK) else Path()) / CACHE_NAME
+    is_writable = os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222
+    return folder if is_writable else Path()
 
 
 def hash_sources(sources: Iterable[str], cache: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ Training uses `prepare_tokenizer` too, so that both find the same trained tokeni
 """
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,10 +15,8 @@ import numpy as np
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from tinyllm.config.tokenize import TokenizeConfig, TokenizerSpec
 from tinyllm.data.corpus import Corpus, Format, resolve_format
-from tinyllm.data.fingerprint import cache_folder, digest
-from tinyllm.data.hub import is_hub_source
+from tinyllm.data.fingerprint import cache_folder, digest, folder_beside
 from tinyllm.data.shards import Shards, build_shards
-from tinyllm.data.sources import expand_source
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import write_text
 from tinyllm.reporting import Progress, Reporter
@@ -161,8 +158,7 @@ def _counted(texts: Iterable[Sequence[str]], progress: Progress) -> Iterator[str
 def default_output(source: str) -> Path:
     """Return `NAME.tokenizer.json` beside a text, or here when that place cannot be written."""
     name = Path(source.removeprefix("hf:").rstrip("/")).name.split(".")[0].strip("*") or "text"
-    folder = Path() if is_hub_source(source) else expand_source(source)[0].parent
-    return (folder if os.access(folder, os.W_OK) else Path()) / f"{name}.tokenizer.json"
+    return folder_beside(source) / f"{name}.tokenizer.json"
 
 
 def _summarise(
