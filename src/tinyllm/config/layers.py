@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.config.json_lines import parse_with_lines
-from tinyllm.errors import ConfigError
+from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import os_error, require_file
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Layer:
         """Return the value at `keys`, or MISSING."""
         value: object = self.values
         for key in keys:
-            if (isinstance(value, Mapping) and key in value) or (isinstance(value, Sequence) and isinstance(key, int) and key < len(value)):
+            if (isinstance(value, Mapping) and key in value) or (
+                isinstance(value, Sequence) and isinstance(key, int) and key < len(value)
+            ):
                 value = value[key]
             else:
                 return MISSING
@@ -86,7 +88,10 @@ def read_layers(path: Path) -> list[Layer]:
 
 
 def _read_file(path: Path) -> tuple[Layer, Path | None]:
-    require_file(path, "config file")
+    try:
+        require_file(path, "config file")
+    except DataError as error:
+        raise ConfigError(error.message, error.hint) from error
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
