@@ -26,6 +26,12 @@ Sources = Annotated[
 """One data source or a list of them."""
 
 
+def _differs(config: Strict, field: str) -> bool:
+    """Tell whether a field says something: a resolved config names every field, and stays valid."""
+    default = type(config).model_fields[field].get_default(call_default_factory=True)
+    return bool(getattr(config, field) != default)
+
+
 class TrainData(Strict):
     """What is learned from."""
 
@@ -57,9 +63,9 @@ class TrainData(Strict):
 
     @model_validator(mode="after")
     def _one_way_to_validate(self) -> Self:
-        if self.validation is not None and "validation_fraction" in self.model_fields_set:
+        if self.validation is not None and _differs(self, "validation_fraction"):
             raise ValueError("give either `validation` or `validation_fraction`, not both")
-        if self.format == "text" and "mask_prompt" in self.model_fields_set:
+        if self.format == "text" and _differs(self, "mask_prompt"):
             raise ValueError("`mask_prompt` needs conversations, and `format` is text")
         if self.format == "conversations" and self.text_field is not None:
             raise ValueError("`text_field` needs running text, and `format` is conversations")
@@ -105,7 +111,7 @@ class Optimizer(Strict):
 
     @model_validator(mode="after")
     def _matrices_belong_to_muon(self) -> Self:
-        if self.name == "adamw" and "matrix_learning_rate" in self.model_fields_set:
+        if self.name == "adamw" and _differs(self, "matrix_learning_rate"):
             raise ValueError("`matrix_learning_rate` needs the muon optimizer, and `name` is adamw")
         return self
 
@@ -128,7 +134,7 @@ class Schedule(Strict):
 
     @model_validator(mode="after")
     def _fields_fit_the_shape(self) -> Self:
-        if self.decay != "wsd" and "decay_share" in self.model_fields_set:
+        if self.decay != "wsd" and _differs(self, "decay_share"):
             raise ValueError(f"`decay_share` needs decay wsd, and `decay` is {self.decay}")
         if self.decay == "constant" and self.min_learning_rate is not None:
             raise ValueError("`min_learning_rate` is never reached with decay constant")
@@ -198,7 +204,7 @@ class TrainConfig(Strict):
     data: TrainData
     """What is learned from."""
 
-    tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec)
+    tokenizer: TokenizerSpec = TokenizerSpec()
     """The tokenizer to train or read; not together with `init_from`."""
 
     model: ModelSpec = ModelSpec(preset="llama-3m")
@@ -244,7 +250,7 @@ class TrainConfig(Strict):
     def _fields_agree(self) -> Self:
         if self.init_from is not None:
             for key in ("model", "tokenizer"):
-                if key in self.model_fields_set:
+                if _differs(self, key):
                     raise ValueError(f"`{key}` comes from `init_from`; remove one of the two")
         lowest, peak = self.schedule.min_learning_rate, self.optimizer.learning_rate
         if lowest is not None and lowest > peak:

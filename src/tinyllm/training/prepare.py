@@ -5,7 +5,6 @@ What is decided here from the data (format, packing, vocabulary) is told to the 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,22 +14,21 @@ from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from tinyllm.checkpoint import LoadedModel, find_checkpoint, load_checkpoint
 from tinyllm.config.model import ModelConfig
 from tinyllm.config.train import TrainConfig
+from tinyllm.data.corpus import Format, resolve_format
 from tinyllm.data.loader import Batch, Loader
 from tinyllm.data.loader import Packing as RowLayout
 from tinyllm.data.manifest import read_manifest
 from tinyllm.data.shards import Shards, build_shards
-from tinyllm.data.sources import describe_source, expand_source, read_documents
+from tinyllm.data.sources import describe_source, expand_source
 from tinyllm.data.split import split_shards
+from tinyllm.data.tokenize import prepare_tokenizer
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import sha256_file
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.transformer import Transformer
 from tinyllm.reporting import Reporter, format_count
 from tinyllm.seeding import derive_seed
-from tinyllm.tokenizer import Tokenizer, train_bpe, train_characters
-
-Format = Literal["text", "conversations"]
-_DEFAULT_BPE_SIZE = 4096
+from tinyllm.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def find_beginning(
         template = loaded.template if format == "text" else loaded.template or DEFAULT_TEMPLATE
         reporter.note(f"starting from {found.path}")
         return Beginning(loaded.tokenizer, template, loaded.model.config, loaded, format)
-    tokenizer = _tokenizer(config, known_tokenizer, reporter)
+    tokenizer = _tokenizer(config, format, known_tokenizer, reporter)
     model_config = resolve_model(config.model, tokenizer.vocab_size)
     template = DEFAULT_TEMPLATE if format == "conversations" else None
     return Beginning(tokenizer, template, model_config, None, format)
@@ -208,20 +206,11 @@ def _layout(config: TrainConfig, format: Format) -> tuple[RowLayout, bool]:
 
 def _format_of(config: TrainConfig, reporter: Reporter) -> Format:
     data = config.data
-    if data.format != "auto":
-        return data.format
-    described = [describe_source(source, reporter) for source in data.train]
-    formats = {d.format for d in described}
-    if len(formats) > 1:
-        kinds = ", ".join(f"{d.source}: {d.format}" for d in described)
-        raise ConfigError(
-            f"data.train mixes running text and conversations ({kinds})",
-            'Set data.format to "text" to read conversations as running text.',
-        )
-    for d in described:
-        reporter.note(d.summary())
-    format = described[0].format
-    if format == "text" and "mask_prompt" in data.model_fields_set:
+    format = resolve_format(data.train, data.format)
+    if data.format == "auto":
+        for source in data.train:
+            reporter.note(describe_source(source, reporter).summary())
+    if format == "text" and not data.mask_prompt:
         raise ConfigError(
             "data.mask_prompt needs conversations, and data.train holds running text",
             "Remove data.mask_prompt.",
@@ -234,24 +223,19 @@ def _format_of(config: TrainConfig, reporter: Reporter) -> Format:
     return format
 
 
-def _tokenizer(config: TrainConfig, known: Path | None, reporter: Reporter) -> Tokenizer:
-    spec = config.tokenizer
-    if spec.path is not None:
-        return Tokenizer.from_file(spec.path)
-    if known is not None and known.is_file():
+def _tokenizer(
+    config: TrainConfig, format: Format, known: Path | None, reporter: Reporter
+) -> Tokenizer:
+    if config.tokenizer.path is None and known is not None and known.is_file():
         return Tokenizer.from_file(known)
-    texts = (
-        document.text
-        for document in chain.from_iterable(
-            read_documents(s, text_field=config.data.text_field) for s in config.data.train
-        )
+    tokenizer = prepare_tokenizer(
+        config.tokenizer,
+        config.data.train,
+        format=format,
+        reporter=reporter,
+        text_field=config.data.text_field,
     )
-    if spec.kind == "char":
-        tokenizer = train_characters(texts, reporter, spec.vocab_size)
-    else:
-        size, may_be_fewer = spec.vocab_size or _DEFAULT_BPE_SIZE, spec.vocab_size is None
-        tokenizer = train_bpe(texts, size, reporter, may_be_fewer=may_be_fewer)
-    reporter.note(f"tokenizer: {spec.kind} with {tokenizer.vocab_size:,} ids, trained on the data")
+    reporter.note(f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} ids")
     return tokenizer
 
 

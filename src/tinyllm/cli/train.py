@@ -1,0 +1,169 @@
+"""`tinyllm train`: pretrain or fine-tune a model."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinyllm.cli.options import ConfigOption, JsonOption, SetOption
+
+if TYPE_CHECKING:
+    from tinyllm.config.train import TrainConfig
+    from tinyllm.reporting import Reporter
+
+
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Text or conversations: files, folders, globs, hf:owner/name. Without --config, "
+            "size, tokenizer and budget are derived from them. After --resume: a run or state "
+            "folder.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default=False)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The checkpoint to write (.safetensors).", show_default=False
+        ),
+    ] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Checkpoint to start from.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data.", show_default=False)
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps to take.", show_default=False)
+    ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Wall-clock budget; the schedule ends with it.", show_default=False),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Insist on going on from the newest state, or from the folder named."
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew; an earlier run is kept beside.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Pretrain or fine-tune a model; the same command goes on where a stopped one was.
+
+    `tinyllm train notes.txt` needs no config. Ctrl-C saves and prints how to go on.
+    """
+    from tinyllm.cli.display import print_json, print_text, reporter
+    from tinyllm.errors import UsageError
+    from tinyllm.training.workflow import run
+
+    if resume and fresh:
+        raise UsageError("--resume and --fresh contradict each other", "Give one of them.")
+    from_folder = _state_folder(data) if resume else None
+    flags: dict[str, object] = {
+        "name": name,
+        "checkpoint.path": output,
+        "init_from": init_from,
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "max_minutes": max_minutes,
+        "device": device,
+    }
+    sources = None if from_folder is not None else data
+    screen = reporter()
+    resolved = _resolve(config, sources, from_folder, sets or [], flags, screen)
+    result = run(
+        resolved,
+        screen,
+        resume=from_folder or resume,
+        fresh=fresh,
+        resume_command=_command(config, data, sets or [], flags),
+    )
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_text(str(result.checkpoint))
+
+
+def _resolve(
+    path: Path | None,
+    sources: list[str] | None,
+    from_folder: Path | None,
+    sets: list[str],
+    flags: dict[str, object],
+    screen: "Reporter",
+) -> "TrainConfig":
+    """Build the config: from a file, from the run folder that is resumed, or from the data."""
+    from tinyllm.config.base import load_config, validate
+    from tinyllm.config.layers import Layer, set_layer
+    from tinyllm.config.train import TrainConfig
+    from tinyllm.errors import UsageError
+    from tinyllm.training.plan import plan_training
+
+    if path is None and from_folder is not None:
+        path = _run_folder_of(from_folder) / "config.json"
+    if path is not None:
+        return load_config(
+            TrainConfig, path, sets=sets, flags={**flags, "data.train": sources or None}
+        )
+    changes = [*(set_layer(text, TrainConfig) for text in sets), Layer.from_flags(flags)]
+    if not sources:
+        named = any("train" in str(layer.values.get("data", "")) for layer in changes)
+        if not named:
+            raise UsageError(
+                "there is nothing to train on",
+                "Name a text, as in `tinyllm train notes.txt`, or a config, as in "
+                "`tinyllm train --config FILE.json`.",
+            )
+        return validate(TrainConfig, changes)
+    goes_on = any("init_from" in layer.values for layer in changes)
+    plan = plan_training(sources, tunes=goes_on)
+    for reason in plan.reasons:
+        screen.note(reason)
+    return validate(TrainConfig, [Layer(plan.settings, "the plan made from the data"), *changes])
+
+
+def _state_folder(data: list[str] | None) -> Path | None:
+    """Return the run or state folder named after --resume, if there is one."""
+    from tinyllm.errors import UsageError
+
+    if not data or len(data) > 1 or not Path(data[0]).is_dir():
+        return None
+    folder = Path(data[0])
+    if (folder / "progress.json").is_file() or (folder / "state").is_dir():
+        return folder.absolute()
+    raise UsageError(
+        f"{folder} is neither a run folder nor a training state",
+        "Name a folder such as runs/notes/notes-run, or one of its state/step-… folders.",
+    )
+
+
+def _run_folder_of(folder: Path) -> Path:
+    """Return the run folder that a run or state folder belongs to."""
+    return folder if (folder / "state").is_dir() else folder.parent.parent
+
+
+def _command(
+    config: Path | None, data: list[str] | None, sets: list[str], flags: dict[str, object]
+) -> str:
+    """Write the command line that goes on with this training."""
+    words = ["tinyllm", "train", *(data or [])]
+    if config is not None:
+        words += ["--config", str(config)]
+    for text in sets:
+        words += ["--set", text]
+    options = {"checkpoint.path": "--output"}
+    for key, value in flags.items():
+        if value is not None:
+            words += [options.get(key, "--" + key.replace("_", "-")), str(value)]
+    return shlex.join([*words, "--resume"])

@@ -1,0 +1,192 @@
+"""A whole config from a text and a machine, each choice with its reason.
+
+    text size      -> tokenizer, tokens, held-out share, how often the text may be read
+    machine        -> arithmetic that fits in the time
+    both           -> network: the largest that the text can fill and the time can train
+
+The rules are rough on purpose and decided by few figures, so that the same text on the same
+machine always gives the same plan, and a stopped run goes on under it.
+"""
+
+import itertools
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyllm.data.hub import is_hub_source
+from tinyllm.data.sources import describe_source, expand_source, read_conversations, read_documents
+from tinyllm.reporting import format_bytes, format_count
+
+_COMPRESSION = 3.0
+"""What .gz and .bz2 save on prose, roughly."""
+_HUB_BYTES = 1e9
+_CHAR_LIMIT_BYTES = 2e6
+_CHAR_LIMIT_KINDS = 300
+_VOCABULARIES = ((10e6, 1024, 2.9), (50e6, 2048, 3.3), (1e9, 4096, 3.8), (math.inf, 8192, 4.1))
+"""(text below so many bytes, BPE vocabulary, bytes per token as usual in English prose)"""
+_SHAPES = ((64, 2, 2), (96, 3, 3), (128, 4, 4), (192, 5, 6), (256, 6, 8), (384, 8, 8), (512, 8, 8))
+"""(hidden_size, n_layers, n_heads): heads 32 wide or wider, which processors like."""
+_TOKENS_PER_PARAMETER = 20
+_PASSES = 20
+_LEAST_STEPS = 200
+_EVERY_STEPS = 200
+_LEAST_HELD_OUT_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings for a TrainConfig, and a sentence for each choice."""
+
+    settings: dict[str, Any]
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the time is worth: multiplications and additions a second that training reaches."""
+
+    flops_per_second: float
+    minutes: float
+    summary: str
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """Judge this machine by its kind; a share of the peak that small networks reach."""
+        import torch
+
+        if torch.cuda.is_available():
+            return cls(3e13, 20.0, torch.cuda.get_device_name())
+        if torch.backends.mps.is_available():
+            return cls(1e12, 10.0, "an Apple GPU")
+        cores = min(torch.get_num_threads(), os.cpu_count() or 1)
+        wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        return cls(cores * (40e9 if wide else 20e9), 10.0, f"{cores} CPU threads")
+
+
+def plan_training(
+    sources: Sequence[str], *, tunes: bool = False, machine: Machine | None = None
+) -> Plan:
+    """Plan a training on some text; `tunes` says that it goes on from a checkpoint.
+
+    Raises DataError when the text cannot be read.
+    """
+    machine = machine or Machine.here()
+    reasons: list[str] = []
+    n_bytes = sum(_text_bytes(source) for source in sources)
+    is_chat = describe_source(sources[0]).format == "conversations"
+    settings: dict[str, Any] = {
+        "data": {"train": list(sources)},
+        "checkpoint": {"every_steps": _EVERY_STEPS},
+        "evaluation": {"every_steps": _EVERY_STEPS},
+        "samples": {"every_steps": _EVERY_STEPS, "prompts": _prompts(sources[0], is_chat)},
+    }
+    if n_bytes < _LEAST_HELD_OUT_BYTES:
+        settings["data"]["validation_fraction"] = 0.0
+        reasons.append(f"no held-out text: {format_bytes(n_bytes)} is too little to spare any")
+    if tunes:
+        _tune(settings, reasons)
+        return Plan(settings, reasons)
+    tokenizer, bytes_per_token, why = _tokenizer(sources[0], n_bytes)
+    settings["tokenizer"] = tokenizer
+    reasons.append(f"tokenizer: {why}")
+    n_tokens = max(2, int(n_bytes / bytes_per_token))
+    _network(settings, reasons, n_tokens, tokenizer.get("vocab_size", 100), machine)
+    return Plan(settings, reasons)
+
+
+def _tune(settings: dict[str, Any], reasons: list[str]) -> None:
+    settings["optimizer"] = {"name": "adamw", "learning_rate": 2e-4}
+    settings["batch"] = {"micro_batch_size": 16}
+    settings["epochs"] = 3
+    reasons.append("tuning: 3 epochs at 2e-4, gentle enough to keep what the model knows")
+
+
+def _network(
+    settings: dict[str, Any],
+    reasons: list[str],
+    n_tokens: int,
+    vocab_size: int,
+    machine: Machine,
+) -> None:
+    flops = machine.flops_per_second * machine.minutes * 60
+    affordable = math.sqrt(flops / (6 * _TOKENS_PER_PARAMETER))
+    limit = min(affordable, n_tokens)
+    fitting = [s for s in _SHAPES if _n_parameters(s, vocab_size) <= limit] or [_SHAPES[0]]
+    hidden_size, n_layers, n_heads = shape = fitting[-1]
+    context = 256
+    while context > 32 and context * 8 > n_tokens:
+        context //= 2
+    n_parameters = _n_parameters(shape, vocab_size)
+    rows = max(1, min(4096 if machine.flops_per_second < 1e12 else 32768, n_tokens) // context)
+    steps_per_epoch = max(1, n_tokens // (rows * context))
+    epochs = max(_PASSES, math.ceil(_LEAST_STEPS / steps_per_epoch))
+    settings["model"] = {
+        "family": "llama",
+        "hidden_size": hidden_size,
+        "n_layers": n_layers,
+        "n_heads": n_heads,
+        "context_length": context,
+        "dropout": 0.1 if n_tokens < 10 * n_parameters else 0.0,
+    }
+    settings["batch"] = {"micro_batch_size": rows}
+    settings["optimizer"] = {"name": "muon", "learning_rate": 3e-3}
+    settings["schedule"] = {"decay": "linear", "min_learning_rate": 0.0}
+    settings["max_minutes"] = machine.minutes
+    settings["epochs"] = epochs
+    bound = "the text can fill" if n_tokens < affordable else "the time can train"
+    reasons.append(
+        f"network: about {format_count(n_parameters)} parameters ({n_layers} layers, "
+        f"{hidden_size} wide), the largest that {bound}: {format_count(n_tokens)} tokens, "
+        f"{machine.minutes:g} minutes of {machine.summary}"
+    )
+    reasons.append(f"rows: {rows} of {context} tokens a step")
+    reasons.append(
+        f"budget: {machine.minutes:g} minutes or {epochs} passes over the text, whichever comes "
+        "first; more passes would only be learnt by heart"
+    )
+    if settings["model"]["dropout"]:
+        reasons.append("dropout: 0.1, because the text will be read many times")
+
+
+def _tokenizer(source: str, n_bytes: float) -> tuple[dict[str, Any], float, str]:
+    """Return settings, bytes per token and the reason."""
+    size = format_bytes(n_bytes)
+    sample = "".join(d.text[:20_000] for d in itertools.islice(read_documents(source), 50))
+    kinds = len(set(sample))
+    if n_bytes < _CHAR_LIMIT_BYTES and kinds < _CHAR_LIMIT_KINDS:
+        bytes_per_character = len(sample.encode()) / max(1, len(sample))
+        why = f"characters, because {size} with {kinds} kinds of them is little text"
+        return {"kind": "char"}, bytes_per_character, why
+    if n_bytes < _CHAR_LIMIT_BYTES / 10:
+        return {"kind": "bpe"}, 2.0, f"subwords, because {size} uses {kinds} kinds of characters"
+    vocab_size, bytes_per_token = next(
+        (vocab_size, ratio) for limit, vocab_size, ratio in _VOCABULARIES if n_bytes < limit
+    )
+    settings = {"kind": "bpe", "vocab_size": vocab_size}
+    return settings, bytes_per_token, f"{vocab_size} subwords, a vocabulary that {size} can teach"
+
+
+def _n_parameters(shape: tuple[int, int, int], vocab_size: int) -> int:
+    hidden_size, n_layers, _ = shape
+    return 12 * n_layers * hidden_size**2 + vocab_size * hidden_size
+
+
+def _text_bytes(source: str) -> float:
+    if is_hub_source(source):
+        return _HUB_BYTES
+    total = 0.0
+    for path in expand_source(source):
+        packed = path.suffix.lower() in (".gz", ".bz2")
+        total += path.stat().st_size * (_COMPRESSION if packed else 1.0)
+    return total
+
+
+def _prompts(source: str, is_chat: bool) -> list[str]:
+    """Return a beginning to continue: the first words of the text, or the first question."""
+    if is_chat:
+        conversation = next(read_conversations(source))
+        return [next(m.content for m in conversation.messages if m.role == "user")]
+    text = next(read_documents(source)).text
+    return [" ".join(text[:200].split()[:4])]

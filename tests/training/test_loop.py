@@ -1,0 +1,211 @@
+"""The step and the loop: right mathematics, whatever the split into micro-batches."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from tinyllm.config.model import ModelConfig
+from tinyllm.config.train import Optimizer
+from tinyllm.data.loader import IGNORE, Batch
+from tinyllm.device import choose_compute
+from tinyllm.errors import TrainingStopped
+from tinyllm.model.transformer import Transformer
+from tinyllm.training.distributed import Processes
+from tinyllm.training.loop import Limits, StepReport, Training, fit, take_step
+from tinyllm.training.loss import next_token_loss
+from tinyllm.training.optimizer import build_optimizers
+from tinyllm.training.schedule import LearningRateShape
+from tinyllm.training.state import Progress
+from tinyllm.training.stop import StopRequest
+
+CONFIG = ModelConfig(
+    vocab_size=17, hidden_size=16, n_layers=2, n_heads=2, context_length=12, dropout=0.0
+)
+
+
+@dataclass
+class FixedRows:
+    """Rows with masks of very unequal size."""
+
+    n_rows: int | None = 64
+    batches: list[tuple[int, int]] = field(default_factory=list)
+
+    def batch(self, start: int, stop: int) -> Batch:
+        self.batches.append((start, stop))
+        rows = [self._row(i) for i in range(start, stop)]
+        ids, targets = (torch.stack(column) for column in zip(*rows, strict=True))
+        return Batch(ids, targets)
+
+    def _row(self, i: int) -> tuple[Tensor, Tensor]:
+        draw = torch.Generator().manual_seed(i)
+        ids = torch.randint(0, 17, (13,), generator=draw)
+        targets = ids[1:].clone()
+        targets[: (i * 5) % 12] = IGNORE
+        return ids[:-1], targets
+
+
+def training_of(
+    micro: int, accum: int, *, stream: FixedRows | None = None, steps: int = 8, lr: float = 1e-2
+) -> Training:
+    model = Transformer(CONFIG)
+    optimizers = build_optimizers(model, Optimizer(learning_rate=lr))
+    processes = Processes.start(choose_compute("cpu", "float32"), model, optimizers)
+    return Training(
+        processes=processes,
+        stream=stream or FixedRows(),
+        shape=LearningRateShape("cosine", 2, 0.1, steps),
+        limits=Limits(steps, None),
+        micro_batch_size=micro,
+        grad_accum_steps=accum,
+        grad_clip=1.0,
+        seed=0,
+        progress=Progress(),
+    )
+
+
+def weights_of(training: Training) -> dict[str, Tensor]:
+    return {n: p.detach().clone() for n, p in training.processes.model.named_parameters()}
+
+
+class Quiet:
+    def __init__(self) -> None:
+        self.reports: list[StepReport] = []
+
+    def after_step(self, report: StepReport) -> None:
+        self.reports.append(report)
+
+    def wants_to_stop(self) -> str | None:
+        return None
+
+
+@contextmanager
+def gradients_kept(training: Training) -> Iterator[dict[str, Tensor]]:
+    """Catch the gradient of a step before it is cleared."""
+    caught: dict[str, Tensor] = {}
+    step = training.processes.step
+
+    def keep() -> None:
+        caught.update({n: p.grad.clone() for n, p in training.processes.model.named_parameters()})
+        step()
+
+    training.processes.step = keep  # type: ignore[method-assign]
+    yield caught
+
+
+def test_one_times_eight_equals_eight_times_one_with_unequal_masks() -> None:
+    results = []
+    for micro, accum in ((8, 1), (1, 8)):
+        training = training_of(micro, accum)
+        with gradients_kept(training) as gradients:
+            report = take_step(training)
+        results.append((report, gradients))
+    (whole, expected), (split, found) = results
+    assert split.loss_nats == pytest.approx(whole.loss_nats, abs=1e-6)
+    assert split.n_tokens == whole.n_tokens
+    assert split.grad_norm == pytest.approx(whole.grad_norm, abs=1e-6)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=0)
+
+
+def test_the_loss_is_the_mean_over_all_trained_tokens_of_the_step() -> None:
+    training = training_of(2, 4)
+    batch = training.stream.batch(0, 8)
+    expected, count = next_token_loss(training.processes.model, batch)
+    report = take_step(training)
+    assert report.n_tokens == int(count) == int((batch.targets != IGNORE).sum())
+    assert report.loss_nats == pytest.approx(expected.item() / int(count), rel=1e-5)
+
+
+def test_training_lowers_the_loss_and_ends_after_its_steps() -> None:
+    training, observer = training_of(8, 1, steps=30), Quiet()
+    training.stream.n_rows = None
+    training.stream.batch = lambda start, stop: FixedRows().batch(0, 8)  # type: ignore[method-assign]
+    reason = fit(training, observer, StopRequest())
+    assert reason == "all 30 steps are done"
+    assert observer.reports[-1].loss_nats < 0.7 * observer.reports[0].loss_nats
+
+
+def test_a_short_last_step_takes_the_rows_that_are_left() -> None:
+    stream = FixedRows(n_rows=11)
+    training = training_of(4, 2, stream=stream, steps=2)
+    fit(training, Quiet(), StopRequest())
+    assert stream.batches == [(0, 4), (4, 8), (8, 11)]
+    assert training.progress.rows == 11
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing_and_is_counted() -> None:
+    training = training_of(4, 1)
+    take_step(training)
+    before = weights_of(training)
+    model = training.processes.model
+    forward = model.forward
+    model.forward = lambda *a, **k: forward(*a, **k) * float("nan")  # type: ignore[method-assign]
+    report = take_step(training)
+    assert report.skipped
+    assert training.progress.skipped_steps == 1
+    for name, weight in weights_of(training).items():
+        assert torch.equal(weight, before[name])
+    model.forward = forward  # type: ignore[method-assign]
+    assert not take_step(training).skipped
+    assert training.progress.skipped_in_a_row == 0
+
+
+def test_several_bad_steps_in_a_row_stop_the_training_with_advice() -> None:
+    training = training_of(4, 1, steps=50)
+    model = training.processes.model
+    forward = model.forward
+    model.forward = lambda *a, **k: forward(*a, **k) * float("inf")  # type: ignore[method-assign]
+    with pytest.raises(TrainingStopped, match="5 steps in a row") as caught:
+        fit(training, Quiet(), StopRequest())
+    assert "learning_rate" in str(caught.value.hint)
+
+
+def test_being_asked_to_stop_ends_after_the_step_at_hand() -> None:
+    training, stop = training_of(4, 1, steps=50), StopRequest()
+
+    class AsksAtThree(Quiet):
+        def after_step(self, report: StepReport) -> None:
+            stop.asked = report.step == 3
+
+    assert fit(training, AsksAtThree(), stop) is None
+    assert training.progress.step == 3
+
+
+def test_a_clock_ends_the_training_with_the_rate_at_its_floor() -> None:
+    training = training_of(4, 1, steps=8)
+    training.stream.n_rows = None
+    training.limits = Limits(None, 10.0)
+    training.shape = LearningRateShape("cosine", 0, 0.1, None)
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.05
+        return now[0]
+
+    training.clock, training.started = clock, 0.0
+    observer = Quiet()
+    reason = fit(training, observer, StopRequest())
+    assert reason == "the budget of 0.166667 minutes is used up"
+    assert now[0] == pytest.approx(10.0, rel=0.05)
+    assert observer.reports[-1].learning_rate == pytest.approx(1e-3, rel=0.02)
+
+
+def test_dropout_draws_the_same_in_any_sitting() -> None:
+    def weights_after(n_before: int) -> dict[str, Tensor]:
+        training = training_of(4, 1)
+        for module in training.processes.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.5
+        training.processes.model.train()
+        for i in range(4):
+            if i == n_before:
+                torch.rand(7)  # whatever happens between steps
+            take_step(training)
+        return weights_of(training)
+
+    first, second = weights_after(1), weights_after(3)
+    assert all(torch.equal(first[n], second[n]) for n in first)
