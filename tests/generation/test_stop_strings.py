@@ -1,5 +1,7 @@
 """Stop strings end a text, never half-printed, however the text is cut in pieces."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +37,7 @@ stop_lists = st.lists(st.text(alphabet="abc", min_size=1, max_size=4), max_size=
 @given(texts, stop_lists, st.lists(st.integers(0, 20), max_size=6))
 def test_the_result_does_not_depend_on_the_pieces(text, stops, cuts):
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
     _, joined, found = run(pieces, stops)
     _, one_by_one, found_one_by_one = run(list(text), stops)
     assert (joined, found is None) == (one_by_one, found_one_by_one is None)

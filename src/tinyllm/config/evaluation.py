@@ -23,7 +23,7 @@ class EvalLossConfig(Strict):
         default=0.5,
         ge=0,
         lt=1,
-        description="Share of a window that only serves as context, for texts longer than the context.",
+        description="Share of a window that is context only, for texts longer than the context.",
     )
     max_documents: int | None = Field(
         default=None, ge=1, description="Stop after this many documents; null takes all."
@@ -56,7 +56,7 @@ class EvalOpenbookqaConfig(Strict):
     )
     chat_template: bool = Field(
         default=False,
-        description="Ask a chat-tuned model through its template too; the plain form stays primary.",
+        description="Ask a chat-tuned model through its template too; the plain form is primary.",
     )
     limit: int | None = Field(
         default=None, ge=1, description="Ask only the first so many questions; null asks all."

@@ -1,4 +1,4 @@
-"""What can be said about drawing text from a model: `Sampling`, and the configs of infer and chat."""
+"""How text is drawn from a model: `Sampling`, and the configs of infer and chat."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -33,7 +33,7 @@ class Sampling(Strict):
         default=0.8,
         ge=0,
         le=100,
-        description="Sharpness of the choice: 0 always takes the likeliest token, 1 the model's own odds.",
+        description="How freely to choose: 0 takes the likeliest token, 1 the model's own odds.",
     )
     top_k: int = Field(
         default=0, ge=0, description="Choose among the k likeliest tokens only; 0 is off."
@@ -54,7 +54,7 @@ class Sampling(Strict):
         default=1.0,
         gt=0,
         le=10,
-        description="Make tokens of the text so far less likely (above 1) or more (below); 1 is off.",
+        description="Make tokens that were drawn before less likely (above 1); 1 is off.",
     )
     penalize_prompt: bool = Field(
         default=False, description="Let the repetition penalty count the prompt's tokens too."

@@ -1,0 +1,66 @@
+"""`tinyllm chat`: talk to a model."""
+
+from tinyllm.cli.options import ConfigOption, SetOption
+from tinyllm.cli.sampling_options import (
+    CheckpointOption,
+    DeviceOption,
+    MaxNewTokensOption,
+    MinPOption,
+    RepetitionPenaltyOption,
+    SeedOption,
+    StopOption,
+    SystemOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    sampling_flags,
+)
+
+
+def chat(
+    checkpoint: CheckpointOption = None,
+    system: SystemOption = None,
+    max_new_tokens: MaxNewTokensOption = None,
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    min_p: MinPOption = None,
+    repetition_penalty: RepetitionPenaltyOption = None,
+    stop: StopOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Talk to a model. /help lists what can be typed; Ctrl-C stops a reply, Ctrl-D leaves.
+
+    Without a terminal, every line of standard input is one message.
+    """
+    from tinyllm.cli.display import reporter
+    from tinyllm.cli.repl import Repl
+    from tinyllm.cli.speaking import load_model
+    from tinyllm.config.base import load_config
+    from tinyllm.config.generation import ChatConfig
+    from tinyllm.generation.chat_session import ChatSession
+    from tinyllm.generation.engine import Engine
+
+    flags = {
+        "checkpoint": checkpoint,
+        "system": system,
+        "device": device,
+        **sampling_flags(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            stop=stop,
+            seed=seed,
+        ),
+    }
+    chosen = load_config(ChatConfig, config, sets=sets or (), flags=flags)
+    say = reporter()
+    engine = Engine(load_model(chosen.checkpoint, chosen.device, say))
+    session = ChatSession(engine, chosen.sampling, system=chosen.system)
+    Repl(session, say).run()

@@ -1,0 +1,105 @@
+"""`tinyllm infer`: complete or answer prompts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinyllm.cli.options import ConfigOption, JsonOption, SetOption
+from tinyllm.cli.sampling_options import (
+    CheckpointOption,
+    DeviceOption,
+    MaxNewTokensOption,
+    MinPOption,
+    RepetitionPenaltyOption,
+    SeedOption,
+    StopOption,
+    SystemOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    sampling_flags,
+)
+
+
+def infer(
+    checkpoint: CheckpointOption = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", help="The text to begin from; - reads standard input."),
+    ] = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option(help='A file with a prompt per line, or a .jsonl with {"prompt": …}.'),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", help="How many texts per prompt.", show_default=False)
+    ] = None,
+    max_new_tokens: MaxNewTokensOption = None,
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    min_p: MinPOption = None,
+    repetition_penalty: RepetitionPenaltyOption = None,
+    stop: StopOption = None,
+    seed: SeedOption = None,
+    system: SystemOption = None,
+    raw: Annotated[
+        bool | None,
+        typer.Option("--raw", help="Give a chat-tuned model the prompt without its template."),
+    ] = None,
+    echo: Annotated[
+        bool | None,
+        typer.Option(
+            "--echo/--no-echo",
+            help="Print the prompt before its continuation (for plain text models it is).",
+            show_default=False,
+        ),
+    ] = None,
+    stats: Annotated[
+        bool | None,
+        typer.Option("--stats", help="Report seed, speed and why each text ended, on stderr."),
+    ] = None,
+    device: DeviceOption = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Complete or answer prompts: from --prompt, --prompts-file or standard input.
+
+    Several texts are each followed by a line <|endoftext|>; --json prints one object a line.
+    """
+    from tinyllm.cli.answering import Answering, find_prompts
+    from tinyllm.cli.display import reporter
+    from tinyllm.cli.speaking import load_model
+    from tinyllm.config.base import load_config
+    from tinyllm.config.generation import InferConfig
+    from tinyllm.generation.engine import Engine
+
+    flags = {
+        "checkpoint": checkpoint,
+        "prompt": prompt,
+        "prompts_file": prompts_file,
+        "n": n,
+        "system": system,
+        "raw": raw,
+        "echo": echo,
+        "stats": stats,
+        "device": device,
+        **sampling_flags(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            stop=stop,
+            seed=seed,
+        ),
+    }
+    chosen = load_config(InferConfig, config, sets=sets or (), flags=flags)
+    prompts = find_prompts(chosen)
+    say = reporter()
+    loaded = load_model(chosen.checkpoint, chosen.device, say)
+    engine = Engine(loaded, max_batch_size=chosen.batch_size)
+    Answering(engine, chosen, prompts, as_json=as_json).run(say)

@@ -1,0 +1,156 @@
+"""Drawing texts: the same for any batch, ended for the right reason, whole characters only."""
+
+import pytest
+import torch
+
+from tests.tiny import tiny_loaded
+from tinyllm.config.generation import Sampling
+from tinyllm.errors import CheckpointError, UsageError
+from tinyllm.generation.engine import Engine, join
+
+PROMPTS = ["Once upon a time", "The", "One day the fox found a map and", "sun"]
+FREE = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=24, seed=11)
+
+
+def encode(loaded, texts=PROMPTS):
+    return [loaded.tokenizer.encode(text) for text in texts]
+
+
+def greedy_without_cache(loaded, ids, n):
+    """The plainest decoder there is."""
+    ids = list(ids)
+    for _ in range(n):
+        with torch.inference_mode():
+            logits = loaded.model(torch.tensor([ids]))[0, -1]
+        ids.append(int(logits.argmax()))
+    return ids
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt-neo"])
+def test_greedy_text_equals_decoding_without_a_cache(family):
+    loaded = tiny_loaded(family=family)
+    prompts = encode(loaded)
+    completions = Engine(loaded).complete(prompts, Sampling(temperature=0.0, max_new_tokens=30))
+    for prompt, completion in zip(prompts, completions, strict=True):
+        n = len(completion.ids)
+        assert [*prompt, *completion.ids] == greedy_without_cache(loaded, prompt, n)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0.0, max_new_tokens=20), FREE], ids=str)
+def test_a_text_is_the_same_alone_in_a_batch_and_streamed(plain, sampling):
+    prompts = encode(plain)
+    together = Engine(plain).complete(prompts, sampling, n=3)
+    in_pieces = Engine(plain, max_batch_size=2).complete(prompts, sampling, n=3)
+    alone = [c.text for p in prompts for c in Engine(plain).complete([p], sampling, n=3)]
+    streamed = join(list(Engine(plain).generate(prompts[:1], sampling)))
+    assert [c.text for c in together] == [c.text for c in in_pieces] == alone
+    assert together[0].text == streamed.text
+    assert [(c.index, c.sample) for c in together] == [(i, k) for i in range(4) for k in range(3)]
+
+
+def test_sample_k_does_not_depend_on_how_many_are_drawn(plain):
+    prompt = encode(plain)[:1]
+    five = [c.ids for c in Engine(plain).complete(prompt, FREE, n=5)]
+    two = [c.ids for c in Engine(plain).complete(prompt, FREE, n=2)]
+    assert five[:2] == two
+    assert len(set(five)) == 5
+
+
+def test_another_seed_gives_another_text(plain):
+    prompt = encode(plain)[:1]
+    texts = {
+        Engine(plain).complete(prompt, FREE.model_copy(update={"seed": seed}))[0].ids
+        for seed in (1, 2, 3)
+    }
+    assert len(texts) == 3
+
+
+def test_the_end_token_ends_the_text_and_is_not_shown(plain):
+    completions = Engine(plain).complete(
+        encode(plain), Sampling(temperature=1.5, top_p=1.0, seed=3), n=40
+    )
+    ended = [c for c in completions if c.finish_reason == "stop"]
+    assert ended
+    for completion in ended:
+        assert completion.ids[-1] == plain.tokenizer.end_of_text_id
+        assert plain.tokenizer.decode(completion.ids[:-1]).startswith(completion.text)
+        assert "<|endoftext|>" not in completion.text
+
+
+def test_a_text_ends_where_the_context_is_full(plain):
+    engine = Engine(plain)
+    for prompt in encode(plain):
+        for completion in engine.complete([prompt], Sampling(temperature=0.0)):
+            total = len(prompt) + len(completion.ids)
+            assert total <= engine.context_length
+            assert completion.finish_reason == "stop" or total == engine.context_length
+
+
+def test_a_prompt_that_fills_the_context_is_refused(plain):
+    with pytest.raises(UsageError, match=r"96 tokens long.*holds 96"):
+        Engine(plain).complete([[1] * 96], FREE)
+
+
+def test_an_empty_prompt_begins_a_document(plain):
+    end = plain.tokenizer.end_of_text_id
+    assert Engine(plain).complete([[]], FREE) == Engine(plain).complete([[end]], FREE)
+
+
+def test_a_stop_string_over_token_borders_is_not_shown(plain):
+    engine = Engine(plain)
+    prompt = encode(plain)[:1]
+    whole = engine.complete(prompt, FREE)[0].text
+    stop = whole[3:9]
+    sampling = FREE.model_copy(update={"stop": (stop,)})
+    steps = list(engine.generate(prompt, sampling))
+    assert join(steps).finish_reason == "stop_string"
+    assert join(steps).text == whole[: whole.index(stop)]
+    assert not any(stop[:2] in step.text for step in steps)
+
+
+def test_streamed_text_never_holds_half_a_character(plain):
+    tokenizer = plain.tokenizer
+    steps = list(
+        Engine(plain).generate(
+            [tokenizer.encode("🌍")], Sampling(temperature=3.0, top_p=1.0, seed=1), n=30
+        )
+    )
+    for step in steps:
+        assert step.text.encode("utf-8").decode("utf-8") == step.text
+
+
+def test_an_emoji_over_several_tokens_comes_in_one_piece():
+    loaded = tiny_loaded()
+    ids = loaded.tokenizer.encode("naïve 🌍 日本")
+    assert len(ids) > len("naïve 🌍 日本")
+    from tinyllm.tokenizer import TextStream
+
+    stream = TextStream(loaded.tokenizer)
+    pieces = [stream.push(token_id) for token_id in ids]
+    assert "".join(pieces) == "naïve 🌍 日本"
+    assert not any("�" in piece for piece in pieces)
+
+
+def test_unknown_characters_are_never_written():
+    loaded = tiny_loaded(kind="char")
+    unknown = loaded.tokenizer.unknown_id
+    completions = Engine(loaded).complete(
+        encode(loaded, ["fox"]), Sampling(temperature=50.0, top_p=1.0, seed=1), n=8
+    )
+    assert all(unknown not in completion.ids for completion in completions)
+
+
+def test_a_diverged_model_is_an_error_and_not_a_text():
+    loaded = tiny_loaded()
+    with torch.no_grad():
+        loaded.model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="not a number"):
+        Engine(loaded).complete(encode(loaded), FREE)
+
+
+def test_a_repetition_penalty_makes_a_text_repeat_less(plain):
+    def n_different(penalty):
+        sampling = Sampling(temperature=0.0, max_new_tokens=60, repetition_penalty=penalty)
+        return sum(len(set(c.ids)) for c in Engine(plain).complete(encode(plain), sampling))
+
+    assert n_different(1.8) > n_different(1.0)
