@@ -118,7 +118,7 @@ class MixConfig(Strict):
 
     sources: Annotated[
         tuple[Annotated[MixSource, BeforeValidator(_to_source, json_schema_input_type=Any)], ...],
-        Field(strict=False, min_length=1),
+        Field(strict=False),
         BeforeValidator(_as_sources, json_schema_input_type=list[str | MixSource]),
     ]
     """What to mix, each as `path:weight` or as an object with `path` and `weight`."""
@@ -147,6 +147,8 @@ class MixConfig(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if not self.sources:
+            raise ValueError("nothing to mix: name at least one source, as path:weight")
         if not any(source.weight for source in self.sources):
             raise ValueError("all weights are zero: at least one source needs a weight above 0")
         if self.by == "tokens" and self.tokenizer is None:

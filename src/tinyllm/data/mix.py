@@ -1,0 +1,257 @@
+"""`tinyllm mix-datasets`: texts mixed document by document, by weight.
+
+Each source is indexed (`document_index.py`), shuffled by seed, and asked for its next document by
+`apportion.py`. Memory holds the indexes and one document. The same config and the same sources
+give the same bytes.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinyllm.config.data import MixConfig
+from tinyllm.data.apportion import Apportioner
+from tinyllm.data.document_index import Integers, shuffled
+from tinyllm.data.manifest import Manifest, Source, author, manifest_path, write_manifest
+from tinyllm.data.mix_sources import MixInput, open_inputs
+from tinyllm.data.writers import SEPARATOR_LINE, DataWriter, open_writer
+from tinyllm.errors import DataError
+from tinyllm.files import require_free_space
+from tinyllm.reporting import Progress, Reporter, format_bytes, format_count
+
+if TYPE_CHECKING:
+    from tinyllm.tokenizer import Tokenizer
+
+_N_TOKENIZED = 1000
+
+
+@dataclass(frozen=True)
+class MixResult:
+    """The mixture and its manifest, which holds the realised shares."""
+
+    path: Path
+    manifest: Manifest
+
+
+def run(config: MixConfig, reporter: Reporter) -> MixResult:
+    """Write the mixture that the config describes.
+
+    Raises DataError when a source cannot be read, holds no text, or is kept for evaluation.
+    """
+    tokenizer = _load_tokenizer(config)
+    with ExitStack() as stack:
+        inputs = open_inputs(config, stack, reporter)
+        sizes = [_document_sizes(i, config, tokenizer, reporter) for i in inputs]
+        mixture = Mixture(config, inputs, sizes)
+        expected = mixture.expected_size()
+        require_free_space(config.output.parent, mixture.expected_bytes(expected))
+        with (
+            reporter.stage(f"mix {config.output}"),
+            reporter.progress(f"mix {config.output.name}", expected, config.by) as progress,
+            open_writer(config.output) as writer,
+        ):
+            mixture.write(writer, progress)
+            if not writer.documents:
+                raise DataError(
+                    f"the first document is longer than the size {config.size:,}",
+                    "Ask for a larger --size.",
+                )
+            manifest_path(config.output).unlink(missing_ok=True)
+        manifest = _manifest(config, mixture, writer, tokenizer)
+        write_manifest(config.output, manifest)
+        _report(mixture, manifest, reporter)
+    return MixResult(config.output, manifest)
+
+
+class Mixture:
+    """One run of mixing: the order of every source, and what each has given so far.
+
+    `sizes[i]` holds the size of source i's documents in the unit of the weights.
+    """
+
+    def __init__(
+        self, config: MixConfig, inputs: Sequence[MixInput], sizes: Sequence[Integers]
+    ) -> None:
+        self.config = config
+        self.inputs = inputs
+        self.sizes = sizes
+        longest = max(int(of_source.max()) for of_source in sizes)
+        self.apportioner = Apportioner([source.weight for source in inputs], longest)
+        self.documents = [0] * len(inputs)
+        self.bytes = [0] * len(inputs)
+        self.n_whole_passes = [0] * len(inputs)
+        self.used_up: str | None = None
+
+    def expected_size(self) -> int:
+        """Return how much comes out, in the unit of the weights, to within a document."""
+        weights = self.apportioner.weights
+        ends = [int(s.sum()) / w for s, w in zip(self.sizes, weights, strict=True)]
+        size = self.config.size
+        if self.config.repeat:
+            return size or round(max(ends))
+        return min(round(min(ends)), size or round(min(ends)))
+
+    def expected_bytes(self, size: int) -> int:
+        """Return how many bytes `size` units come to, by the sources' mean documents."""
+        return round(
+            sum(
+                weight * size * float(source.index.lengths.sum()) / max(int(of_source.sum()), 1)
+                for source, weight, of_source in zip(
+                    self.inputs, self.apportioner.weights, self.sizes, strict=True
+                )
+            )
+        )
+
+    def write(self, writer: DataWriter, progress: Progress) -> None:
+        """Append documents until the size is reached or a source cannot give any more."""
+        streams = [self._documents(i) for i in range(len(self.inputs))]
+        is_text = self.config.output.suffix == ".txt"
+        n_shown = 0
+        while True:
+            source = self.apportioner.choose()
+            number, document = next(streams[source], (-1, b""))
+            if number < 0:
+                self.used_up = self.inputs[source].place
+                break
+            if is_text:
+                document = document.strip(b"\n") + b"\n" + SEPARATOR_LINE
+            size = len(document) if self.config.by == "bytes" else int(self.sizes[source][number])
+            if self.config.size and self.apportioner.total + size > self.config.size:
+                break
+            writer.write_bytes(document)
+            self.apportioner.give(source, size)
+            self.documents[source] += 1
+            self.bytes[source] += len(document)
+            if writer.documents % 1000 == 0:
+                progress.advance(self.apportioner.total - n_shown)
+                n_shown = self.apportioner.total
+        progress.advance(self.apportioner.total - n_shown)
+
+    def _documents(self, source: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (number, bytes) of a source's documents, pass after pass where it may repeat."""
+        index = self.inputs[source].index
+        with open(index.path, "rb") as file:
+            descriptor = file.fileno()
+            while self._may_start_pass(source):
+                n_before = self.documents[source]
+                for number in self._order(source):
+                    length, start = int(index.lengths[number]), int(index.starts[number])
+                    document = os.pread(descriptor, length, start)
+                    if not document.isspace():
+                        yield number, document
+                self.n_whole_passes[source] += 1
+                if self.documents[source] == n_before:
+                    return
+
+    def _may_start_pass(self, source: int) -> bool:
+        """Whether a source may be read from its start: once, or again while `repeat` goes on."""
+        if self.n_whole_passes[source] == 0:
+            return True
+        return self.config.repeat and (self.config.size is not None or 0 in self.n_whole_passes)
+
+    def _order(self, source: int) -> Iterator[int]:
+        n = len(self.inputs[source].index)
+        if not self.config.shuffle:
+            return iter(range(n))
+        order = shuffled(n, self.config.seed, "mix", source, self.n_whole_passes[source])
+        return map(int, order)
+
+
+def _load_tokenizer(config: MixConfig) -> "Tokenizer | None":
+    if config.tokenizer is None:
+        return None
+    from tinyllm.tokenizer import Tokenizer
+
+    return Tokenizer.from_file(config.tokenizer)
+
+
+def _document_sizes(
+    source: MixInput, config: MixConfig, tokenizer: "Tokenizer | None", reporter: Reporter
+) -> Integers:
+    """Measure a source's documents in the unit of the weights; ends of documents count."""
+    index = source.index
+    if config.by == "documents":
+        return np.ones(len(index), dtype=np.int64)
+    if tokenizer is None:
+        is_text = config.output.suffix == ".txt"
+        return index.lengths + (len(SEPARATOR_LINE) + 1 if is_text else 0)
+    sizes = np.empty(len(index), dtype=np.int64)
+    with (
+        open(index.path, "rb") as file,
+        reporter.progress(f"count tokens of {source.place}", len(index), "documents") as progress,
+    ):
+        for first in range(0, len(index), _N_TOKENIZED):
+            last = min(first + _N_TOKENIZED, len(index))
+            texts = [
+                os.pread(file.fileno(), int(index.lengths[i]), int(index.starts[i])).decode()
+                for i in range(first, last)
+            ]
+            sizes[first:last] = [len(ids) + 1 for ids in tokenizer.encode_batch(texts)]
+            progress.advance(last - first)
+    return sizes
+
+
+def _manifest(
+    config: MixConfig, mixture: Mixture, writer: DataWriter, tokenizer: "Tokenizer | None"
+) -> Manifest:
+    shares = mixture.apportioner.shares()
+    sources = tuple(
+        Source(
+            place=source.place,
+            sha256=source.sha256,
+            documents=mixture.documents[i],
+            bytes=mixture.bytes[i],
+            share=round(shares[i], 6),
+            licence="; ".join(dict.fromkeys(source.licences)) or None,
+            manifest=source.manifests[0] if len(source.manifests) == 1 else None,
+        )
+        for i, source in enumerate(mixture.inputs)
+    )
+    settings: dict[str, object] = {
+        "by": config.by,
+        "weights": [source.weight for source in mixture.inputs],
+        "size": config.size,
+        "repeat": config.repeat,
+        "shuffle": config.shuffle,
+        "seed": config.seed,
+    }
+    if tokenizer is not None:
+        settings["tokenizer"] = tokenizer.fingerprint
+    all_licences = dict.fromkeys(name for source in mixture.inputs for name in source.licences)
+    is_chat = config.output.suffix == ".jsonl"
+    return Manifest(
+        name=config.output.name,
+        format="conversations" if is_chat else "text",
+        documents=writer.documents,
+        bytes=writer.bytes,
+        sha256=writer.sha256,
+        licence=tuple(all_licences),
+        sources=sources,
+        settings=settings,
+        written_by=author("mix-datasets"),
+    )
+
+
+def _report(mixture: Mixture, manifest: Manifest, reporter: Reporter) -> None:
+    by, total = mixture.config.by, mixture.apportioner.total
+    unit = format_bytes(total) if by == "bytes" else f"{format_count(total)} {by}"
+    reporter.note(f"{mixture.config.output}: {manifest.documents:,} documents, {unit}")
+    for i, source in enumerate(manifest.sources):
+        passes = mixture.documents[i] / len(mixture.inputs[i].index)
+        reporter.note(
+            f"  {100 * (source.share or 0):.2f} % of {by} from {source.place}: "
+            f"{source.documents:,} documents, {format_bytes(source.bytes or 0)}, "
+            f"{passes:.2f} of it"
+        )
+    if mixture.used_up is not None:
+        short = mixture.config.size is not None and not mixture.config.repeat
+        message = f"it ends because {mixture.used_up} is used up"
+        if short:
+            reporter.warn(f"{message} before the size; --repeat starts it again")
+        else:
+            reporter.note(message)
