@@ -1,0 +1,99 @@
+"""`tinyllm tokenize` as a user meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunCommand
+from tinyllm.records import END_OF_TEXT
+from tinyllm.tokenizer import Tokenizer
+
+STORIES = [f"Once upon a time, friend number {i} found a big red ball.\n" for i in range(50)]
+
+
+@pytest.fixture
+def stories(tmp_path: Path) -> Path:
+    path = tmp_path / "stories.txt"
+    path.write_text(f"\n{END_OF_TEXT}\n".join(STORIES), encoding="utf-8")
+    return path
+
+
+def test_it_trains_a_tokenizer_caches_the_text_and_shows_how_well_they_fit(
+    stories: Path, run_tinyllm: RunCommand
+) -> None:
+    done = run_tinyllm("tokenize", stories, "--vocab-size", "290")
+    assert done.returncode == 0, done.stderr
+    for words in ("documents", "bytes per token", "vocabulary", "in the embedding", "shards"):
+        assert words in done.stdout
+    assert "train a bpe tokenizer" in done.stderr
+    tokenizer = Tokenizer.from_file(stories.with_name("stories.tokenizer.json"))
+    assert tokenizer.vocab_size == 290
+
+
+def test_json_output_is_for_machines_and_a_second_run_uses_the_cache(
+    stories: Path, run_tinyllm: RunCommand
+) -> None:
+    arguments = ("tokenize", stories, "--kind", "char", "--json", "--output", "t.json")
+    first = run_tinyllm(*arguments)
+    second = run_tinyllm(*arguments)
+    found = json.loads(first.stdout)
+    assert json.loads(second.stdout) == found
+    assert "train a char tokenizer" in first.stderr
+    assert "train a char tokenizer" not in second.stderr
+    assert found["n_documents"] == 50
+    assert found["bytes_per_token"] == pytest.approx(1, abs=0.05)
+    assert 0 < found["embedding_shares"][0]["share"] < 1
+    assert Tokenizer.from_file(stories.with_name("t.json")).kind == "char"
+
+
+def test_a_config_file_says_what_flags_say(stories: Path, run_tinyllm: RunCommand) -> None:
+    config = stories.with_name("tokenize.json")
+    config.write_text(
+        json.dumps(
+            {
+                "data": "stories.txt",
+                "tokenizer": {"kind": "bpe", "vocab_size": 280},
+                "output": "made/tokenizer.json",
+                "cache": "made/cache",
+            }
+        )
+    )
+    done = run_tinyllm("tokenize", "--config", config, "--vocab-size", "285", "--json")
+    found = json.loads(done.stdout)
+    assert found["vocab_size"] == 285
+    assert (stories.parent / "made" / "tokenizer.json").is_file()
+    assert Path(found["shards"]).parent == stories.parent / "made" / "cache"
+
+
+def test_an_existing_tokenizer_is_used_as_it_is(stories: Path, run_tinyllm: RunCommand) -> None:
+    run_tinyllm("tokenize", stories, "--vocab-size", "290", "--output", "first.json")
+    other = stories.with_name("other.txt")
+    other.write_text("Quite another text.", encoding="utf-8")
+    done = run_tinyllm("tokenize", other, "--tokenizer", "first.json", "--json")
+    assert json.loads(done.stdout)["vocab_size"] == 290
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["absent.txt"], 3, "absent.txt"),
+        (["empty.txt"], 3, "empty.txt"),
+        (["stories.txt", "--vocab-size", "9000"], 2, "larger than this text allows"),
+        (["stories.txt", "--vocab-size", "100"], 2, "too small for bpe"),
+        (["stories.txt", "--kind", "word"], 2, "tokenizer.kind"),
+        (["stories.txt", "--set", "mask_prompt=false"], 2, "mask_prompt"),
+        (["stories.txt", "--tokenizer", "stories.txt"], 3, "not a tokenizer.json"),
+        (["stories.txt", "--tokenizer", "absent.json"], 3, "no tokenizer file"),
+        ([], 2, "data"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_the_right_exit_code(
+    arguments: list[str], exit_code: int, message: str, stories: Path, run_tinyllm: RunCommand
+) -> None:
+    stories.with_name("empty.txt").touch()
+    done = run_tinyllm("tokenize", *arguments)
+    assert done.returncode == exit_code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
