@@ -80,6 +80,9 @@ _LABELS = {
     "memory_bytes": "mem",
     "loss_nats": "loss",
     "bits_per_byte": "bits/byte",
+    "validation_loss_nats": "val loss",
+    "validation_perplexity": "val ppl",
+    "validation_bits_per_byte": "val bits/byte",
 }
 
 
@@ -230,7 +233,7 @@ class RichReporter:
         self._say(f"[yellow]warning:[/yellow] {_escape(text)}")
 
     def _say(self, markup: str) -> None:
-        self.console.print(markup, soft_wrap=self._live is None)
+        self.console.print(markup)
 
     def _new_bars(self) -> "Bars":
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
