@@ -54,9 +54,9 @@ class Layer:
         """Return the value at `keys`, or MISSING."""
         value: object = self.values
         for key in keys:
-            if (isinstance(value, Mapping) and key in value) or (
-                isinstance(value, Sequence) and isinstance(key, int) and key < len(value)
-            ):
+            if isinstance(value, Mapping):
+                value = value.get(key, MISSING)
+            elif isinstance(value, Sequence) and isinstance(key, int) and key < len(value):
                 value = value[key]
             else:
                 return MISSING
