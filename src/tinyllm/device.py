@@ -76,7 +76,7 @@ def describe(device: torch.device) -> str:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Tell whether bfloat16 products are faster than float32 ones on this device."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported())
     return False

@@ -7,23 +7,6 @@ from pathlib import Path
 import pytest
 
 _WORDS = ["the", "cat", "dog", "sat", "ran", "on", "mat", "to", "big", "red", "hat", "saw", "sun"]
-    "the",
-    "cat",
-    "dog",
-    "sat",
-    "ran",
-    "on",
-    "mat",
-    "to",
-    "big",
-    "red",
-    "hat",
-    "and",
-    "saw",
-    "a",
-    "sun",
-    "moon",
-]
 
 
 def make_text(path: Path, n_documents: int = 60, seed: int = 0) -> Path:

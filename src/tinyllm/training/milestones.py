@@ -111,7 +111,8 @@ class Milestones:
 
     def tokens_per_second(self) -> float:
         """Trained tokens over measured seconds of the recent steps."""
-        tokens, seconds = (sum(column) for column in zip(*self._recent, strict=True))
+        tokens = sum(n for n, _ in self._recent)
+        seconds = sum(s for _, s in self._recent)
         return tokens / max(seconds, 1e-9)
 
     def eta_seconds(self) -> float | None:

@@ -122,7 +122,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     for _ in range(_ITERATIONS):
         gram = x @ x.mT  # (N, rows, rows)
         x = _A * x + (_B * gram + _C * (gram @ gram)) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+    update: Tensor = x.mT if tall else x
+    return update.to(matrices.dtype)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ file only joins them.
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from tinyllm.config.train import TrainConfig
 from tinyllm.device import Compute, choose_compute, prepare_arithmetic
@@ -154,7 +155,9 @@ class _Sitting:
         """Build the network, take the steps, leave the report."""
         self.model = build_model(self.config, self.beginning).to(self.compute.device)
         optimizers = build_optimizers(self.model, self.config.optimizer)
-        network = torch.compile(self.model) if self._compiles() else self.model
+        network: nn.Module = self.model
+        if self._compiles():
+            network = cast(nn.Module, torch.compile(self.model))
         self.processes = Processes.start(self.compute, network, optimizers)
         self.byte_lengths = self.byte_lengths.to(self.compute.device)
         self.optimizers = optimizers
