@@ -15,7 +15,7 @@ from tinyllm.data.tally import Tally
 from tinyllm.records import END_OF_TEXT, Conversation, Document, Message
 
 _MOJIBAKE_START = re.compile("[\u0080-\u009f\u00a0-\u00ffŒœŠšŸŽžƒˆ˜€‚„…†‡‰‹›™�]")
-_LEFT_OVER = (("â€œ", "“"), ("â€™", "’"), ("â€˜", "‘"), ("â€¦", "…"), ("â€\x9d", "”"), ("â€", "”"))
+_TORN_QUOTE = re.compile(r"â€(?=[\sA-Za-z.,!?;:]|$)")
 _FINISHED = re.compile(r"[.!?…][\"'”’\)\]]*\s*$|[\"”]\s*$")
 _NO_OUTPUT = re.compile(r"\W*no[\s_-]?output", re.IGNORECASE)
 _NO_INPUT = re.compile(
@@ -66,17 +66,14 @@ def _split_inline(documents: Iterable[Document]) -> Iterator[Document]:
 def repair_encoding(text: str) -> str:
     """Undo UTF-8 that was read as Windows-1252 (`â€œ` is `“`), and change nothing else.
 
-    ftfy judges what is broken. Fragments that no longer round-trip, as the `â€` left of a closing
-    quotation mark, are replaced by the mark they stand for.
+    ftfy judges what is broken. The `â€` that is left of a closing quotation mark, whose last byte
+    Windows-1252 has no character for, is mended first: ftfy would take the space after it.
     """
     if text.isascii() or not _MOJIBAKE_START.search(text):
         return text
     import ftfy
 
-    repaired: str = ftfy.fix_encoding(text)
-    for broken, meant in _LEFT_OVER:
-        if broken in repaired:
-            repaired = repaired.replace(broken, meant)
+    repaired: str = ftfy.fix_encoding(_TORN_QUOTE.sub("”", text))
     return repaired
 
 
