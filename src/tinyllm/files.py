@@ -40,11 +40,17 @@ def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove_quietly(temporary)
         raise os_error(error, f"write {path}") from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove_quietly(temporary)
         raise
+
+
+def _remove_quietly(path: Path) -> None:
+    """Remove a file where that is possible; the error that led here matters more."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -46,12 +46,12 @@ def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
     for whole in (path, path.with_name(f"{path.name}.safetensors")):
         if path.name and whole.is_file():
             return FoundCheckpoint(whole, "given by path")
-    if len(path.parts) > 1 or path.suffix == ".safetensors":
+    if len(path.parts) > 1:
         raise CheckpointError(
             f"there is no checkpoint at {path}", nearest_file_hint(path) or _MAKE_ONE
         )
     known = _candidates(here, SEARCHED)
-    named = [found for found in known if found.stem == name and _is_ours(found)]
+    named = [found for found in known if name in (found.stem, found.name) and _is_ours(found)]
     if named:
         return FoundCheckpoint(named[0], f"the newest named {name}")
     names = ", ".join(dict.fromkeys(found.stem for found in known))
