@@ -15,18 +15,19 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyllm.chat_template import ChatTemplate, fit_to_context
+from tinyllm.chat_template import ChatTemplate, Fitted, fit_to_context
 from tinyllm.files import os_error
 from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Progress
 from tinyllm.tokenizer import Tokenizer
 
-BATCH_CHARS = 4_000_000
+BATCH_CHARS = 2_000_000
 """Text encoded in one call; large enough to keep all cores busy."""
 ITEM_CHARS = 200
 """What one document costs beside its text, counted in characters."""
 
 Item = TypeVar("Item", Document, Conversation)
+Encoded = TypeVar("Encoded", list[int], Fitted)
 
 
 @dataclass
@@ -102,8 +103,13 @@ class ShardWriter:
 
     def write_documents(self, documents: Iterable[Document], progress: Progress) -> None:
         """Write running text: the ids of each document, then the end token."""
+
+        def encode(batch: Sequence[Document]) -> list[list[int]]:
+            return self.tokenizer.encode_batch([document.text for document in batch])
+
         batches = _batches(documents, _document_size)
-        self._write(_encode_ahead(batches, self._encode_documents), progress)
+        encoded = _encode_ahead(batches, encode)
+        self._write((self._pack_documents(*pair) for pair in encoded), progress)
 
     def write_conversations(
         self,
@@ -115,11 +121,18 @@ class ShardWriter:
     ) -> None:
         """Write conversations, each fitted to the context, with the mask of what is learnt."""
 
-        def encode(batch: Sequence[Conversation]) -> _Batch:
-            return self._encode_conversations(batch, template, context_length, mask_prompt)
+        def encode(batch: Sequence[Conversation]) -> list[Fitted]:
+            return fit_to_context(
+                batch,
+                self.tokenizer,
+                template,
+                context_length=context_length,
+                mask_prompt=mask_prompt,
+            )
 
         batches = _batches(conversations, _conversation_size)
-        self._write(_encode_ahead(batches, encode), progress)
+        encoded = _encode_ahead(batches, encode)
+        self._write((_pack_conversations(*pair) for pair in encoded), progress)
 
     def _write(self, batches: Iterable[_Batch], progress: Progress) -> None:
         offsets, keys = array("q", [0]), array("Q")
@@ -141,8 +154,9 @@ class ShardWriter:
         except OSError as error:
             raise os_error(error, f"write token shards in {self.folder}") from error
 
-    def _encode_documents(self, documents: Sequence[Document]) -> _Batch:
-        encoded = self.tokenizer.encode_batch([document.text for document in documents])
+    def _pack_documents(
+        self, documents: Sequence[Document], encoded: Sequence[list[int]]
+    ) -> _Batch:
         batch = _Batch()
         for document, ids in zip(documents, encoded, strict=True):
             if not ids:
@@ -152,46 +166,37 @@ class ShardWriter:
             batch.add(ids, None, [document.text])
         return batch.close()
 
-    def _encode_conversations(
-        self,
-        conversations: Sequence[Conversation],
-        template: ChatTemplate,
-        context_length: int | None,
-        mask_prompt: bool,
-    ) -> _Batch:
-        fitted = fit_to_context(
-            conversations,
-            self.tokenizer,
-            template,
-            context_length=context_length,
-            mask_prompt=mask_prompt,
-        )
-        batch = _Batch()
-        for conversation, fit in zip(conversations, fitted, strict=True):
-            if fit.example is None or not any(fit.example.loss_mask[1:]):
-                batch.counts.n_no_room += fit.n_dropped_turns > 0
-                batch.counts.n_empty += fit.n_dropped_turns == 0
-                continue
-            batch.counts.n_cut += fit.is_cut
-            batch.counts.n_dropped_turns += fit.n_dropped_turns
-            words = [message.content for message in conversation.messages]
-            batch.add(fit.example.ids, fit.example.loss_mask, words)
-        return batch.close()
+
+def _pack_conversations(conversations: Sequence[Conversation], fitted: Sequence[Fitted]) -> _Batch:
+    batch = _Batch()
+    for conversation, fit in zip(conversations, fitted, strict=True):
+        if fit.example is None or not any(fit.example.loss_mask[1:]):
+            batch.counts.n_no_room += fit.n_dropped_turns > 0
+            batch.counts.n_empty += fit.n_dropped_turns == 0
+            continue
+        batch.counts.n_cut += fit.is_cut
+        batch.counts.n_dropped_turns += fit.n_dropped_turns
+        words = [message.content for message in conversation.messages]
+        batch.add(fit.example.ids, fit.example.loss_mask, words)
+    return batch.close()
 
 
 def _encode_ahead(
-    batches: Iterator[list[Item]], encode: Callable[[Sequence[Item]], _Batch]
-) -> Iterator[_Batch]:
-    """Encode one batch in a thread while the next is read; the encoder frees the lock."""
+    batches: Iterator[list[Item]], encode: Callable[[list[Item]], list[Encoded]]
+) -> Iterator[tuple[list[Item], list[Encoded]]]:
+    """Encode in a thread while the next batch is read and the last one is written.
+
+    The encoder frees the lock, and uses all cores itself.
+    """
     with ThreadPoolExecutor(1) as pool:
-        pending: Future[_Batch] | None = None
+        pending: tuple[list[Item], Future[list[Encoded]]] | None = None
         for batch in batches:
-            following = pool.submit(encode, batch)
+            following = (batch, pool.submit(encode, batch))
             if pending is not None:
-                yield pending.result()
+                yield pending[0], pending[1].result()
             pending = following
         if pending is not None:
-            yield pending.result()
+            yield pending[0], pending[1].result()
 
 
 def _batches(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:

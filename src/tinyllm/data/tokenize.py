@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from tinyllm.config.tokenize import TokenizeConfig, TokenizerSpec
@@ -135,7 +136,7 @@ def prepare_tokenizer(
 
 def _train(spec: TokenizerSpec, corpus: Corpus, reporter: Reporter) -> Tokenizer:
     """Train on the whole text, or for BPE on every k-th document of a very large one."""
-    stride = max(1, corpus.n_bytes // SAMPLE_BYTES) if spec.kind == "bpe" else 1
+    stride = max(1, -(-corpus.n_bytes // SAMPLE_BYTES)) if spec.kind == "bpe" else 1
     if stride > 1:
         reporter.note(f"the tokenizer is trained on one document in {stride}")
     with reporter.progress("read text", None, "documents") as progress:
@@ -182,12 +183,15 @@ def _summarise(
     )
 
 
-def count_ids(shards: Shards, vocab_size: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """Count how often each id occurs in whole shards, (V,), a few megabytes at a time."""
+def count_ids(shards: Shards, vocab_size: int) -> NDArray[np.int64]:
+    """Count how often each id occurs in whole shards, (V,).
+
+    Read block by block instead of through the map, which would fill memory with the file.
+    """
     occurrences = np.zeros(vocab_size, np.int64)
-    block = 1 << 22
-    for start in range(0, len(shards.ids), block):
-        occurrences += np.bincount(shards.ids[start : start + block], minlength=vocab_size)
+    with open(shards.folder / "ids.bin", "rb") as file:
+        while len(block := np.fromfile(file, shards.ids.dtype, 1 << 20)):
+            occurrences += np.bincount(block, minlength=vocab_size)
     return occurrences
 
 
