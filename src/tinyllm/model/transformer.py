@@ -195,9 +195,9 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = _embedding(config.vocab_size, config.hidden_size)
         if config.family == "gpt-neo":
-            self.embed_positions = nn.Embedding(config.context_length, config.hidden_size)
+            self.embed_positions = _embedding(config.context_length, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
         self.norm = _norm(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -295,6 +295,11 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"{cache.longest} + {shape[1]} tokens exceed the cache's {cache.max_length}"
             )
+
+
+def _embedding(n: int, size: int) -> nn.Embedding:
+    """Make a table without first values: drawing them on "meta" imports torch's compiler (1 s)."""
+    return nn.Embedding(n, size, _weight=torch.empty(n, size), _freeze=False)
 
 
 def _norm(config: ModelConfig) -> nn.Module:

@@ -4,6 +4,7 @@ Every parameter group carries `peak_learning_rate`; the loop multiplies it by th
 share before each step, so that one schedule drives groups of different height.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
     Weight decay applies to matrices only. Muon takes the matrices inside the layers; embeddings
     and the head, whose rows are looked up rather than multiplied, stay with AdamW.
     """
+    _leave_the_compiler_out()
     parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     hidden = [p for n, p in parameters if config.name == "muon" and _is_hidden_matrix(n, p)]
     taken = {id(p) for p in hidden}
@@ -48,6 +50,18 @@ def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], share: float)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_learning_rate"] * share
+
+
+def _leave_the_compiler_out() -> None:
+    """Keep torch.optim from importing torch.compile's machinery, which takes two seconds.
+
+    Two methods import it to hide themselves from a compiler that looks at the optimizer; ours
+    looks at the network only. They accept the hidden form in an attribute.
+    """
+    for method in (torch.optim.Optimizer.add_param_group, torch.optim.Optimizer.zero_grad):
+        plain = getattr(method, "__wrapped__", None)
+        if plain is not None and "torch._dynamo" not in sys.modules:
+            plain.__dynamo_disable = plain
 
 
 def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
@@ -114,16 +128,15 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     `matrices` is (N, rows, columns); the result has its shape and dtype. Singular values end
     between about 0.7 and 1.2, which bfloat16 resolves where the processor multiplies it fast.
     """
-    x = matrices.to(torch.bfloat16 if multiplies_bfloat16(matrices.device) else torch.float32)
-    tall = x.size(-2) > x.size(-1)
-    if tall:
-        x = x.mT
+    tall = matrices.size(-2) > matrices.size(-1)
+    x = (matrices.mT if tall else matrices).contiguous()
+    x = x.to(torch.bfloat16 if multiplies_bfloat16(x.device) else torch.float32)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(_ITERATIONS):
-        gram = x @ x.mT  # (N, rows, rows)
-        x = _A * x + (_B * gram + _C * (gram @ gram)) @ x
-    update: Tensor = x.mT if tall else x
-    return update.to(matrices.dtype)
+        gram = torch.bmm(x, x.mT)  # (N, rows, rows)
+        gram = torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C)
+        x = torch.baddbmm(x, gram, x, beta=_A)  # (N, rows, columns)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

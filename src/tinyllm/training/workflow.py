@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tinyllm.config.train import TrainConfig
-from tinyllm.device import Compute, choose_compute, prepare_arithmetic
+from tinyllm.device import Compute, attention_for, choose_compute, prepare_arithmetic
 from tinyllm.errors import Interrupted
 from tinyllm.reporting import Reporter, format_count, format_duration
 from tinyllm.training.artifacts import (
@@ -180,6 +180,7 @@ class _Sitting:
         with (
             self.reporter.stage("train"),
             stop_on_signals(self.folder.stop_request) as stop,
+            attention_for(self.compute.device, self.rows.train.context_length),
             self.reporter.progress("train", total, "steps") as bar,
         ):
             milestones = Milestones(
