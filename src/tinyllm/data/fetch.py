@@ -212,7 +212,7 @@ class _Transfer:
             require_free_space(self.part.parent, total - n_have)
             self.progress.total = total
         self._show(n_have)
-        for block in response.iter_bytes(1 << 18):
+        for block in response.iter_bytes():
             self.file.write(block)
             self._show(self.n_shown + len(block))
         if total is not None and self.n_have != total:

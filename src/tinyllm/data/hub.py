@@ -44,10 +44,16 @@ def read_hub_rows(source: str, reporter: Reporter | None = None) -> Iterator[Map
 def _load(name: str, config: str | None, split: str, reporter: Reporter) -> Any:
     own = settings()
     endpoint = own.hf_endpoint.rstrip("/")
-    os.environ["HF_ENDPOINT"] = endpoint  # the library reads it when it is first imported
+    # The library reads these when it is first imported.
+    os.environ["HF_ENDPOINT"] = endpoint
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    import huggingface_hub
+
     import datasets
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    huggingface_hub.utils.logging.set_verbosity_error()
     token = own.hf_token.get_secret_value() if own.hf_token else None
     reporter.note(f"fetching {name}{f' ({config})' if config else ''}, split {split}, {endpoint}")
     try:
