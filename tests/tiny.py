@@ -57,6 +57,7 @@ def write_tiny_checkpoint(
     chat: bool = False,
     kind: str = "bpe",
     generation: dict[str, object] | None = None,
+    training: dict[str, object] | None = None,
     **shape: object,
 ) -> Path:
     """Save such a model as a checkpoint; `shape` goes to `tiny_model`."""
@@ -66,7 +67,7 @@ def write_tiny_checkpoint(
         tiny_model(tokenizer, **shape),
         tokenizer,
         template=DEFAULT_TEMPLATE if chat else None,
-        training={},
+        training=training or {},
         generation=generation,
     )
     return path

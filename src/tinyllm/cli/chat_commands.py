@@ -88,7 +88,7 @@ def _clear(talk: Talk, _argument: str) -> None:
 
 def _save(talk: Talk, argument: str) -> None:
     session = talk.session
-    if not session.history:
+    if not any(exchange.reply for exchange in session.history):
         raise UsageError("there is nothing to save yet.")
     suffix = ".jsonl" if session.is_chat_tuned else ".txt"
     path = Path(argument or f"chat-{time.strftime('%Y%m%d-%H%M%S')}{suffix}").expanduser()

@@ -40,6 +40,8 @@ class Repl:
                 self._handle(message)
             except chat_commands.Quit:
                 return
+            except KeyboardInterrupt:
+                self.reporter.note("stopped")
             except TinyLLMError as error:
                 self.reporter.warn(error.message + (f" {error.hint}" if error.hint else ""))
 

@@ -5,7 +5,7 @@ it continues each message by itself. How a reply is shown is the caller's busine
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tinyllm.chat_template import ChatTemplate, render_prompt
@@ -96,11 +96,8 @@ class ChatSession:
 
     def conversation(self) -> Conversation:
         """Return the conversation as a record that a model can be trained on."""
-        messages = [Message("system", self._system)] if self._system is not None else []
-        for exchange in self.history:
-            messages.append(Message("user", exchange.user))
-            messages.append(Message("assistant", exchange.reply))
-        return Conversation(f"chat-{self._seed}", tuple(messages), source="chat")
+        messages = tuple(self._messages(self.history))
+        return Conversation(f"chat-{self._seed}", messages, source="chat")
 
     def _reply(self, text: str, ids: list[int]) -> Iterator[str]:
         seed = derive_seed(self._seed, "reply", self._n_draws)
@@ -133,16 +130,19 @@ class ChatSession:
             )
         return ids, n_left_out
 
-    def _ids(self, text: str, exchanges: list[Exchange]) -> list[int]:
+    def _ids(self, text: str, exchanges: Sequence[Exchange]) -> list[int]:
         if self.template is None:
             return self.engine.tokenizer.encode(text)
-        messages = [Message("system", self._system)] if self._system is not None else []
-        for exchange in exchanges:
-            if exchange.reply:  # a reply that was broken off at once taught nothing
-                messages.append(Message("user", exchange.user))
-                messages.append(Message("assistant", exchange.reply))
-        messages.append(Message("user", text))
+        messages = [*self._messages(exchanges), Message("user", text)]
         return render_prompt(messages, self.engine.tokenizer, self.template)
+
+    def _messages(self, exchanges: Sequence[Exchange]) -> Iterator[Message]:
+        if self._system is not None:
+            yield Message("system", self._system)
+        for exchange in exchanges:
+            if exchange.reply:  # one that was broken off at once says nothing
+                yield Message("user", exchange.user)
+                yield Message("assistant", exchange.reply)
 
 
 def _set_fields(sampling: Sampling) -> dict[str, object]:

@@ -1,0 +1,131 @@
+"""`tinyllm infer` as people type it: prompts from everywhere, text or JSON out."""
+
+import json
+
+import pytest
+
+from tests.cli.here import Here
+from tests.tiny import write_tiny_checkpoint
+
+DRAW = ("--seed", "7", "--max-new-tokens", "12")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a base and, newer, a chat checkpoint."""
+    folder = tmp_path_factory.mktemp("infer")
+    write_tiny_checkpoint(folder / "base.safetensors")
+    write_tiny_checkpoint(folder / "chat.safetensors", chat=True)
+    return folder
+
+
+@pytest.fixture
+def infer(folder, monkeypatch, capfd):
+    here = Here(folder, monkeypatch, capfd)
+    return lambda *arguments, **options: here("infer", *arguments, **options)
+
+
+def lines(result):
+    assert result.code == 0, result.err
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+def test_a_base_model_continues_the_prompt_and_prints_both(infer):
+    result = infer("-c", "base", "-p", "Once upon", *DRAW, "--stats")
+    assert result.code == 0
+    assert result.out.startswith("Once upon")
+    assert "seed 7" in result.err
+    assert infer("-c", "base", "-p", "Once upon", *DRAW).out == result.out
+    bare = infer("-c", "base", "-p", "Once upon", *DRAW, "--no-echo")
+    assert "Once upon" + bare.out == result.out
+
+
+def test_standard_input_and_prompt_are_the_same(infer):
+    assert (
+        infer("-c", "base", *DRAW, stdin="Once upon\n").out
+        == infer("-c", "base", *DRAW, "-p", "-", stdin="Once upon\n").out
+        == infer("-c", "base", *DRAW, "-p", "Once upon").out
+    )
+
+
+def test_the_newest_checkpoint_is_taken_and_named(infer):
+    result = infer("-p", "Why?", *DRAW)
+    assert result.code == 0
+    assert "chat.safetensors" in result.err
+    assert "newest" in result.err
+
+
+def test_a_chat_model_answers_through_its_template_unless_raw(infer):
+    [templated] = lines(infer("-c", "chat", "-p", "Why?", *DRAW, "--json"))
+    [raw] = lines(infer("-c", "chat", "-p", "Why?", *DRAW, "--json", "--raw"))
+    assert templated["n_prompt_tokens"] > raw["n_prompt_tokens"]
+    assert "### Response" not in infer("-c", "chat", "-p", "Why?", *DRAW).out
+
+
+def test_several_texts_come_in_order_each_with_its_end(infer, folder):
+    (folder / "prompts.txt").write_text("Once\nThe fox\n")
+    result = infer("-c", "base", "--prompts-file", "prompts.txt", "-n", "2", *DRAW)
+    texts = result.out.split("\n<|endoftext|>\n")
+    assert [text.split()[0][:3] for text in texts[:4]] == ["Onc", "Onc", "The", "The"]
+    records = lines(
+        infer("-c", "base", "--prompts-file", "prompts.txt", "-n", "2", *DRAW, "--json")
+    )
+    assert [(r["id"], r["sample"]) for r in records] == [("1", 0), ("1", 1), ("2", 0), ("2", 1)]
+    assert all(r["finish_reason"] in ("stop", "length") for r in records)
+    assert all(r["seed"] == 7 for r in records)
+
+
+def test_sample_0_is_the_single_sample(infer):
+    one = lines(infer("-c", "base", "-p", "Once", *DRAW, "--json"))
+    three = lines(infer("-c", "base", "-p", "Once", *DRAW, "--json", "-n", "3"))
+    assert one[0] == three[0]
+
+
+def test_a_stop_string_ends_the_text(infer):
+    whole = lines(infer("-c", "base", "-p", "Once", *DRAW, "--json"))[0]["text"]
+    stop = whole[4:6]
+    [record] = lines(infer("-c", "base", "-p", "Once", *DRAW, "--json", "--stop", stop))
+    assert record["text"] == whole[: whole.index(stop)]
+    assert record["finish_reason"] == "stop_string"
+
+
+def test_a_config_file_says_what_flags_say(infer, folder):
+    (folder / "infer.json").write_text(
+        json.dumps(
+            {
+                "checkpoint": "base.safetensors",
+                "prompt": "Once",
+                "sampling": {"seed": 7, "max_new_tokens": 12, "stop": ["zq"]},
+            }
+        )
+    )
+    by_file = infer("--config", "infer.json")
+    assert by_file.out == infer("-c", "base", "-p", "Once", *DRAW).out
+    by_set = infer("--config", "infer.json", "--set", "sampling.seed=8", "--json")
+    assert lines(by_set)[0]["seed"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("-p", "x", "--temperature", "-1"), 2, "must be at least 0"),
+        (("-p", "x", "--top-p", "0"), 2, "must be more than 0"),
+        (("-p", "x", "--top-p", "1.5"), 2, "must be at most 1"),
+        (("-p", "x", "-n", "0"), 2, "must be at least 1"),
+        (("-p", "x", "--stop", ""), 2, "stop"),
+        (("-p", "x", "--set", "sampling.temprature=1"), 2, "Did you mean"),
+        (("-p", "x", "--device", "abacus"), 2, "device"),
+        (("-p", "x", "--prompts-file", "p.txt"), 2, "exclude each other"),
+        ((), 2, "there is no prompt"),
+        (("--prompts-file", "nothing.txt"), 3, "no prompts file"),
+        (("-p", "fox " * 200), 2, "context holds 96"),
+        (("-p", "x", "-c", "bas"), 4, "no checkpoint named bas"),
+        (("-p", "x", "-c", "base", "--system", "Be brief."), 2, "not chat-tuned"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_the_right_exit_code(infer, arguments, code, message):
+    result = infer(*arguments)
+    assert result.code == code, result.err
+    assert message in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
