@@ -88,8 +88,8 @@ def _end_of_separator(window: bytes, place: int) -> int | None:
 
 
 def _without_long(path: Path, starts: Integers, lengths: Integers, sha256: str) -> DocumentIndex:
-    """Leave out lone newlines between separators, and cut what is too long."""
-    filled = lengths > 1
+    """Leave out what is empty, and cut what is too long."""
+    filled = lengths > 0
     starts, lengths = starts[filled], lengths[filled]
     if len(lengths) and lengths.max() > MAX_DOCUMENT_CHARACTERS:
         pieces = [
@@ -111,8 +111,8 @@ def _cut(path: Path, start: int, length: int) -> Iterator[tuple[int, int]]:
             block = file.read(MAX_DOCUMENT_CHARACTERS)
             n_taken = block.rfind(b"\n") + 1
             if not n_taken:
-                n_taken = len(block)
-                while block[n_taken - 1] & 0xC0 == 0x80 or block[n_taken - 1] >= 0xC0:
+                n_taken = len(block) - 1
+                while block[n_taken] & 0xC0 == 0x80:  # inside a character
                     n_taken -= 1
             yield start, n_taken
             start += n_taken

@@ -223,10 +223,9 @@ def _manifest(
     if tokenizer is not None:
         settings["tokenizer"] = tokenizer.fingerprint
     all_licences = dict.fromkeys(name for source in mixture.inputs for name in source.licences)
-    is_chat = config.output.suffix == ".jsonl"
     return Manifest(
         name=config.output.name,
-        format="conversations" if is_chat else "text",
+        format=mixture.inputs[0].format,
         documents=writer.documents,
         bytes=writer.bytes,
         sha256=writer.sha256,

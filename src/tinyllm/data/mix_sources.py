@@ -9,6 +9,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tinyllm.config.data import MixConfig, MixSource
 from tinyllm.data.document_index import DocumentIndex, index_lines, index_text
@@ -29,6 +30,7 @@ class MixInput:
 
     place: str
     weight: float
+    format: Literal["text", "conversations"]
     index: DocumentIndex
     sha256: str | None
     manifests: tuple[Manifest, ...]
@@ -90,7 +92,8 @@ def _open_input(
             index = _copy(config, number, source.path, as_conversations, stack, reporter)
     if not len(index):
         raise DataError(f"{source.path} holds no text", "Check that this is the file you meant.")
-    return MixInput(source.path, source.weight, index, sha256, manifests)
+    format: Literal["text", "conversations"] = "conversations" if as_conversations else "text"
+    return MixInput(source.path, source.weight, format, index, sha256, manifests)
 
 
 def _is_same(path: Path, output: Path) -> bool:
