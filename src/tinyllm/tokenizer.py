@@ -24,17 +24,17 @@ from typing import Any, Literal
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from tinyllm.byte_level import N_BYTES, bytes_of, split_text, without_surrogates
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import os_error, require_file
 from tinyllm.records import END_OF_TEXT
 from tinyllm.reporting import Reporter, format_bytes
 
 UNKNOWN = "<unk>"
-PIECE_CHARS = 1 << 16
-"""Longer texts are encoded in pieces of at most this many characters, on all cores."""
+CALL_CHARS = 1 << 22
+"""Characters encoded in one call of the library, whose results take much memory for a moment."""
 SAMPLE_BYTES = 100_000_000
 """BPE is trained on at most this much text; merges change little beyond it, memory grows."""
-N_BYTES = 256
 
 Kind = Literal["bpe", "char"]
 
@@ -102,12 +102,12 @@ class Tokenizer:
         if self.kind == "char":
             known, unknown = self._character_ids, self.unknown_id or 0
             return [[known.get(character, unknown) for character in text] for text in texts]
-        if not self._may_cut or all(len(text) <= PIECE_CHARS for text in texts):
-            return self._encode_pieces(texts)
-        cut = [list(split_text(text)) for text in texts]
-        encoded = iter(self._encode_pieces(list(itertools.chain.from_iterable(cut))))
+        cut = [list(split_text(text)) if self._may_cut else [text] for text in texts]
+        encoded = self._encode_pieces(itertools.chain.from_iterable(cut))
         return [
-            list(itertools.chain.from_iterable(itertools.islice(encoded, len(pieces))))
+            next(encoded)
+            if len(pieces) == 1
+            else list(itertools.chain.from_iterable(itertools.islice(encoded, len(pieces))))
             for pieces in cut
         ]
 
@@ -129,13 +129,14 @@ class Tokenizer:
         """Return a token as people may read it, special tokens by their name."""
         return self._bytes_with_special[token_id].decode("utf-8", errors="replace")
 
-    def _encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        try:
-            encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
-        except TypeError:  # what the library says of a lone surrogate
-            whole = [_without_surrogates(text) for text in texts]
-            encodings = self._inner.encode_batch_fast(whole, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+    def _encode_pieces(self, pieces: Iterable[str]) -> Iterator[list[int]]:
+        for call in _calls(pieces):
+            try:
+                encodings = self._inner.encode_batch_fast(call, add_special_tokens=False)
+            except TypeError:  # what the library says of a lone surrogate
+                whole = [without_surrogates(text) for text in call]
+                encodings = self._inner.encode_batch_fast(whole, add_special_tokens=False)
+            yield from [encoding.ids for encoding in encodings]
 
     @cached_property
     def _may_cut(self) -> bool:
@@ -166,7 +167,7 @@ class Tokenizer:
         for token_id in range(self.vocab_size):
             token = self._inner.id_to_token(token_id) or ""
             is_bytes = self.kind == "bpe" and token_id not in added
-            parts.append(_bytes_of(token) if is_bytes else token.encode())
+            parts.append(bytes_of(token) if is_bytes else token.encode())
         return parts
 
     @cached_property
@@ -240,7 +241,7 @@ def train_characters(
     """
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(_without_surrogates(text))
+        counts.update(without_surrogates(text))
     if not counts:
         raise _no_text()
     n_special = 2
@@ -260,34 +261,11 @@ def train_characters(
     return Tokenizer(inner, "char")
 
 
-def split_text(text: str, max_chars: int = PIECE_CHARS) -> Iterator[str]:
-    """Cut a long text so that encoding the pieces gives the ids of the whole.
-
-    A word of GPT-2's pattern never holds white space behind something else, so a cut before the
-    first white space after a word changes no token. A run without white space that is longer
-    than `max_chars` is cut anywhere: the text is kept, one token may differ.
-    """
-    start = 0
-    while len(text) - start > max_chars:
-        end = _last_cut(text, start, start + max_chars)
-        yield text[start:end]
-        start = end
-    yield text[start:]
-
-
-def _last_cut(text: str, start: int, end: int) -> int:
-    position = end
-    while (position := max(text.rfind(space, start + 1, position) for space in " \n")) > start:
-        if not text[position - 1].isspace():
-            return position
-    return end
-
-
 def _sample(texts: Iterable[str], max_bytes: int, reporter: Reporter) -> Iterator[str]:
     """Yield pieces of the texts until `max_bytes` are given. Raises DataError without any."""
     n_bytes = 0
     for text in texts:
-        for piece in split_text(_without_surrogates(text)):
+        for piece in split_text(without_surrogates(text)):
             yield piece
             n_bytes += len(piece.encode())
         if n_bytes >= max_bytes:
@@ -295,6 +273,20 @@ def _sample(texts: Iterable[str], max_bytes: int, reporter: Reporter) -> Iterato
             break
     if n_bytes == 0:
         raise _no_text()
+
+
+def _calls(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """Group pieces into calls of at most about `CALL_CHARS`."""
+    call: list[str] = []
+    n_chars = 0
+    for piece in pieces:
+        call.append(piece)
+        n_chars += len(piece)
+        if n_chars >= CALL_CHARS:
+            yield call
+            call, n_chars = [], 0
+    if call:
+        yield call
 
 
 def _kind_of(layout: Any) -> Kind:
@@ -308,35 +300,6 @@ def _kind_of(layout: Any) -> Kind:
         f"a tokenizer of type {model} with decoder {decoder} is not supported",
         "Byte-level BPE (as GPT-2's) and the character tokenizers of `tinyllm tokenize` are.",
     )
-
-
-def _bytes_of(token: str) -> bytes:
-    """Undo GPT-2's byte alphabet; a token outside it stands for its own UTF-8."""
-    try:
-        return bytes(_BYTE_OF[character] for character in token)
-    except KeyError:
-        return token.encode()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return GPT-2's map from 256 printable characters to bytes (Radford et al. 2019)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(N_BYTES) if byte not in printable]
-    alphabet = {chr(byte): byte for byte in printable}
-    alphabet |= {chr(N_BYTES + i): byte for i, byte in enumerate(others)}
-    return alphabet
-
-
-_BYTE_OF = _byte_alphabet()
-
-
-def _without_surrogates(text: str) -> str:
-    """Join surrogate pairs and replace lone ones, which no encoding can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _too_large(asked: int, reached: int) -> ConfigError:
