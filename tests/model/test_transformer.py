@@ -205,6 +205,7 @@ def test_a_tied_head_is_one_parameter() -> None:
             lambda m: m(tokens(1, 5), cache=KVCache.allocate(m.config, 1, 4)),
             "0 \\+ 5 tokens exceed the cache's 4",
         ),
+        (lambda m: KVCache.allocate(m.config, 1, 49), "49 tokens exceed context_length 48"),
     ],
 )
 def test_wrong_shapes_are_named(call: object, message: str) -> None:

@@ -7,9 +7,9 @@
     ids -> embed -> n_layers x [ x + attention(norm(x)), then x + mlp(norm(x)) ] -> norm -> head
 
 B batch, T new tokens, S key positions, D hidden, F feed-forward, H query heads, K key/value heads,
-E head dim, V vocabulary. Parameter names are Hugging Face Llama's in both families; what other
-files call them is in `hf_weights.py`; positions and masks are in `places.py`. Norms, softmax and
-logits are float32, under autocast too.
+E head dim, V vocabulary. Norms, softmax and logits are float32, under autocast too. Parameter names
+are Hugging Face Llama's in both families; what others call them is in `hf_weights.py`, positions
+and masks are in `places.py`, how values mix is in `attention.py`.
 """
 
 import math
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tinyllm.config.model import ModelConfig
+from tinyllm.model.attention import attend
 from tinyllm.model.places import Places, apply_rope
 
 _INIT_STD = 0.02
@@ -35,7 +36,7 @@ class KVCache:
     def __init__(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
         """Wrap keys and values (n_layers, B, S, K, E) and lengths (B,) int64."""
         self.keys, self.values, self.lengths = keys, values, lengths
-        self.longest = int(lengths.max()) if len(lengths) else 0
+        self.longest = max(lengths.tolist(), default=0)
 
     @classmethod
     def allocate(
@@ -47,14 +48,11 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
     ) -> Self:
         """Make an empty cache for rows of at most max_length tokens."""
+        if max_length > config.context_length:
+            raise ValueError(f"{max_length} tokens exceed context_length {config.context_length}")
         shape = (config.n_layers, batch_size, max_length, config.n_kv_heads, config.head_dim)
         keys, values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
         return cls(keys, values, torch.zeros(batch_size, dtype=torch.int64, device=device))
-
-    @property
-    def max_length(self) -> int:
-        """How many positions a row holds."""
-        return self.keys.shape[2]
 
     def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k and v (B, T, K, E) at positions (B, T); return all up to there (B, S, K, E)."""
@@ -73,7 +71,7 @@ class KVCache:
         """Keep, reorder or repeat rows; rows is (new B,) int64."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.lengths = self.lengths[rows]
-        self.longest = int(self.lengths.max()) if len(rows) else 0
+        self.longest = max(self.lengths.tolist(), default=0)
 
 
 class RMSNorm(nn.Module):
@@ -113,7 +111,6 @@ class Attention(nn.Module):
         self.layer = layer
         self.head_dim = width
         self.is_local = is_neo and layer % 2 == 1
-        self.is_grouped = config.n_kv_heads != config.n_heads
         self.scale = 1.0 if is_neo else 1 / math.sqrt(width)  # GPT-Neo was trained unscaled
         self.dropout = config.dropout
         self.q_proj = nn.Linear(config.hidden_size, config.n_heads * width, bias=False)
@@ -131,16 +128,13 @@ class Attention(nn.Module):
             q, k = apply_rope(q, *places.rotation), apply_rope(k, *places.rotation)
         if cache is not None:
             k, v = (past.to(q.dtype) for past in cache.write(self.layer, places.positions, k, v))
-        mask = places.local_mask if self.is_local else places.global_mask
-        mixed = functional.scaled_dot_product_attention(
+        mixed = attend(
             q.transpose(1, 2),  # (B, H, T, E)
             k.transpose(1, 2),  # (B, K, S, E)
             v.transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
-            dropout_p=self.dropout if self.training else 0.0,
+            places.local_mask if self.is_local else places.global_mask,
             scale=self.scale,
-            enable_gqa=self.is_grouped,
+            dropout=self.dropout if self.training else 0.0,
         )
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
         return out
@@ -243,10 +237,9 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return what the head reads, (B, T, D) after the last norm; arguments as in forward."""
         self._require_room(input_ids, document_ids, cache)
-        past = cache.lengths if cache is not None else None
-        longest = cache.longest if cache is not None else 0
+        past, longest = (None, 0) if cache is None else (cache.lengths, cache.longest)
         places = Places.of(self.config, input_ids, document_ids, past, longest)
-        out: Tensor = self.model(input_ids, places, cache)
+        out: Tensor = self.model(input_ids, places, cache)  # (B, T, D)
         return out
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -279,7 +272,7 @@ class Transformer(nn.Module):
     def _require_room(
         self, input_ids: Tensor, document_ids: Tensor | None, cache: KVCache | None
     ) -> None:
-        shape, context_length = tuple(input_ids.shape), self.config.context_length
+        shape = tuple(input_ids.shape)
         if input_ids.ndim != 2:
             raise ValueError(f"input_ids must be (B, T), found shape {shape}")
         if document_ids is not None and (
@@ -289,12 +282,13 @@ class Transformer(nn.Module):
                 f"document_ids must have input_ids' shape {shape} and no cache beside them, "
                 f"found {tuple(document_ids.shape)}"
             )
-        if shape[1] > context_length:
-            raise ValueError(f"{shape[1]} tokens exceed context_length {context_length}")
-        if cache is not None and cache.longest + shape[1] > cache.max_length:
+        if shape[1] > self.config.context_length:
             raise ValueError(
-                f"{cache.longest} + {shape[1]} tokens exceed the cache's {cache.max_length}"
+                f"{shape[1]} tokens exceed context_length {self.config.context_length}"
             )
+        if cache is not None and cache.longest + shape[1] > cache.keys.shape[2]:
+            held = cache.keys.shape[2]
+            raise ValueError(f"{cache.longest} + {shape[1]} tokens exceed the cache's {held}")
 
 
 def _embedding(n: int, size: int) -> nn.Embedding:
