@@ -88,7 +88,7 @@ def find_questions(config: EvalOpenbookqaConfig) -> str:
             return str(path)
     raise DataError(
         f"there are no questions at {' or '.join(map(str, candidates))}",
-        "Get them with `tinyllm download openbookqa`, or name a file with --data.",
+        f"Get them with {DATA_FOLDER}/download.sh, or name a file with --data.",
     )
 
 
