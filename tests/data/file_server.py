@@ -150,11 +150,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send(404, b"", {"X-Error-Code": "EntryNotFound"}, None)
             return
         headers = {"Content-Type": answer.content_type, "Accept-Ranges": "bytes"}
-        etag = f'"{hashlib.md5(body).hexdigest()}"'
         if owner.has_etags:
-            headers["ETag"] = etag
+            headers["ETag"] = f'"{hashlib.md5(body).hexdigest()}"'
         headers |= owner.extra_headers.get(path, {})
         headers |= answer.headers
+        etag = headers.get("ETag", "")
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.get("range", ""))
         status = 200
         if found and not answer.ignore_range and asked.get("if-range", etag) == etag:

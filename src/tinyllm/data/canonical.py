@@ -44,6 +44,8 @@ class Job:
     licence: str | None
     settings: Mapping[str, object]
     evaluation_only: bool = False
+    at_hand: str | None = None
+    """What to read in place of the sources, where they have been fetched already."""
 
 
 def make(job: Job, reporter: Reporter, *, force: bool = False) -> tuple[Path, Manifest]:
@@ -104,9 +106,11 @@ def make(job: Job, reporter: Reporter, *, force: bool = False) -> tuple[Path, Ma
 
 def _bring(job: Job, reporter: Reporter) -> tuple[list[str], tuple[Source, ...], list[Path]]:
     """Fetch what comes over plain HTTP. Returns what to read, its sources, and what to discard."""
+    if job.at_hand is not None:
+        return [job.at_hand], tuple(job.sources), []
     places, sources, waiting = [], [], []
     for source in job.sources:
-        if not source.place.startswith(("http://", "https://")) or job.licence is None:
+        if not source.place.startswith(("http://", "https://")):
             places.append(source.place)
             sources.append(source)
             continue

@@ -178,13 +178,13 @@ def _get_own(
         sources = tuple(_file_source(path, None) for path in expand_source(place))
     else:
         sources = (source,)
-    normaliser = own_text(config.text_field) if is_text else own_conversations
     job = Job(
         output=folder / f"{stem}{'.txt' if is_text else '.jsonl'}",
         format="text" if is_text else "conversations",
-        normaliser=lambda _, tally, reporter: normaliser([place], tally, reporter),
+        normaliser=own_text(config.text_field) if is_text else own_conversations,
         sources=sources,
         licence=None,
         settings={"text_field": config.text_field} if config.text_field else {},
+        at_hand=place,
     )
     return make(job, reporter, force=config.force)
