@@ -19,7 +19,7 @@ from tinyllm.data.catalog import (
     split_of_file,
 )
 from tinyllm.data.fetch import fetch, file_name_of
-from tinyllm.data.hub import is_hub_source
+from tinyllm.data.hub import is_hub_source, parse_address
 from tinyllm.data.manifest import Manifest, Source, read_manifest
 from tinyllm.data.published import NORMALISERS, own_conversations, own_text
 from tinyllm.data.sources import describe_source, expand_source
@@ -54,8 +54,8 @@ def run(config: DownloadConfig, reporter: Reporter) -> DownloadResult:
         done.append(_get_own(config, place, folder, config.from_path.name, reporter))
     for name in config.names:
         if is_hub_source(name):
-            folder = _folder(config, name.split("/", 1)[1].replace(":", "-").replace("/", "-"))
-            done.append(_get_own(config, name, folder, name.rpartition("/")[2], reporter))
+            label = parse_address(name).label
+            done.append(_get_own(config, name, _folder(config, label), label, reporter))
         else:
             done += _get_known(config, find_entry(name), reporter)
     return DownloadResult(tuple(done))
@@ -171,7 +171,7 @@ def _get_own(
     info = describe_source(place, reporter)
     reporter.note(info.summary())
     is_text = info.format == "text" or config.text_field is not None
-    stem = config.split or name.split(".")[0].replace(":", "-")
+    stem = config.split or name.split(".")[0]
     if source is None and is_hub_source(place):
         sources: tuple[Source, ...] = (Source(place),)
     elif source is None:

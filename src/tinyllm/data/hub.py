@@ -7,7 +7,7 @@ cache and resumes there. The hub's address and token come from the settings.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyllm.config.settings import settings
 from tinyllm.errors import DataError, UsageError
@@ -25,20 +25,38 @@ def is_hub_source(source: str) -> bool:
     return source.startswith(PREFIX)
 
 
+class HubAddress(NamedTuple):
+    """The parts of `hf:owner/name[/config][:split]`; None where the address leaves one out."""
+
+    dataset: str
+    config: str | None
+    split: str | None
+
+    @property
+    def label(self) -> str:
+        """A file name for it: `stories`, `stories-test`."""
+        parts = (self.dataset.rpartition("/")[2], self.config, self.split)
+        return "-".join(re.sub(r"[^\w.-]", "_", part) for part in parts if part)
+
+
+def parse_address(source: str) -> HubAddress:
+    """Take an address apart. Raises UsageError for what is none."""
+    found = _ADDRESS.fullmatch(source)
+    if found is None:
+        raise UsageError(
+            f"{source} is not the address of a dataset",
+            "Write hf:owner/name, hf:owner/name:split or hf:owner/name/config:split.",
+        )
+    return HubAddress(found["name"], found["config"], found["split"])
+
+
 def read_hub_rows(source: str, reporter: Reporter | None = None) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of `hf:owner/name[/config][:split]` (split `train` by default).
 
     Raises DataError when the hub does not answer, refuses, or has no such dataset.
     """
-    reporter = reporter or SilentReporter()
-    address = _ADDRESS.fullmatch(source)
-    if address is None:
-        raise UsageError(
-            f"{source} is not the address of a dataset",
-            "Write hf:owner/name, hf:owner/name:split or hf:owner/name/config:split.",
-        )
-    dataset = _load(address["name"], address["config"], address["split"] or "train", reporter)
-    return iter(dataset)
+    name, config, split = parse_address(source)
+    return iter(_load(name, config, split or "train", reporter or SilentReporter()))
 
 
 def _load(name: str, config: str | None, split: str, reporter: Reporter) -> Any:

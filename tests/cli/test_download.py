@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+from tests.conftest import RunCommand
+
+
+def test_the_list_shows_size_licence_and_source(run_tinyllm: RunCommand) -> None:
+    done = run_tinyllm("download", "--list")
+    assert done.returncode == 0
+    for words in ("tinystories:v1", "2.2 GB", "CDLA-Sharing-1.0", "CC BY-NC 4.0", "huggingface.co"):
+        assert words in done.stdout
+    listed = json.loads(run_tinyllm("download", "--list", "--json").stdout)
+    assert listed["openbookqa"]["evaluation_only"] is True
+
+
+def test_results_go_to_stdout_and_the_rest_to_stderr(
+    run_tinyllm: RunCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "stories.txt").write_text("Once. The end.\n")
+    flags = ("download", "tinystories", "--from", "stories.txt", "--output", "out")
+    done = run_tinyllm(*flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "out/train.txt\n"
+    assert "licence: CDLA-Sharing-1.0" in done.stderr
+    (result,) = json.loads(run_tinyllm(*flags, "--json").stdout)
+    assert result["manifest"]["documents"] == 1
+
+
+def test_mistakes_have_their_exit_codes(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    for code, *arguments in (
+        (2, "tinystorys"),
+        (2,),
+        (2, "alpaca", "--split", "dev"),
+        (3, "alpaca", "--from", "nowhere"),
+        (3, "--from", "empty.txt"),
+        (2, "hf:x"),
+    ):
+        done = run_tinyllm("download", *map(str, arguments))
+        assert done.returncode == code, done.stderr
+        assert done.stderr.startswith("error: ") or "\nerror: " in done.stderr
+        assert "Traceback" not in done.stderr
