@@ -142,6 +142,24 @@ def test_training_memory_grows_with_rows_and_names_its_parts() -> None:
     assert one.weights < muon.optimizer < one.optimizer
 
 
+@pytest.mark.parametrize("name", ["llama-260k", "llama-1m", "tinystories-1m", "tinystories-8m"])
+def test_estimated_activations_are_what_the_backward_pass_keeps(name: str) -> None:
+    config = resolve_model(ModelSpec(preset=name), 53)
+    model, kept = Transformer(config), {}
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.hidden_states(tokens(1, config.context_length))
+    estimate = training_memory(config, 1, config.context_length).activations
+    assert estimate == pytest.approx(sum(kept.values()), rel=0.2)
+
+
 def test_sizes_read_as_total_embedding_and_the_rest() -> None:
     counted = count_parameters(resolve_model(ModelSpec(preset="tinystories-1m"), 10_000))
     assert str(counted) == "1.07M parameters (672.8k embedding, 398.5k non-embedding)"

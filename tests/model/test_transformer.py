@@ -170,6 +170,15 @@ def test_autocast_keeps_the_stream_and_logits_float32(config: ModelConfig) -> No
 
 
 @every_shape
+def test_half_precision_weights_give_nearly_the_same_logits(config: ModelConfig) -> None:
+    model, rows = build(config, std=0.05), tokens(2, 20)
+    wanted = model(rows)
+    logits = model.bfloat16()(rows)
+    assert logits.dtype == torch.float32
+    assert_close(logits, wanted, atol=0.05, rtol=0.05)
+
+
+@every_shape
 def test_every_parameter_learns(config: ModelConfig) -> None:
     model, rows = build(config), tokens(2, 48)
     with torch.enable_grad():
