@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 import struct
 import zipfile
 from collections.abc import Callable
@@ -162,6 +163,23 @@ def test_a_save_that_fails_leaves_the_previous_file(saved: Path, tmp_path: Path)
         save_checkpoint(
             path / "below a file", loaded.model, loaded.tokenizer, template=None, training={}
         )
+    assert path.read_bytes() == saved.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_refuses_in_mid_save_leaves_the_previous_file(
+    saved: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(saved.read_bytes())
+    loaded = load_checkpoint(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, hard))
+    try:
+        with pytest.raises(DataError, match="cannot write"):
+            save_checkpoint(path, loaded.model, loaded.tokenizer, template=None, training={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == saved.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
 
