@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.data import encoding
-from tinyllm.data.rows import format_of, read_rows
+from tinyllm.data.rows import format_of, read_rows, stem_of
 from tinyllm.errors import DataError
 
 ROWS = [{"id": "1", "text": 'a "quoted" line'}, {"id": "2", "text": "two\nlines, and a comma"}]
@@ -148,3 +148,17 @@ def test_formats_by_suffix_and_else_by_content(
     tmp_path: Path, name: str, text: str, format: str
 ) -> None:
     assert format_of(write(tmp_path / name, text)) == format
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("stories.v2.txt.gz", "stories.v2"),
+        ("a.jsonl", "a"),
+        ("*.csv", "data"),
+        ("notes", "notes"),
+        ("my story.md", "mystory"),
+    ],
+)
+def test_stems_lose_only_suffixes_that_are_known(name: str, stem: str) -> None:
+    assert stem_of(name) == stem

@@ -22,6 +22,7 @@ from tinyllm.data.fetch import fetch, file_name_of
 from tinyllm.data.hub import is_hub_source, parse_address
 from tinyllm.data.manifest import Manifest, Source, read_manifest
 from tinyllm.data.published import NORMALISERS, own_conversations, own_text
+from tinyllm.data.rows import stem_of
 from tinyllm.data.sources import describe_source, expand_source
 from tinyllm.errors import DataError
 from tinyllm.files import require_free_space, sha256_file
@@ -50,7 +51,7 @@ def run(config: DownloadConfig, reporter: Reporter) -> DownloadResult:
         done.append(_get_url(config, config.url, reporter))
     elif not config.names and config.from_path is not None:
         place = str(config.from_path)
-        folder = config.output or Path("datasets") / config.from_path.name.split(".")[0]
+        folder = config.output or Path("datasets") / stem_of(config.from_path.name)
         done.append(_get_own(config, place, folder, config.from_path.name, reporter))
     for name in config.names:
         if is_hub_source(name):
@@ -140,7 +141,7 @@ def _file_source(path: Path, licence: str | None) -> Source:
 
 def _get_url(config: DownloadConfig, url: str, reporter: Reporter) -> tuple[Path, Manifest]:
     name = file_name_of(url)
-    folder = config.output or Path("datasets") / name.split(".")[0]
+    folder = config.output or Path("datasets") / stem_of(name)
     waiting = folder / ".download" / name
     own = _own_output(folder, name, config)
     done = None if config.force else find_whole(own, [Source(url)])
@@ -155,7 +156,7 @@ def _get_url(config: DownloadConfig, url: str, reporter: Reporter) -> tuple[Path
 
 
 def _own_output(folder: Path, name: str, config: DownloadConfig) -> Path:
-    stem = config.split or Path(name.split(".")[0]).stem
+    stem = config.split or stem_of(name)
     return next((p for p in folder.glob(f"{stem}.*") if p.suffix in (".txt", ".jsonl")), folder)
 
 
@@ -171,7 +172,7 @@ def _get_own(
     info = describe_source(place, reporter)
     reporter.note(info.summary())
     is_text = info.format == "text" or config.text_field is not None
-    stem = config.split or name.split(".")[0]
+    stem = config.split or stem_of(name)
     if source is None and is_hub_source(place):
         sources: tuple[Source, ...] = (Source(place),)
     elif source is None:

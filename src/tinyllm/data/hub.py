@@ -4,6 +4,7 @@ The address is `hf:owner/name[/config][:split]`. The library keeps what it fetch
 cache and resumes there. The hub's address and token come from the settings.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -65,13 +66,12 @@ def _load(name: str, config: str | None, split: str, reporter: Reporter) -> Any:
     # The library reads these when it is first imported.
     os.environ["HF_ENDPOINT"] = endpoint
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    import huggingface_hub
 
     import datasets
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    huggingface_hub.utils.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     token = own.hf_token.get_secret_value() if own.hf_token else None
     reporter.note(f"fetching {name}{f' ({config})' if config else ''}, split {split}, {endpoint}")
     try:

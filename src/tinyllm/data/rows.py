@@ -59,6 +59,14 @@ def format_of(path: Path) -> str:
     return "jsonl" if start.startswith(b"{") and _is_object(start.splitlines()[0]) else "text"
 
 
+def stem_of(name: str) -> str:
+    """Return a file name without the suffixes of its format and compression, safe to write to."""
+    path = Path(name)
+    while path.suffix.lower() in _COMPRESSED | KNOWN_SUFFIXES:
+        path = path.with_suffix("")
+    return re.sub(r"[^\w.+-]", "", path.name) or "data"
+
+
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
