@@ -61,8 +61,13 @@ def find_start(
     if isinstance(resume, Path):
         return Start(_checked(_state_at(resume), config, folder))
     states = list_states(folder.states)
+    if not states and resume:
+        raise ConfigError(
+            f"there is nothing to resume: {folder.path} holds no saved state",
+            "Leave --resume out to begin; the same command goes on by itself later.",
+        )
     if not states:
-        return Start(None, set_aside=folder.metrics_path.exists() and not resume)
+        return Start(None, set_aside=folder.metrics_path.exists())
     newest = read_state(states[-1])
     if newest.progress.finished and not resume and differing_keys(newest, config):
         return Start(None, set_aside=True)

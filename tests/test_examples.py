@@ -1,0 +1,176 @@
+"""Every example and every command of the README, run as written on small data."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.tiny import TEXT, write_tiny_checkpoint
+
+SMALL_MODEL = {"hidden_size": 32, "n_layers": 1, "n_heads": 2, "context_length": 64}
+WIKI = " \n = River = \n \n A river is a stream of water that flows to the sea . \n \n" * 30
+STORIES = f"{TEXT}\n<|endoftext|>\n" * 20
+ALPACA = [
+    {
+        "instruction": f"Name {n} things that are blue.",
+        "input": "",
+        "output": "The sky and the sea.",
+    }
+    for n in range(40)
+]
+EXAM = {
+    "id": "7-1",
+    "question": {
+        "stem": "The sun is",
+        "choices": [
+            {"text": text, "label": label}
+            for text, label in zip(("a star", "a stone", "cold", "wet"), "ABCD", strict=True)
+        ],
+    },
+    "answerKey": "A",
+}
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> Path:
+    """Small originals of the four datasets of the plan, in their published forms."""
+    folder = tmp_path / "originals"
+    (folder / "openbookqa").mkdir(parents=True)
+    (folder / "wiki.train.raw").write_text(WIKI)
+    (folder / "TinyStoriesV2-GPT4-train.txt").write_text(STORIES, encoding="utf-8")
+    (folder / "alpaca_data.json").write_text(json.dumps(ALPACA))
+    for split in ("train", "dev", "test"):
+        lines = [json.dumps({**EXAM, "id": f"{split}-{i}"}) for i in range(8)]
+        (folder / "openbookqa" / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def house(tmp_path: Path, originals: Path) -> Path:
+    """A copy of what the plan needs, with a network small enough for a test.
+
+    `tinyllm` on its path is the real one; only `download` is told to read the small originals.
+    """
+    root = tmp_path / "house"
+    for folder in ("examples", "datasets", "training"):
+        for file in subprocess.run(
+            ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split():
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, root / file)
+    shrink(root / "training/260207/pretrain.json", model=SMALL_MODEL, tokenizer={"vocab_size": 300})
+    shrink(root / "training/260207/finetune.json")
+    write_command(root / ".venv/bin/tinyllm", originals)
+    return root
+
+
+def shrink(path: Path, **changes: object) -> None:
+    """Keep a shipped config but for its size, and for a warmup that tiny data has no steps for."""
+    config = json.loads(path.read_text())
+    config |= changes
+    config["batch"] = {"micro_batch_size": 2, "grad_accum_steps": 1}
+    config["schedule"]["warmup_steps"] = 1
+    config["samples"] |= {"every_steps": 1000}
+    path.write_text(json.dumps(config))
+
+
+def write_command(path: Path, originals: Path) -> None:
+    """Write a `tinyllm` that downloads from the small originals."""
+    path.parent.mkdir(parents=True)
+    sources = {
+        "wikitext": "wiki.train.raw",
+        "tinystories": "TinyStoriesV2-GPT4-train.txt",
+        "alpaca": "alpaca_data.json",
+        "openbookqa": "openbookqa",
+    }
+    cases = "\n".join(
+        f'"download {name}") set -- "$@" --from "{originals / file}";;'
+        for name, file in sources.items()
+    )
+    path.write_text(
+        f'#!/bin/sh\ncase "$1 $2" in\n{cases}\nesac\nexec "{sys.executable}" -m tinyllm "$@"\n'
+    )
+    path.chmod(0o755)
+
+
+def run_shell(command: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell line in `root` with its `tinyllm` first on the path."""
+    path = f"{root / '.venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=root,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_260207_plan_runs_command_by_command(house: Path) -> None:
+    done = run_shell("examples/260207.sh", house)
+    assert (house / "training/260207/checkpoints/pretrain.safetensors").is_file()
+    assert (house / "training/260207/checkpoints/chat.safetensors").is_file()
+    assert "acc_norm" in done.stdout
+
+
+def test_own_text_becomes_a_model(house: Path) -> None:
+    (house / "notes.txt").write_text(TEXT * 30, encoding="utf-8")
+    done = run_shell("examples/own_text.sh notes.txt 0.05", house)
+    assert (house / "runs/notes/notes.safetensors").is_file()
+    assert "bits per byte" in done.stdout.lower()
+
+
+def test_a_checkpoint_writes_from_python(house: Path) -> None:
+    checkpoint = write_tiny_checkpoint(house / "tiny.safetensors")
+    done = run_shell(f"python examples/generate.py {checkpoint} 'One day'", house)
+    assert done.stdout.count("--- seed") == 3
+
+
+def test_a_model_is_trained_from_python(house: Path) -> None:
+    (house / "notes.txt").write_text(TEXT * 30, encoding="utf-8")
+    done = run_shell("python examples/train_from_python.py notes.txt 5", house)
+    assert "steps=5" in done.stdout
+
+
+def test_every_example_is_run_by_a_test_here() -> None:
+    files = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
+    source = Path(__file__).read_text()
+    assert {name for name in files if f"examples/{name}" not in source} == set()
+
+
+def readme_blocks() -> list[str]:
+    """The bash blocks of the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_plan_in_the_readme_is_the_one_that_is_run() -> None:
+    plan = next(block for block in readme_blocks() if "mix-datasets" in block)
+    assert plan in (ROOT / "examples/260207.sh").read_text()
+
+
+def test_the_other_commands_of_the_readme_run(house: Path) -> None:
+    (house / "notes.txt").write_text(TEXT * 30, encoding="utf-8")
+    lines = [json.dumps(row) for row in ALPACA]
+    (house / "instructions.jsonl").write_text("\n".join(lines))
+    commands = [
+        line.split("#")[0].strip().replace("--max-minutes 5", "--max-minutes 0.05")
+        for block in readme_blocks()
+        if "mix-datasets" not in block and "tinyllm train" in block
+        for line in block.splitlines()
+        if line.startswith("tinyllm")
+    ]
+    assert len(commands) >= 4
+    for command in commands:
+        limit = " --max-steps 2" if "instructions" in command else ""
+        run_shell(command + limit, house)
