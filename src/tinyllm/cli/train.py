@@ -118,16 +118,15 @@ def _resolve(
         )
     changes = [*(set_layer(text, TrainConfig) for text in sets), Layer.from_flags(flags)]
     if not sources:
-        named = any("train" in str(layer.values.get("data", "")) for layer in changes)
-        if not named:
+        if not any("train" in layer.values.get("data", {}) for layer in changes):
             raise UsageError(
                 "there is nothing to train on",
                 "Name a text, as in `tinyllm train notes.txt`, or a config, as in "
                 "`tinyllm train --config FILE.json`.",
             )
         return validate(TrainConfig, changes)
-    goes_on = any("init_from" in layer.values for layer in changes)
-    plan = plan_training(sources, tunes=goes_on)
+    said = {key: value for layer in changes for key, value in layer.values.items()}
+    plan = plan_training(sources, tunes="init_from" in said, minutes=said.get("max_minutes"))
     for reason in plan.reasons:
         screen.note(reason)
     return validate(TrainConfig, [Layer(plan.settings, "the plan made from the data"), *changes])

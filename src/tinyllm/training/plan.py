@@ -12,7 +12,7 @@ import itertools
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tinyllm.data.hub import is_hub_source
@@ -66,13 +66,18 @@ class Machine:
 
 
 def plan_training(
-    sources: Sequence[str], *, tunes: bool = False, machine: Machine | None = None
+    sources: Sequence[str],
+    *,
+    tunes: bool = False,
+    minutes: float | None = None,
+    machine: Machine | None = None,
 ) -> Plan:
     """Plan a training on some text; `tunes` says that it goes on from a checkpoint.
 
-    Raises DataError when the text cannot be read.
+    `minutes` is a budget that is already decided. Raises DataError when the text cannot be read.
     """
     machine = machine or Machine.here()
+    machine = machine if minutes is None else replace(machine, minutes=minutes)
     reasons: list[str] = []
     n_bytes = sum(_text_bytes(source) for source in sources)
     is_chat = describe_source(sources[0]).format == "conversations"

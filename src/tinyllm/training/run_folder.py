@@ -17,6 +17,7 @@ import logging.handlers
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,9 @@ class RunFolder:
             raise os_error(error, f"move {self.path} aside") from error
         return aside
 
-    def open_log(self) -> logging.Logger:
-        """Return a logger that writes train.log, renewed at 5 MB with three old ones kept."""
+    @contextmanager
+    def open_log(self) -> Iterator[logging.Logger]:
+        """Give a logger that writes train.log, renewed at 5 MB with three old ones kept."""
         log = logging.Logger(f"tinyllm.train.{self.path}")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -133,4 +135,7 @@ class RunFolder:
             raise os_error(error, f"write the run folder {self.path}") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
-        return log
+        try:
+            yield log
+        finally:
+            handler.close()

@@ -170,9 +170,9 @@ class _Sitting:
         if ended is not None:
             self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
             return self._result(ended, None)
-        self.log = self.folder.open_log()
-        self._introduce()
-        return self._train()
+        with self.folder.open_log() as self.log:
+            self._introduce()
+            return self._train()
 
     def _train(self) -> TrainResult:
         limits, progress = self.training.limits, self.training.progress

@@ -1,0 +1,255 @@
+"""Whole trainings in this process: what they leave, refuse and say."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.conftest import make_conversations, make_text
+from tinyllm.checkpoint import load_checkpoint
+from tinyllm.config.base import load_config
+from tinyllm.config.train import TrainConfig
+from tinyllm.errors import ConfigError, DataError
+from tinyllm.reporting import RecordingReporter
+from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.workflow import TrainResult, run
+
+TINY = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "context_length": 48}
+
+
+def config_for(data: Path, **flags: object) -> TrainConfig:
+    settings: dict[str, object] = {
+        "data.train": str(data),
+        "tokenizer.kind": "char",
+        **{f"model.{key}": value for key, value in TINY.items()},
+        "batch.micro_batch_size": 4,
+        "max_steps": 6,
+        "checkpoint.path": data.parent / "out" / "model.safetensors",
+        "checkpoint.every_steps": 3,
+        "evaluation.every_steps": 3,
+        "evaluation.max_tokens": 300,
+    }
+    settings.update({key.replace("__", "."): value for key, value in flags.items()})
+    return load_config(TrainConfig, flags={k: v for k, v in settings.items() if v is not None})
+
+
+def tuning_config(data: Path, base: Path, **flags: object) -> TrainConfig:
+    without = dict.fromkeys(["tokenizer__kind", *(f"model__{key}" for key in TINY)])
+    return config_for(data, init_from=str(base), **without, **flags)
+
+
+def train(config: TrainConfig, **options: Any) -> tuple[TrainResult, RecordingReporter]:
+    reporter = RecordingReporter()
+    return run(config, reporter, **options), reporter
+
+
+def rows_of(result: TrainResult) -> list[Mapping[str, Any]]:
+    return list(RunFolder(result.run_folder).read_metrics())
+
+
+def test_a_training_leaves_a_checkpoint_that_speaks_and_a_whole_run_folder(text: Path) -> None:
+    result, reporter = train(
+        config_for(text, samples__prompts=("the cat",), samples__every_steps=3)
+    )
+    names = {path.name for path in result.run_folder.iterdir()}
+    assert names == {
+        "best.safetensors",
+        "config.json",
+        "loss.png",
+        "metrics.jsonl",
+        "report.md",
+        "samples.md",
+        "state",
+        "tokenizer.json",
+        "train.log",
+    }
+    loaded = load_checkpoint(result.checkpoint)
+    assert loaded.info.training["step"] == 6
+    assert loaded.info.training["validation"]["loss_nats"] == result.validation.loss_nats
+    assert loaded.template is None
+    samples = (result.run_folder / "samples.md").read_text()
+    assert [line for line in samples.splitlines() if line.startswith("##")] == [
+        "## step 3",
+        "## step 6",
+    ]
+    assert "> the cat" in samples
+    assert "prepare the data" in reporter.stages
+    assert not list(result.checkpoint.parent.glob(".*"))
+
+
+def test_every_step_and_every_measurement_is_in_the_metrics(text: Path) -> None:
+    rows = rows_of(train(config_for(text))[0])
+    steps = [row for row in rows if "loss_nats" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
+    for key in ("learning_rate", "grad_norm", "tokens_per_second", "trained_tokens"):
+        assert all(key in row for row in steps)
+    measured = [row for row in rows if "validation_loss_nats" in row]
+    assert [row["step"] for row in measured] == [3, 6]
+    assert all(row["validation_bits_per_byte"] > 0 for row in measured)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / name).mkdir()
+        data = make_text(tmp_path / name / "text.txt")
+        result, _ = train(config_for(data, seed=seed))
+        weights.append(load_checkpoint(result.checkpoint).model.state_dict())
+    first, second, third = weights
+    assert all(torch.equal(first[n], second[n]) for n in first)
+    assert not all(torch.equal(first[n], third[n]) for n in first)
+
+
+def test_bits_per_byte_counts_the_bytes_of_the_text(text: Path) -> None:
+    result, _ = train(config_for(text, evaluation__max_tokens=None))
+    assert result.validation is not None
+    n_end_tokens = result.validation.n_tokens - result.validation.n_bytes
+    assert 0 < n_end_tokens < 10  # one per held-out document, in a text of single-byte characters
+
+
+def test_conversations_make_a_chat_model_whose_prompts_are_not_learnt(tmp_path: Path) -> None:
+    base, _ = train(config_for(make_text(tmp_path / "text.txt"), model__context_length=200))
+    chat = make_conversations(tmp_path / "chat.jsonl")
+    config = tuning_config(
+        chat, base.checkpoint, checkpoint__path=tmp_path / "out" / "chat.safetensors"
+    )
+    result, reporter = train(config)
+    loaded = load_checkpoint(result.checkpoint)
+    assert loaded.info.kind == "chat"
+    assert loaded.template is not None
+    record = loaded.info.training
+    lines = chat.read_text().splitlines()
+    n_answer_tokens = sum(len(json.loads(line)["messages"][1]["content"]) + 1 for line in lines)
+    assert 0.5 * n_answer_tokens < record["tokens_per_epoch"] <= n_answer_tokens
+    assert record["started_from"]["step"] == 6
+    assert any("starting from" in note for note in reporter.notes)
+
+
+def test_the_best_checkpoint_is_kept_apart_from_the_last(text: Path) -> None:
+    config = config_for(text, optimizer__learning_rate=3.0, max_steps=9, schedule__warmup_steps=3)
+    result, _ = train(config)
+    measured = {
+        row["step"]: row["validation_loss_nats"]
+        for row in rows_of(result)
+        if "validation_loss_nats" in row
+    }
+    best = load_checkpoint(result.run_folder / "best.safetensors").info.training
+    assert best["step"] == min(measured, key=lambda step: measured[step])
+    assert load_checkpoint(result.checkpoint).info.training["step"] == 9
+
+
+def test_patience_ends_a_training_that_no_longer_gains(text: Path) -> None:
+    config = config_for(
+        text,
+        optimizer__learning_rate=5.0,
+        schedule__warmup_steps=0,
+        max_steps=60,
+        evaluation__every_steps=2,
+        evaluation__patience=2,
+    )
+    result, _ = train(config)
+    assert result.steps < 60
+    assert "has not fallen in 2 measurements" in result.reason
+
+
+def test_a_measurement_that_fails_costs_nothing(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no measurement today")
+
+    monkeypatch.setattr("tinyllm.training.workflow.measure", fail)
+    config = config_for(text)
+    with pytest.raises(RuntimeError, match="no measurement today"):
+        train(config)
+    assert config.checkpoint.path is not None
+    assert load_checkpoint(config.checkpoint.path).info.training["step"] == 3
+    monkeypatch.undo()
+    result, _ = train(config)
+    assert result.resumed_from == 3
+
+
+def test_going_on_under_another_config_is_refused_by_naming_the_keys(text: Path) -> None:
+    result, _ = train(config_for(text))
+    changed = config_for(text, optimizer__learning_rate=0.5, optimizer__weight_decay=0.0)
+    with pytest.raises(ConfigError, match=r"learning_rate 0\.001 -> 0\.5") as caught:
+        train(changed, resume=True)
+    assert "weight_decay 0.1 -> 0.0" in caught.value.message
+    assert "--fresh" in str(caught.value.hint)
+    assert load_checkpoint(result.checkpoint).info.training["step"] == 6
+
+
+def test_going_on_with_changed_text_is_refused(text: Path) -> None:
+    train(config_for(text))
+    make_text(text, n_documents=70)
+    with pytest.raises(ConfigError, match="shards"):
+        train(config_for(text, max_steps=8))
+
+
+def test_more_steps_and_another_cadence_may_be_asked_for(text: Path) -> None:
+    train(config_for(text))
+    result, _ = train(config_for(text, max_steps=8, evaluation__every_steps=4))
+    assert result.resumed_from == 6
+    assert result.steps == 8
+    assert [row["step"] for row in rows_of(result) if "loss_nats" in row] == list(range(1, 9))
+
+
+def test_a_fresh_start_keeps_the_earlier_run_beside(text: Path) -> None:
+    first, _ = train(config_for(text))
+    second, _ = train(config_for(text, max_steps=3), fresh=True)
+    aside = first.run_folder.with_name("model-run.1")
+    assert load_checkpoint(aside / "model.safetensors").info.training["step"] == 6
+    assert load_checkpoint(second.checkpoint).info.training["step"] == 3
+
+
+def test_a_state_can_be_named_to_go_on_from(text: Path) -> None:
+    first, _ = train(config_for(text))
+    whole = load_checkpoint(first.checkpoint).model.state_dict()
+    state = first.run_folder / "state" / "step-00000003"
+    again, _ = train(config_for(text), resume=state)
+    assert again.resumed_from == 3
+    found = load_checkpoint(again.checkpoint).model.state_dict()
+    assert all(torch.equal(whole[n], found[n]) for n in whole)
+
+
+def test_a_warm_up_longer_than_the_training_is_refused(text: Path) -> None:
+    config = config_for(text, schedule__warmup_steps=5000, max_steps=None, epochs=1)
+    with pytest.raises(ConfigError, match="warmup_steps 5000 is not shorter"):
+        train(config)
+
+
+def test_rows_longer_than_the_context_are_refused(text: Path) -> None:
+    with pytest.raises(ConfigError, match=r"context_length 64 is longer .* 48"):
+        train(config_for(text, batch__context_length=64))
+
+
+def test_text_registered_for_evaluation_is_refused(text: Path) -> None:
+    from tinyllm.data.manifest import Manifest, write_manifest
+
+    size = text.stat().st_size
+    write_manifest(text, Manifest(text.name, "text", 60, size, "0" * 64, evaluation_only=True))
+    with pytest.raises(DataError, match="evaluation only"):
+        train(config_for(text))
+
+
+def test_a_prompt_mask_on_running_text_is_refused(text: Path) -> None:
+    with pytest.raises(ConfigError, match="mask_prompt needs conversations"):
+        train(config_for(text, data__mask_prompt=False))
+
+
+def test_without_held_out_text_nothing_is_measured(text: Path) -> None:
+    result, _ = train(config_for(text, data__validation_fraction=0.0))
+    assert result.validation is None
+    assert not (result.run_folder / "best.safetensors").exists()
+    assert "validation" not in (result.run_folder / "metrics.jsonl").read_text()
+
+
+def test_a_run_is_named_after_its_data_by_default(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(text.parent)
+    result, _ = train(config_for(text, checkpoint__path=None, max_steps=1))
+    assert result.checkpoint == text.parent / "runs" / "text" / "text.safetensors"
