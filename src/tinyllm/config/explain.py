@@ -58,13 +58,13 @@ def _fault(
 ) -> tuple[str, str | None]:
     kind = details["type"]
     keys = _real_keys(details["loc"], schema, kind)
-    layer = next((x for x in reversed(layers) if x.find(keys) is not MISSING), None)
+    layer = _source(keys, layers)
     dotted = _dotted(keys)
     if kind == "missing":
         owner = next((x for x in reversed(layers) if x.lines and x.find(keys[:-1])), None)
         place = f"{owner.place(keys[:-1])}: " if owner else ""
         return f"{place}`{dotted}` is required and was not given", _describe(schema, keys)
-    place = f"{layer.place(keys)}: " if layer is not None else ""
+    place = f"{layer.place(keys) if keys else layer.label}: " if layer is not None else ""
     if kind == "extra_forbidden":
         return f"{place}unknown key `{dotted}`", _nearest(schema, keys)
     if kind == "value_error":
@@ -74,6 +74,13 @@ def _fault(
     found = _show(details["input"])
     allowed = _allowed(details, schema, keys)
     return f"{place}{_name(dotted)}must be {allowed}, found {found}", _describe(schema, keys)
+
+
+def _source(keys: Keys, layers: Sequence[Layer]) -> Layer | None:
+    """Return the layer that a fault came from; for one of the whole config, the file."""
+    if not keys:
+        return next((x for x in reversed(layers) if x.lines), None)
+    return next((x for x in reversed(layers) if x.find(keys) is not MISSING), None)
 
 
 def _real_keys(loc: tuple[int | str, ...], schema: "type[BaseModel]", kind: str) -> Keys:
