@@ -205,6 +205,13 @@ def test_files_that_are_no_tokenizers_are_refused(tmp_path: Path) -> None:
         Tokenizer.from_file(tmp_path / "absent.json")
 
 
+def test_a_vocabulary_of_words_is_no_character_tokenizer() -> None:
+    layout = json.loads(CHAR.to_json())
+    layout["model"]["vocab"]["whole"] = CHAR.vocab_size
+    with pytest.raises(DataError, match="'whole' is one of its tokens"):
+        Tokenizer.from_json(json.dumps(layout))
+
+
 def test_a_tokenizer_without_an_end_token_is_refused() -> None:
     inner = tokenizers.Tokenizer(tokenizers.models.BPE())
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

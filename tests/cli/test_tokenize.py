@@ -1,6 +1,9 @@
 """`tinyllm tokenize` as a user meets it."""
 
+import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,7 @@ def test_an_existing_tokenizer_is_used_as_it_is(stories: Path, run_tinyllm: RunC
         (["stories.txt", "--vocab-size", "100"], 2, "too small for bpe"),
         (["stories.txt", "--kind", "word"], 2, "tokenizer.kind"),
         (["stories.txt", "--set", "mask_prompt=false"], 2, "mask_prompt"),
+        (["chats.jsonl", "--set", "text_field=output"], 2, "text_field"),
         (["stories.txt", "--tokenizer", "stories.txt"], 3, "not a tokenizer.json"),
         (["stories.txt", "--tokenizer", "absent.json"], 3, "no tokenizer file"),
         ([], 2, "data"),
@@ -92,8 +96,31 @@ def test_a_mistake_is_one_sentence_and_the_right_exit_code(
     arguments: list[str], exit_code: int, message: str, stories: Path, run_tinyllm: RunCommand
 ) -> None:
     stories.with_name("empty.txt").touch()
+    stories.with_name("chats.jsonl").write_text('{"instruction": "Hi", "output": "Hello"}\n' * 9)
     done = run_tinyllm("tokenize", *arguments)
     assert done.returncode == exit_code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_killed_run_leaves_nothing_broken_and_the_same_command_carries_on(
+    stories: Path, run_tinyllm: RunCommand
+) -> None:
+    stories.write_text(f"\n{END_OF_TEXT}\n".join(STORIES * 400), encoding="utf-8")
+    command = [sys.executable, "-m", "tinyllm", "tokenize", stories.name, "--kind", "char"]
+    for patience_seconds in (0.4, 0.6, 0.8, 1.0):
+        child = subprocess.Popen(
+            command, cwd=stories.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(patience_seconds)
+        child.kill()
+        child.wait()
+        made = stories.with_name("stories.tokenizer.json")
+        if made.exists():
+            Tokenizer.from_file(made)
+    found = json.loads(run_tinyllm(*command[3:], "--json").stdout)
+    assert found["n_documents"] == 400 * len(STORIES)
+    left = [path.name for path in stories.parent.rglob("*.tmp")]
+    assert left == []

@@ -129,11 +129,25 @@ def test_a_change_of_equal_size_is_noticed(tmp_path: Path) -> None:
     assert build(source).folder != first.folder
 
 
+def test_shards_of_text_that_changed_are_removed_and_others_kept(tmp_path: Path) -> None:
+    source = write_stories(tmp_path / "stories.txt")
+    characters = build(source, train_characters(STORIES, SilentReporter()))
+    outdated = build(source)
+    write_stories(tmp_path / "stories.txt", STORIES[:-1])
+    current = build(source)
+    assert folders(tmp_path / ".tinyllm-cache") == sorted(
+        [characters.folder.name, current.folder.name]
+    )
+    assert outdated.document(0).tolist() == current.document(0).tolist()
+
+
 def test_several_sources_follow_each_other(tmp_path: Path) -> None:
     sources = [write_stories(tmp_path / "a.txt", STORIES[:5]), write_stories(tmp_path / "b.txt")]
     shards = build_shards(sources, TOKENIZER, format="text", reporter=SilentReporter())
     assert shards.n_documents == 65
     assert shards.document(5).tolist() == shards.document(0).tolist()
+    twice = build_shards(sources[:1] * 2, TOKENIZER, format="text", reporter=SilentReporter())
+    assert twice.n_documents == 2 * build(sources[0]).n_documents == 10
 
 
 def test_many_batches_give_the_same_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,4 +76,6 @@ class TokenizeConfig(Strict):
         named = self.model_fields_set & {"mask_prompt", "context_length"}
         if self.format == "text" and named:
             raise ValueError(f"{' and '.join(sorted(named))} needs conversations, not text")
+        if self.format == "conversations" and self.text_field is not None:
+            raise ValueError("`text_field` needs running text, not conversations")
         return self

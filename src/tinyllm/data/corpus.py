@@ -66,16 +66,16 @@ class Corpus:
             for conversation in self.conversations(reporter):
                 yield tuple(conversation_texts(conversation, self.template))
 
-    def hashes(self, cache: Path) -> dict[str, str]:
-        """Return the SHA-256 of every file, by path."""
+    def hashes(self, cache: Path) -> list[tuple[str, str]]:
+        """Return (absolute path, SHA-256) of every file, in the order they are read."""
         return hash_sources(self.sources, cache)
 
     def fingerprint(self, cache: Path) -> str:
         """Return a digest of all that decides what is read: bytes, file kinds, format, template."""
-        hashes = self.hashes(cache)
-        kinds = [Path(name).suffixes for name in hashes]  # the suffix decides how a file is read
+        # the suffix decides how a file is read
+        files = [(Path(name).suffixes, sha256) for name, sha256 in self.hashes(cache)]
         template = self.template.to_json() if self.format == "conversations" else None
-        return digest([self.format, self.text_field, template, kinds, list(hashes.values())])
+        return digest([self.format, self.text_field, template, files])
 
 
 def resolve_format(

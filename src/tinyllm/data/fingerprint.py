@@ -40,22 +40,22 @@ def folder_beside(source: str) -> Path:
     return folder if is_writable else Path()
 
 
-def hash_sources(sources: Iterable[str], cache: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file behind the sources, by absolute path, in order.
+def hash_sources(sources: Iterable[str], cache: Path) -> list[tuple[str, str]]:
+    """Return (absolute path, SHA-256) of every file behind the sources, in order.
 
     A Hub name stands for itself. Raises DataError when a source names nothing or cannot be read.
     """
     known = _read_memory(cache)
-    hashes: dict[str, str] = {}
+    hashes: list[tuple[str, str]] = []
     learnt: dict[str, Any] = {}
     for source in sources:
         if is_hub_source(source):
-            hashes[source] = source
+            hashes.append((source, source))
             continue
         for path in expand_source(source):
             name = str(path.absolute())
             learnt[name] = _hash(path, known.get(name))
-            hashes[name] = learnt[name]["sha256"]
+            hashes.append((name, learnt[name]["sha256"]))
     if any(known.get(name) != entry for name, entry in learnt.items()):
         _remember(cache, {**known, **learnt})
     return hashes

@@ -58,6 +58,25 @@ def building(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_outdated(folder: Path) -> None:
+    """Remove shards of the same files and recipe whose text has changed since.
+
+    Whoever still maps them keeps them until they are let go.
+    """
+    current = read_description(folder)
+    if current is None:
+        return
+    for other in folder.parent.glob("[!.]*/"):
+        known = read_description(other) if other != folder else None
+        if (
+            known is not None
+            and known["recipe"] == current["recipe"]
+            and [name for name, _ in known["sources"]] == [name for name, _ in current["sources"]]
+            and known["sources"] != current["sources"]
+        ):
+            shutil.rmtree(other, ignore_errors=True)
+
+
 def _publish(temporary: Path, folder: Path) -> None:
     if read_description(folder) is not None:
         return

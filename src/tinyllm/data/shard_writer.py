@@ -19,7 +19,7 @@ from tinyllm.chat_template import ChatTemplate, Fitted, fit_to_context
 from tinyllm.files import os_error
 from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Progress
-from tinyllm.tokenizer import Tokenizer
+from tinyllm.tokenizer import Ids, Tokenizer
 
 BATCH_CHARS = 2_000_000
 """Text encoded in one call; large enough to keep all cores busy."""
@@ -27,7 +27,7 @@ ITEM_CHARS = 200
 """What one document costs beside its text, counted in characters."""
 
 Item = TypeVar("Item", Document, Conversation)
-Encoded = TypeVar("Encoded", list[int], Fitted)
+Encoded = TypeVar("Encoded", Ids, Fitted)
 
 
 @dataclass
@@ -66,27 +66,28 @@ class _Batch:
         self.counts = ShardCounts()
         self.lengths: list[int] = []
         self.keys: list[int] = []
-        self.ids: NDArray[np.uint32] = np.empty(0, np.uint32)
+        self.ids: Ids = np.empty(0, np.uint32)
         self.mask: NDArray[np.bool_] = np.empty(0, np.bool_)
-        self._ids: list[int] = []
-        self._mask: list[bool] = []
+        self._ids: list[Ids] = []
+        self._mask: list[NDArray[np.bool_]] = []
 
-    def add(self, ids: list[int], mask: list[bool] | None, words: Sequence[str]) -> None:
+    def add(self, ids: Ids, mask: NDArray[np.bool_] | None, words: Sequence[str]) -> None:
         """Append one document; `words` are the texts that make it what it is."""
         data = [text.encode(errors="replace") for text in words]
-        self._ids.extend(ids)
-        self._mask.extend(mask or ())
+        self._ids.append(ids)
+        if mask is not None:
+            self._mask.append(mask)
         self.lengths.append(len(ids))
         self.keys.append(_key(b"\0".join(data)))
         self.counts.n_documents += 1
         self.counts.n_tokens += len(ids)
         self.counts.n_bytes += sum(map(len, data))
-        self.counts.n_trained += len(ids) if mask is None else sum(mask)
+        self.counts.n_trained += len(ids) if mask is None else int(mask.sum())
 
     def close(self) -> "_Batch":
         """Pack what was added into arrays."""
-        self.ids = np.array(self._ids, np.uint32)
-        self.mask = np.array(self._mask, np.bool_)
+        self.ids = np.concatenate([self.ids, *self._ids])
+        self.mask = np.concatenate([self.mask, *self._mask])
         self._ids, self._mask = [], []
         return self
 
@@ -104,8 +105,8 @@ class ShardWriter:
     def write_documents(self, documents: Iterable[Document], progress: Progress) -> None:
         """Write running text: the ids of each document, then the end token."""
 
-        def encode(batch: Sequence[Document]) -> list[list[int]]:
-            return self.tokenizer.encode_batch([document.text for document in batch])
+        def encode(batch: Sequence[Document]) -> list[Ids]:
+            return self.tokenizer.encode_arrays([document.text for document in batch])
 
         batches = _batches(documents, _document_size)
         encoded = _encode_ahead(batches, encode)
@@ -154,16 +155,14 @@ class ShardWriter:
         except OSError as error:
             raise os_error(error, f"write token shards in {self.folder}") from error
 
-    def _pack_documents(
-        self, documents: Sequence[Document], encoded: Sequence[list[int]]
-    ) -> _Batch:
+    def _pack_documents(self, documents: Sequence[Document], encoded: Sequence[Ids]) -> _Batch:
         batch = _Batch()
+        end = np.uint32(self.tokenizer.end_of_text_id)
         for document, ids in zip(documents, encoded, strict=True):
-            if not ids:
+            if not len(ids):
                 batch.counts.n_empty += 1
                 continue
-            ids.append(self.tokenizer.end_of_text_id)
-            batch.add(ids, None, [document.text])
+            batch.add(np.append(ids, end), None, [document.text])
         return batch.close()
 
 
@@ -177,7 +176,8 @@ def _pack_conversations(conversations: Sequence[Conversation], fitted: Sequence[
         batch.counts.n_cut += fit.is_cut
         batch.counts.n_dropped_turns += fit.n_dropped_turns
         words = [message.content for message in conversation.messages]
-        batch.add(fit.example.ids, fit.example.loss_mask, words)
+        ids = np.array(fit.example.ids, np.uint32)
+        batch.add(ids, np.array(fit.example.loss_mask, np.bool_), words)
     return batch.close()
 
 

@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from tinyllm.data.corpus import Corpus, Format
 from tinyllm.data.fingerprint import cache_folder, digest
-from tinyllm.data.shard_cache import DESCRIPTION, building, read_description
+from tinyllm.data.shard_cache import (
+    DESCRIPTION,
+    building,
+    read_description,
+    remove_outdated,
+)
 from tinyllm.data.shard_writer import ShardCounts, ShardWriter
 from tinyllm.errors import DataError
 from tinyllm.files import write_json
@@ -110,8 +115,10 @@ def build_shards(
         "format_version": FORMAT_VERSION,
         "format": format,
         "tokenizer": tokenizer.fingerprint,
+        "text_field": text_field,
     }
     if format == "conversations":
+        recipe["template"] = template.to_json()
         recipe |= {"mask_prompt": mask_prompt, "context_length": context_length}
     fingerprint = digest([recipe, corpus.fingerprint(cache)])
     folder = cache / f"{corpus.label}-{fingerprint[:16]}"
@@ -138,6 +145,7 @@ def build_shards(
             "sources": corpus.hashes(cache),
         }
         write_json(temporary / DESCRIPTION, description)
+    remove_outdated(folder)
     return open_shards(folder)
 
 

@@ -81,6 +81,11 @@ def run(config: TokenizeConfig, reporter: Reporter) -> TokenizeResult:
         raise ConfigError(
             f"{config.data[0]} holds running text, so mask_prompt and context_length cannot be set"
         )
+    if format == "conversations" and config.text_field is not None:
+        raise ConfigError(
+            f"{config.data[0]} holds conversations, so text_field cannot be set",
+            'Set format to "text" to read one column as running text.',
+        )
     output = config.output or default_output(config.data[0])
     tokenizer = prepare_tokenizer(
         config.tokenizer,
