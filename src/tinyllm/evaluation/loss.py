@@ -151,7 +151,7 @@ def was_trained_on_whole_documents(training: Mapping[str, Any]) -> bool:
     """Read from a checkpoint's training record whether rows began where documents begin."""
     config = training.get("config", {})
     data = config.get("data", {}) if isinstance(config, Mapping) else {}
-    return isinstance(data, Mapping) and data.get("packing") == "documents"
+    return isinstance(data, Mapping) and data.get("packing") in ("documents", "single")
 
 
 def as_markdown(results: Mapping[str, object], loss: Loss) -> str:

@@ -219,7 +219,8 @@ class Transformer(nn.Module):
             if not config.tie_embeddings:
                 self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.to_empty(device=device)
-        self.init_weights(torch.Generator().manual_seed(0))
+        if device.type != "meta":  # to "draw" there would import the compiler, for a second
+            self.init_weights(torch.Generator().manual_seed(0))
 
     def forward(
         self, input_ids: Tensor, *, document_ids: Tensor | None = None, cache: KVCache | None = None
@@ -275,13 +276,9 @@ class Transformer(nn.Module):
         shape = tuple(input_ids.shape)
         if input_ids.ndim != 2:
             raise ValueError(f"input_ids must be (B, T), found shape {shape}")
-        if document_ids is not None and (
-            cache is not None or document_ids.shape != input_ids.shape
-        ):
-            raise ValueError(
-                f"document_ids must have input_ids' shape {shape} and no cache beside them, "
-                f"found {tuple(document_ids.shape)}"
-            )
+        if document_ids is not None and (cache or document_ids.shape != input_ids.shape):
+            found = tuple(document_ids.shape)
+            raise ValueError(f"document_ids {found} must have shape {shape} and no cache with them")
         if shape[1] > self.config.context_length:
             raise ValueError(
                 f"{shape[1]} tokens exceed context_length {self.config.context_length}"
