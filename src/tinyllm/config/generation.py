@@ -13,7 +13,8 @@ from tinyllm.errors import CheckpointError
 def _to_checkpoint(value: object) -> object:
     if isinstance(value, FileString):
         beside = value.folder / str(value)
-        return str(beside) if beside.exists() else str(value)
+        named = value.endswith(".safetensors") or beside.exists()
+        return str(beside) if named else str(value)
     return value
 
 

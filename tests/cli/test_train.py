@@ -1,0 +1,100 @@
+"""`tinyllm train` as a person types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunCommand
+from tests.training.conftest import make_text
+from tinyllm.cli.app import run
+
+
+def write_config(folder: Path) -> Path:
+    make_text(folder / "text.txt")
+    config = {
+        "data": {"train": "text.txt"},
+        "tokenizer": {"kind": "char"},
+        "model": {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "context_length": 32},
+        "max_steps": 3,
+        "checkpoint": {"path": "out/model.safetensors"},
+    }
+    path = folder / "config.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
+def test_a_text_alone_is_enough(tmp_path: Path, run_tinyllm: RunCommand) -> None:
+    make_text(tmp_path / "notes.txt")
+    done = run_tinyllm("train", "notes.txt", "--max-steps", "4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("runs/notes/notes.safetensors")
+    assert (tmp_path / "runs" / "notes" / "notes.safetensors").is_file()
+    for reason in ("tokenizer: characters", "network: about", "budget:"):
+        assert reason in done.stderr
+
+
+def test_json_is_all_that_goes_to_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--config", str(write_config(tmp_path)), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["steps"] == 3
+    assert result["validation"]["bits_per_byte"] > 0
+
+
+def test_flags_and_sets_override_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(tmp_path)
+    command = ["train", "--config", str(path), "--set", "batch.micro_batch_size=2"]
+    assert run([*command, "--max-steps", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["steps"] == 2
+    resolved = json.loads((Path(result["run_folder"]) / "config.json").read_text())
+    assert resolved["batch"]["micro_batch_size"] == 2
+
+
+def test_a_run_folder_is_all_that_a_resume_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--config", str(write_config(tmp_path))]) == 0
+    folder = tmp_path / "out" / "model-run"
+    capsys.readouterr()
+    assert run(["train", "--resume", str(folder), "--max-steps", "5", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["resumed_from"], result["steps"]) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["train"], 2, "nothing to train on"),
+        (["train", "missing.txt"], 3, "missing.txt"),
+        (["train", "empty.txt"], 3, "empty"),
+        (["train", "--config", "missing.json"], 2, "missing.json"),
+        (["train", "text.txt", "--resume", "--fresh"], 2, "contradict"),
+        (["train", "text.txt", "--set", "optimiser.name=muon"], 2, "optimizer"),
+        (["train", "text.txt", "--set", "tokenizer.vocab_size=60000"], 2, "60,000"),
+        (["train", "text.txt", "--init-from", "nowhere"], 4, "nowhere"),
+        (["train", "text.txt", "--device", "tpu"], 2, "tpu"),
+        (["train", "--resume", "a-folder"], 2, "neither a run folder"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence_and_its_exit_code(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_text(tmp_path / "text.txt")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "a-folder").mkdir()
+    assert run(arguments) == code
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
