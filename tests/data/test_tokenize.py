@@ -115,6 +115,6 @@ def test_sources_of_different_formats_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_tokenizer_goes_beside_the_text(tmp_path: Path) -> None:
-    source = write_text(tmp_path / "my.stories.txt", ["a"])
-    assert default_output(source) == tmp_path / "my.tokenizer.json"
+    source = write_text(tmp_path / "my.stories.v2.txt", ["a"])
+    assert default_output(source) == tmp_path / "my.stories.v2.tokenizer.json"
     assert default_output("hf:roneneldan/TinyStories") == Path("TinyStories.tokenizer.json")

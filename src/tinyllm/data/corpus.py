@@ -8,6 +8,7 @@ from typing import Literal
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate, conversation_texts
 from tinyllm.data.fingerprint import digest, hash_sources
 from tinyllm.data.hub import is_hub_source
+from tinyllm.data.rows import KNOWN_SUFFIXES
 from tinyllm.data.sources import (
     expand_source,
     read_conversations,
@@ -39,8 +40,7 @@ class Corpus:
     @property
     def label(self) -> str:
         """A short name for people and folders."""
-        name = Path(self.sources[0].removeprefix("hf:").rstrip("/")).name.split(".")[0]
-        return "".join(c for c in name if c.isalnum() or c in "-_")[:40] or "text"
+        return name_of(self.sources[0])
 
     @property
     def n_bytes(self) -> int:
@@ -76,6 +76,14 @@ class Corpus:
         files = [(Path(name).suffixes, sha256) for name, sha256 in self.hashes(cache)]
         template = self.template.to_json() if self.format == "conversations" else None
         return digest([self.format, self.text_field, template, files])
+
+
+def name_of(source: str) -> str:
+    """Return a source's short name: its file's, without the suffixes of data files."""
+    path = Path(source.removeprefix("hf:").rstrip("/"))
+    while path.suffix.lower() in KNOWN_SUFFIXES:
+        path = path.with_suffix("")
+    return "".join(c for c in path.name if c.isalnum() or c in "-_.")[:60].strip(".") or "text"
 
 
 def resolve_format(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from tinyllm.config.tokenize import TokenizeConfig, TokenizerSpec
-from tinyllm.data.corpus import Corpus, Format, resolve_format
+from tinyllm.data.corpus import Corpus, Format, name_of, resolve_format
 from tinyllm.data.fingerprint import cache_folder, digest, folder_beside
 from tinyllm.data.shards import Shards, build_shards
 from tinyllm.errors import ConfigError, DataError
@@ -163,8 +163,7 @@ def _counted(texts: Iterable[Sequence[str]], progress: Progress) -> Iterator[str
 
 def default_output(source: str) -> Path:
     """Return `NAME.tokenizer.json` beside a text, or here when that place cannot be written."""
-    name = Path(source.removeprefix("hf:").rstrip("/")).name.split(".")[0].strip("*") or "text"
-    return folder_beside(source) / f"{name}.tokenizer.json"
+    return folder_beside(source) / f"{name_of(source)}.tokenizer.json"
 
 
 def _summarise(
