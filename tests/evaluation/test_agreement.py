@@ -77,11 +77,9 @@ def reference(harness, loaded, tmp_path_factory):
     )
 
 
-@pytest.fixture(scope="module")
-def task(harness):
-    """The harness's own task file, fed from the local questions."""
+def make_task(harness, rows):
+    """The harness's own task file, fed with rows in the layout of the Hub."""
     _, _, configurable_task, datasets, file = harness
-    rows = [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     config["metric_list"].append(
         {"metric": "acc_bytes", "aggregation": "mean", "higher_is_better": True}
@@ -97,8 +95,7 @@ def ours(loaded):
     return evaluate(Engine(loaded), list(read_multiple_choice(str(QUESTIONS))), batch_size=8)
 
 
-@pytest.fixture(scope="module")
-def theirs(task, reference):
+def answers_of(task, reference):
     """Per question: log-likelihoods and scores, by the harness."""
     answers = []
     for doc in task.test_docs():
@@ -110,6 +107,12 @@ def theirs(task, reference):
         scored = reference.loglikelihood(requests, disable_tqdm=True)
         answers.append((scored, task.process_results(doc, scored)))
     return answers
+
+
+@pytest.fixture(scope="module")
+def theirs(harness, reference):
+    rows = [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
+    return answers_of(make_task(harness, rows), reference)
 
 
 def test_the_questions_are_enough_and_some_do_not_fit_the_context(ours):
@@ -142,3 +145,25 @@ def test_the_totals_and_their_errors_agree(ours, theirs, metric):
 def test_pairs_are_tokenised_alike(loaded, reference, context):
     context_ids, continuation_ids, _ = encode_pair(loaded.tokenizer, context, " red house")
     assert (context_ids, continuation_ids) == reference._encode_pair(context, " red house")
+
+
+@pytest.mark.real_data
+def test_published_questions_get_the_same_figures(harness, loaded, reference, real_data):
+    path = real_data / "openbookqa" / "Main" / "dev.jsonl"
+    questions = list(read_multiple_choice(str(path)))[:60]
+    rows = [
+        {
+            "id": question.id,
+            "question_stem": question.question,
+            "choices": {"text": list(question.choices), "label": ["A", "B", "C", "D"]},
+            "answerKey": "ABCD"[question.answer],
+        }
+        for question in questions
+    ]
+    theirs = answers_of(make_task(harness, rows), reference)
+    ours = evaluate(Engine(loaded), questions)
+    for prediction, (scored, scores) in zip(ours.predictions, theirs, strict=True):
+        assert prediction.nats == pytest.approx([nats for nats, _ in scored], abs=1e-4)
+        for metric in ("acc", "acc_norm", "acc_bytes"):
+            [pick] = tied_best(prediction.values(metric))
+            assert float(pick == prediction.question.answer) == scores[metric]

@@ -154,3 +154,15 @@ def test_a_repetition_penalty_makes_a_text_repeat_less(plain):
         return sum(len(set(c.ids)) for c in Engine(plain).complete(encode(plain), sampling))
 
     assert n_different(1.8) > n_different(1.0)
+
+
+def test_the_number_of_threads_does_not_change_a_text(plain):
+    before = torch.get_num_threads()
+    texts = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            texts.append([c.text for c in Engine(plain).complete(encode(plain), FREE, n=2)])
+    finally:
+        torch.set_num_threads(before)
+    assert texts[0] == texts[1]
