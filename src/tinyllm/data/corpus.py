@@ -8,7 +8,7 @@ from typing import Literal
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate, conversation_texts
 from tinyllm.data.fingerprint import digest, hash_sources
 from tinyllm.data.hub import is_hub_source
-from tinyllm.data.rows import KNOWN_SUFFIXES
+from tinyllm.data.rows import stem_of
 from tinyllm.data.sources import (
     expand_source,
     read_conversations,
@@ -80,10 +80,7 @@ class Corpus:
 
 def name_of(source: str) -> str:
     """Return a source's short name: its file's, without the suffixes of data files."""
-    path = Path(source.removeprefix("hf:").rstrip("/"))
-    while path.suffix.lower() in KNOWN_SUFFIXES:
-        path = path.with_suffix("")
-    return "".join(c for c in path.name if c.isalnum() or c in "-_.")[:60].strip(".") or "text"
+    return stem_of(Path(source.removeprefix("hf:").rstrip("/")).name)
 
 
 def resolve_format(
