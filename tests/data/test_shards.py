@@ -302,3 +302,13 @@ def test_more_than_65536_ids_take_four_bytes(tmp_path: Path) -> None:
     shards = build(write_stories(tmp_path / "wide.txt", [text]), tokenizer)
     assert shards.ids.dtype == np.uint32
     assert tokenizer.decode(shards.document(0).tolist()) == text
+
+
+@pytest.mark.real_data
+def test_real_stories_end_with_one_end_token_each(real_data: Path, tmp_path: Path) -> None:
+    source = str(real_data / "tinystories" / "tinystories-v1-train-head.txt.gz")
+    texts = [document.text for document in read_documents(source)]
+    shards = build(source, cache=tmp_path)
+    assert shards.n_documents == len(texts) == np.count_nonzero(np.asarray(shards.ids) == 0)
+    assert TOKENIZER.decode(shards.ids.tolist()) == "".join(texts)
+    assert shards.n_bytes == len("".join(texts).encode())

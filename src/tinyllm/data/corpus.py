@@ -80,7 +80,7 @@ class Corpus:
 
 def name_of(source: str) -> str:
     """Return a source's short name: its file's, without the suffixes of data files."""
-    return stem_of(Path(source.removeprefix("hf:").rstrip("/")).name)
+    return stem_of(Path(source.removeprefix("hf:").rstrip("/")).name).strip(".") or "data"
 
 
 def resolve_format(
