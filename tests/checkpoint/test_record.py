@@ -4,6 +4,8 @@ import json
 import pickle
 import resource
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +107,15 @@ def test_what_was_saved_is_loaded(
     input_ids = torch.arange(9).unsqueeze(0)
     assert torch.equal(loaded.model(input_ids), model(input_ids))
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_loading_leaves_the_compiler_out(saved: Path) -> None:
+    """Drawing values on torch's meta device would import it, and cost more than a second."""
+    script = (
+        "import sys; from tinyllm.checkpoint import load_checkpoint; load_checkpoint(sys.argv[1]);"
+        "sys.exit('torch._inductor' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(saved)], check=True)
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:

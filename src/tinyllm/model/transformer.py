@@ -218,8 +218,8 @@ class Transformer(nn.Module):
             self.model = Backbone(config)
             if not config.tie_embeddings:
                 self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.to_empty(device=device)
-        if device.type != "meta":  # to "draw" there would import the compiler, for a second
+        if device.type != "meta":  # drawing there would import torch's compiler, for a second
+            self.to_empty(device=device)
             self.init_weights(torch.Generator().manual_seed(0))
 
     def forward(
