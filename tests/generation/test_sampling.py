@@ -11,7 +11,7 @@ from scipy import stats
 
 from tinyllm.config.generation import Sampling, over_defaults
 from tinyllm.errors import CheckpointError, UsageError
-from tinyllm.generation.sampling import candidates, penalize_repetition, sample_next
+from tinyllm.generation.sampling import candidates, sample_next
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, -1.0, 1.5, -3.0]])
 
@@ -67,16 +67,6 @@ def test_odds_equal_those_of_transformers(sampling):
         scores = reference.MinPLogitsWarper(sampling.min_p)(None, scores)
     expected = torch.softmax(scores.double(), dim=-1)
     torch.testing.assert_close(distribution(logits, sampling), expected, atol=1e-6, rtol=1e-5)
-
-
-def test_repetition_penalty_equals_that_of_transformers():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
-
-    history = torch.tensor([[0, 3, 3, 5]])
-    expected = RepetitionPenaltyLogitsProcessor(1.7)(history, LOGITS.clone())
-    torch.testing.assert_close(penalize_repetition(LOGITS, history.tolist(), 1.7), expected)
 
 
 def test_flat_odds_reach_beyond_the_first_candidates():

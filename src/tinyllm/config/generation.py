@@ -27,7 +27,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class Sampling(Strict):
     """How the next token is chosen, and when a text ends.
 
-    The order is fixed: bans, repetition penalty, temperature, top_k, top_p, min_p, draw.
+    The order is fixed: bans, penalties, temperature, top_k, top_p, min_p, draw.
     """
 
     temperature: float = Field(
@@ -57,8 +57,28 @@ class Sampling(Strict):
         le=10,
         description="Make tokens that were drawn before less likely (above 1); 1 is off.",
     )
+    frequency_penalty: float = Field(
+        default=0.0,
+        ge=-100,
+        le=100,
+        description="Subtract this from a token's logit for each time it was drawn; 0 is off.",
+    )
+    presence_penalty: float = Field(
+        default=0.0,
+        ge=-100,
+        le=100,
+        description="Subtract this from the logit of every token that was drawn; 0 is off.",
+    )
+    no_repeat_ngram: int = Field(
+        default=0,
+        ge=0,
+        description="Never write the same run of so many tokens twice; 0 is off.",
+    )
     penalize_prompt: bool = Field(
-        default=False, description="Let the repetition penalty count the prompt's tokens too."
+        default=False, description="Let the penalties count the prompt's tokens too."
+    )
+    min_new_tokens: int = Field(
+        default=0, ge=0, description="Do not end by the end token before so many tokens."
     )
     max_new_tokens: int | None = Field(
         default=None,

@@ -164,7 +164,8 @@ class Engine:
                 for row in rows
             ]
             generators = [row.generator for row in rows]
-            chosen = sample_next(logits, histories, sampling, generators, banned=self._banned)
+            banned = self._banned_now(rows, sampling)
+            chosen = sample_next(logits, histories, sampling, generators, banned=banned)
             steps = [
                 row.push(token_id, self.tokenizer.end_of_text_id)
                 for row, token_id in zip(rows, chosen.tolist(), strict=True)
@@ -218,6 +219,18 @@ class Engine:
         hidden = self._model.hidden_states(input_ids, cache=cache)  # (B, 1, D)
         cache.advance(1)
         return self._model.head(hidden[:, -1])
+
+    def _banned_now(self, rows: Sequence[_Row], sampling: Sampling) -> Tensor | None:
+        """Return what may not be drawn (V,) or, while some rows may not end yet, (B, V)."""
+        is_short = [len(row.new_ids) < sampling.min_new_tokens for row in rows]
+        if not any(is_short):
+            return self._banned
+        shape = (len(rows), self._model.config.vocab_size)
+        banned = torch.zeros(shape, dtype=torch.bool, device=self._device)
+        if self._banned is not None:
+            banned |= self._banned
+        banned[:, self.tokenizer.end_of_text_id] = torch.tensor(is_short, device=self._device)
+        return banned
 
     def _never_generated(self) -> Tensor | None:
         """Mark the tokens that stand for no text (reserved, unknown, padding), but not the end."""

@@ -1,6 +1,6 @@
 """How a token is chosen from logits.
 
-The order is fixed: bans, repetition penalty, temperature, top_k, top_p, min_p, draw. Temperature
+The order is fixed: bans, penalties, temperature, top_k, top_p, min_p, draw. Temperature
 0 is the exact argmax and leaves out all that follows it. Each row of a batch draws with a
 generator of its own, one number a token, so that its text does not depend on its neighbours.
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tinyllm.config.generation import Sampling
 from tinyllm.errors import CheckpointError, UsageError
+from tinyllm.generation.penalties import penalize
 
 _FIRST_CANDIDATES = 256
 
@@ -31,8 +32,9 @@ def sample_next(
 ) -> Tensor:
     """Choose one token per row; returns (B,) int64 on the CPU.
 
-    logits is (B, V); `histories` holds the tokens that the repetition penalty counts, row by
-    row; `banned` is (V,) bool. Raises CheckpointError for logits that are not finite.
+    logits is (B, V); `histories` holds the tokens that penalties count, row by row; `banned` is
+    (V,) or (B, V) bool. Raises CheckpointError for logits that are not finite, UsageError for a
+    row of which everything is banned.
     """
     if logits.ndim != 2 or len(histories) != len(logits) or len(generators) != len(logits):
         raise ValueError(
@@ -47,29 +49,13 @@ def sample_next(
         )
     if banned is not None:
         logits = logits.masked_fill(banned, -torch.inf)
-        if bool(banned.all()):
+        if bool(banned.all(dim=-1).any()):
             raise UsageError("every token of the vocabulary is banned")
-    if sampling.repetition_penalty != 1:
-        logits = penalize_repetition(logits, histories, sampling.repetition_penalty)
+    logits = penalize(logits, histories, sampling)
     if sampling.temperature == 0:
         return logits.argmax(dim=-1).cpu()
     probabilities, ids = candidates(logits / sampling.temperature, sampling)  # (B, K) each
     return _draw(probabilities, ids, generators)
-
-
-def penalize_repetition(
-    logits: Tensor, histories: Sequence[Sequence[int]], penalty: float
-) -> Tensor:
-    """Divide positive and multiply negative logits of tokens seen before (arXiv:1909.05858).
-
-    Returns new (B, V) logits; each token counts once, however often it was seen.
-    """
-    logits = logits.clone()
-    for row, history in enumerate(histories):
-        seen = torch.tensor(sorted(set(history)), dtype=torch.int64, device=logits.device)
-        values = logits[row, seen]
-        logits[row, seen] = torch.where(values > 0, values / penalty, values * penalty)
-    return logits
 
 
 def candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
