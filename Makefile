@@ -23,10 +23,10 @@ chat: $(VENV)/.installed
 	$(BIN)/tinyllm chat
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 -m "not long"
+	$(BIN)/python -m pytest -n 2
 
 test-long: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "long or not long"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
