@@ -26,7 +26,9 @@ def infer(
     checkpoint: CheckpointOption = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", "-p", help="The text to begin from; - reads standard input."),
+        typer.Option(
+            "--prompt", "-p", metavar="TEXT", help="The text to begin from; - reads standard input."
+        ),
     ] = None,
     prompts_file: Annotated[
         Path | None,

@@ -42,14 +42,18 @@ MaxNewTokensOption = Annotated[
 ]
 StopOption = Annotated[
     list[str] | None,
-    typer.Option("--stop", help="End before this string. Repeatable.", show_default=False),
+    typer.Option(
+        "--stop", metavar="TEXT", help="End before this string. Repeatable.", show_default=False
+    ),
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", "-s", help="Same seed, same text.", show_default=False)
 ]
 SystemOption = Annotated[
     str | None,
-    typer.Option("--system", help="A system text for a chat-tuned model.", show_default=False),
+    typer.Option(
+        "--system", metavar="TEXT", help="A system text for a chat-tuned model.", show_default=False
+    ),
 ]
 DeviceOption = Annotated[
     str | None,

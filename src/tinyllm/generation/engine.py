@@ -104,8 +104,8 @@ class Engine:
         UsageError for a prompt that leaves no room in the context.
         """
         starts = [list(prompt) or [self.tokenizer.end_of_text_id] for prompt in prompts]
-        for start in starts:
-            self._require_room(start)
+        for number, start in enumerate(starts, 1):
+            self._require_room(start, f"prompt {number}" if len(starts) > 1 else "the prompt")
         seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
         rows = [
             self._row(index, sample, prompt, sampling, seed)
@@ -244,10 +244,10 @@ class Engine:
             banned[tokenizer.unknown_id] = True
         return banned.to(self._device) if bool(banned.any()) else None
 
-    def _require_room(self, prompt: Sequence[int]) -> None:
+    def _require_room(self, prompt: Sequence[int], name: str) -> None:
         if len(prompt) >= self.context_length:
             raise UsageError(
-                f"the prompt is {len(prompt)} tokens long, and the model's context holds "
+                f"{name} is {len(prompt)} tokens long, and the model's context holds "
                 f"{self.context_length} with the answer",
                 "Shorten the prompt.",
             )

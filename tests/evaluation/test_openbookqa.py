@@ -1,0 +1,44 @@
+"""What is said of a score is what the figures bear."""
+
+import pytest
+
+from tinyllm.evaluation.multiple_choice import Prediction, summarise
+from tinyllm.evaluation.openbookqa import as_markdown, judge
+from tinyllm.records import MultipleChoice
+
+QUESTION = MultipleChoice("q", "stem", ("aa", "bb", "cc", "dd"), 0)
+
+
+def result(n_right, n_wrong, n_tied=0):
+    def made(nats):
+        return Prediction(QUESTION, nats, [0.0] * 4, [1] * 4, 0, False)
+
+    right, wrong, tied = made([0, -9, -9, -9]), made([-9, 0, -9, -9]), made([-9] * 4)
+    return summarise([right] * n_right + [wrong] * n_wrong + [tied] * n_tied, "cloze")
+
+
+@pytest.mark.parametrize(
+    ("n_right", "n_wrong", "n_tied", "verdict"),
+    [
+        (142, 358, 0, "above chance"),
+        (141, 359, 0, "not distinguishable from chance"),
+        (50, 450, 0, "not distinguishable from chance"),
+        (0, 0, 500, "tells nothing apart"),
+    ],
+)
+def test_only_a_score_beyond_chance_is_called_so(n_right, n_wrong, n_tied, verdict):
+    assert verdict in judge(result(n_right, n_wrong, n_tied))
+
+
+def test_the_verdict_carries_the_figures():
+    sentence = judge(result(142, 358))
+    assert sentence.startswith("acc_norm 28.4 % ± 2.0 on 500 questions")
+    assert "p = 0.0456" in sentence
+
+
+def test_the_report_names_the_primary_score_and_every_baseline():
+    whole = result(30, 70)
+    text = as_markdown({"checkpoint": "c.safetensors", "verdict": judge(whole)}, [whole])
+    assert "| acc_norm * | 30.0 | ± 4.6 | 21.9–39.6 |" in text
+    for name in whole.baselines:
+        assert f"| {name} |" in text
