@@ -85,7 +85,7 @@ def test_contiguous_targets_follow_their_inputs(lengths: list[int], context_leng
 
 
 @given(lengths, st.integers(1, 12), st.booleans(), st.booleans(), st.integers(0, 3))
-def test_document_rows_lose_only_what_they_report(
+def test_document_rows_train_every_token_but_the_first_of_each_document(
     lengths: list[int], context_length: int, pack: bool, shuffle: bool, epoch: int
 ) -> None:
     shards = numbered([*lengths, 3])
@@ -97,15 +97,15 @@ def test_document_rows_lose_only_what_they_report(
         pack=pack,
         shuffle=shuffle,
     )
-    expected: Counter[int] = Counter()
-    for i in range(shards.n_documents):
-        expected.update(shards.document(i)[1 : context_length + 1].tolist())
+    expected = Counter(
+        i for d in range(shards.n_documents) for i in shards.document(d)[1:].tolist()
+    )
     assert Counter(targets_of(loader, epoch)) == expected
     report = loader.report
     assert report.n_targets == sum(expected.values())
     assert report.n_documents + report.n_dropped == shards.n_documents
-    lost = sum(max(0, int(n) - 1 - context_length) for n in shards.lengths)
-    assert report.n_tokens_cut == lost
+    assert report.n_dropped == sum(shards.lengths == 1)
+    assert report.n_split == sum(shards.lengths - 1 > context_length)
 
 
 @given(lengths, st.integers(1, 12), st.booleans())
@@ -117,9 +117,9 @@ def test_packed_documents_stay_whole_and_apart(
         shards, batch_size=3, context_length=context_length, packing="documents", shuffle=shuffle
     )
     wanted = {
-        tuple(shards.document(i)[: context_length + 1].tolist())
+        tuple(shards.document(i)[piece : piece + context_length + 1].tolist())
         for i in range(shards.n_documents)
-        if shards.lengths[i] > 1
+        for piece in range(0, int(shards.lengths[i]) - 1, context_length)
     }
     found = []
     for batch in loader.batches():
@@ -134,7 +134,7 @@ def test_packed_documents_stay_whole_and_apart(
                 else:
                     found.append((*inputs[here].tolist(), int(targets[here][-1])))
                     assert targets[here][:-1].tolist() == inputs[here][1:].tolist()
-    assert len(found) == loader.report.n_documents
+    assert len(found) == len(wanted)
     assert set(found) == wanted
 
 
@@ -275,10 +275,21 @@ def test_rows_end_where_the_longest_document_of_the_batch_ends() -> None:
     assert loader.rows(0, 3).document_ids is None
 
 
-def test_documents_that_are_all_longer_than_the_row_still_end() -> None:
+def test_texts_that_are_all_longer_than_the_row_go_on_in_further_rows() -> None:
     loader = Loader(numbered([50] * 7), batch_size=2, context_length=8, packing="documents")
+    assert loader.n_targets == 7 * 50
+    assert sum(batch.n_targets for batch in loader.batches()) == 7 * 50
+    assert loader.report.n_split == 7
+    assert "7 go on over several rows" in loader.report.summary()
+
+
+def test_conversations_that_are_all_longer_than_the_row_are_cut_and_counted() -> None:
+    documents = [[*range(1, 50), END]] * 7
+    shards = shards_of(documents, [[False] * 3 + [True] * 47] * 7)
+    loader = Loader(shards, batch_size=2, context_length=8, packing="documents")
     assert len(list(loader.batches())) == 4
-    assert (loader.report.n_cut, loader.report.n_tokens_cut) == (7, 7 * 42)
+    assert (loader.report.n_cut, loader.report.n_tokens_cut) == (7, 7 * 41)
+    assert loader.n_targets == 7 * 6
     assert "7 cut" in loader.report.summary()
 
 

@@ -3,9 +3,9 @@
     Stream      one endless ribbon of documents, cut every `context_length` tokens. It is closed to
                 a ring, so that each token is predicted exactly once per epoch; a shuffled epoch
                 starts at a place of its own.
-    Documents   whole documents, as many as fit in a row (or one). What is longer than a row is
-                cut at the row's end and counted; which rows there are never changes, only
-                their order does.
+    Documents   whole documents, as many as fit in a row (or one). A text longer than a row goes
+                on in further rows; a longer conversation is cut at the row's end and counted.
+                Which rows there are never changes, only their order does.
 
 Layouts know rows of one epoch by index; epochs, order and batches are in `loader.py`.
 """
@@ -38,8 +38,10 @@ class PackingReport:
     n_documents: int
     n_targets: int
     """Trained tokens of one epoch."""
+    n_split: int = 0
+    """Texts longer than a row, which go on in further rows."""
     n_cut: int = 0
-    """Documents longer than a row."""
+    """Conversations longer than a row, which end with it."""
     n_tokens_cut: int = 0
     """Tokens that fell off their ends."""
     n_dropped: int = 0
@@ -50,6 +52,8 @@ class PackingReport:
     def summary(self) -> str:
         """Say it in one line."""
         line = f"{self.n_rows:,} rows of {self.n_documents:,} documents, {self.filled:.1%} filled"
+        if self.n_split:
+            line += f"; {self.n_split:,} go on over several rows"
         if self.n_cut:
             line += f"; {self.n_cut:,} cut ({self.n_tokens_cut:,} tokens left out)"
         if self.n_dropped:
@@ -122,30 +126,29 @@ class StreamLayout:
 
 
 class DocumentLayout:
-    """Whole documents in rows; `n - 1` positions of a row hold a document of n ids."""
+    """Pieces of documents in rows, most of them whole; `span` positions hold span + 1 ids."""
 
     def __init__(self, shards: Shards, context_length: int, pack: bool, shuffle: bool) -> None:
         """Raise DataError when no document leaves anything to learn."""
         self._shards = shards
-        spans = np.minimum(shards.lengths - 1, context_length)
-        kept = np.flatnonzero(_teaches(shards, spans))
+        starts, spans, owners = _pieces(shards, context_length)
+        kept = np.flatnonzero(_teaches(shards, starts, spans))
         if not len(kept):
             raise DataError(
                 f"none of {shards.n_documents:,} documents has anything to learn in a row of "
                 f"{context_length} tokens",
                 "Use a larger context_length.",
             )
-        spans = spans[kept]
         if not pack:
             row_of = np.arange(len(kept))
         elif shuffle:
-            row_of = best_fit(spans, context_length)
+            row_of = best_fit(spans[kept], context_length)
         else:
-            row_of = next_fit(spans, context_length)
-        order = np.argsort(row_of, kind="stable")
-        self._documents, self._spans = kept[order], spans[order]
+            row_of = next_fit(spans[kept], context_length)
+        order = kept[np.argsort(row_of, kind="stable")]
+        self._starts, self._spans, self._owners = starts[order], spans[order], owners[order]
         n_rows = int(row_of.max()) + 1
-        self._bounds = np.searchsorted(row_of[order], np.arange(n_rows + 1))
+        self._bounds = np.searchsorted(np.sort(row_of), np.arange(n_rows + 1))
         self._shares_rows = n_rows < len(kept)
         self.report = self._report(n_rows, context_length)
 
@@ -161,7 +164,7 @@ class DocumentLayout:
         width = int((columns + spans).max())
         target_shape = (len(rows), width)
         into = _ranges(row * width + columns, spans)
-        source = _ranges(self._shards.starts[self._documents[chosen]], spans)
+        source = _ranges(self._starts[chosen], spans)
         inputs = np.zeros(target_shape, np.int64)
         targets = np.full(target_shape, IGNORE, np.int64)
         inputs.ravel()[into] = self._shards.ids[source]
@@ -174,7 +177,7 @@ class DocumentLayout:
 
     def documents(self, row: int, epoch: int) -> Ints:
         """Return the documents of a row, in their order."""
-        return self._documents[self._bounds[row] : self._bounds[row + 1]]
+        return self._owners[self._bounds[row] : self._bounds[row + 1]]
 
     def _targets(self, place: Ints) -> Ints:
         ids = self._shards.ids[place].astype(np.int64)
@@ -183,23 +186,23 @@ class DocumentLayout:
         return np.where(self._shards.loss_mask[place] != 0, ids, IGNORE)
 
     def _report(self, n_rows: int, context_length: int) -> PackingReport:
-        shards = self._shards
-        over = shards.lengths - 1 - context_length
-        is_cut = over[self._documents] > 0
+        shards, mask = self._shards, self._shards.loss_mask
+        used = np.unique(self._owners)
+        over = np.maximum(shards.lengths[used] - 1 - context_length, 0)
+        n_long, n_beyond = int((over > 0).sum()), int(over.sum())
         n_targets = int(self._spans.sum())
-        if shards.loss_mask is not None:
-            places = shards.starts[self._documents] + 1
-            n_targets = sum(
-                int(shards.loss_mask[place : place + span].sum())
-                for place, span in zip(places, self._spans, strict=True)
-            )
+        if mask is not None:
+            ends = self._starts + self._spans + 1
+            places = zip((self._starts + 1).tolist(), ends.tolist(), strict=True)
+            n_targets = sum(int(mask[start:end].sum()) for start, end in places)
         return PackingReport(
             n_rows=n_rows,
-            n_documents=len(self._documents),
+            n_documents=len(used),
             n_targets=n_targets,
-            n_cut=int(is_cut.sum()),
-            n_tokens_cut=int(over[self._documents][is_cut].sum()),
-            n_dropped=shards.n_documents - len(self._documents),
+            n_split=n_long if mask is None else 0,
+            n_cut=0 if mask is None else n_long,
+            n_tokens_cut=0 if mask is None else n_beyond,
+            n_dropped=shards.n_documents - len(used),
             filled=float(self._spans.sum() / (n_rows * context_length)),
         )
 
@@ -245,13 +248,28 @@ def _ranges(starts: Ints, lengths: Ints) -> Ints:
     return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def _teaches(shards: Shards, spans: Ints) -> NDArray[np.bool_]:
-    """Return which documents have a trained target among their first `spans` ones."""
+def _pieces(shards: Shards, context_length: int) -> tuple[Ints, Ints, Ints]:
+    """Return where pieces start, how many targets each has, and whose document each is.
+
+    A text longer than the context gives several, the first id of one being the last target of
+    the one before; a conversation gives its beginning.
+    """
+    n_targets = shards.lengths - 1
+    n_pieces = np.maximum(1, -(-n_targets // context_length))
+    if shards.loss_mask is not None:
+        n_pieces = np.ones_like(n_pieces)
+    owners = np.repeat(np.arange(shards.n_documents), n_pieces)
+    offsets = _ranges(np.zeros_like(n_pieces), n_pieces) * context_length
+    spans = np.minimum(n_targets[owners] - offsets, context_length)
+    return shards.starts[owners] + offsets, spans, owners
+
+
+def _teaches(shards: Shards, starts: Ints, spans: Ints) -> NDArray[np.bool_]:
+    """Return which pieces have a trained target."""
     teaches = spans > 0
     mask = shards.loss_mask
     if mask is None:
         return teaches
     for i in np.flatnonzero(teaches & (spans < shards.lengths - 1)):  # whole ones always teach
-        start = shards.starts[i] + 1
-        teaches[i] = bool(mask[start : start + spans[i]].any())
+        teaches[i] = bool(mask[starts[i] + 1 : starts[i] + 1 + spans[i]].any())
     return teaches
