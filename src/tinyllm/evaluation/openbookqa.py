@@ -99,7 +99,10 @@ def judge(result: Result) -> str:
         f"{PRIMARY} {percent(score.value)} % ± {percent(score.standard_error)} on "
         f"{result.n_questions} questions"
     )
-    against = f"chance {percent(result.chance)} %, one-sided p = {score.p_value:.3g}"
+    against = (
+        f"chance {percent(result.chance)} %, one-sided p = {score.p_value:.3g}; "
+        f"{percent(result.baselines['choices_only_acc_norm'])} % without the question"
+    )
     if score.n_ties > result.n_questions / 2:
         return f"{figures}: most choices tie, so the model tells nothing apart ({against})"
     if score.p_value < _ALPHA:
