@@ -253,3 +253,11 @@ def test_a_run_is_named_after_its_data_by_default(
     monkeypatch.chdir(text.parent)
     result, _ = train(config_for(text, checkpoint__path=None, max_steps=1))
     assert result.checkpoint == text.parent / "runs" / "text" / "text.safetensors"
+
+
+def test_two_trainings_do_not_write_to_one_folder(text: Path) -> None:
+    config = config_for(text)
+    folder = RunFolder.beside(text.parent / "out" / "model.safetensors")
+    with folder.locked(), pytest.raises(ConfigError, match="another training is writing"):
+        train(config)
+    train(config)

@@ -18,6 +18,26 @@ from tinyllm.device import Compute
 _ACCELERATE_PRECISION = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
+class Team:
+    """The processes that a launcher started, before there is a network to train."""
+
+    def __init__(self, compute: Compute) -> None:
+        from accelerate import PartialState
+
+        self._state = PartialState(cpu=compute.device.type == "cpu")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and speaks to the user."""
+        return bool(self._state.is_main_process)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process go through the block alone, then all others."""
+        with self._state.main_process_first():
+            yield
+
+
 @dataclass
 class Processes:
     """The processes that train together, seen from one of them."""

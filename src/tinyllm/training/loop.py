@@ -5,7 +5,7 @@ The loop knows no files and no screen: what is seen and kept lives in `milestone
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -149,35 +149,20 @@ def take_step(training: Training) -> StepReport:
     """
     progress, processes = training.progress, training.processes
     began = training.clock()
-    torch.manual_seed(derive_seed(training.seed, "step", progress.step, processes.rank))
     share = training.shape.at(progress.step, training.clock_progress())
     set_learning_rate(processes.optimizers, share)
     batches, n_rows = _micro_batches(training)
-    local_tokens = torch.stack([count_trained(b.targets) for b in batches]).sum()
+    local_tokens = torch.stack([count_trained(b.targets) for b in batches.values()]).sum()
     n_tokens = int(processes.sum(local_tokens.to(processes.device)))
     data_seconds = training.clock() - began
 
-    loss_sum = torch.zeros((), device=processes.device)
-    for i, batch in enumerate(batches):
-        with processes.gradients_stay_here(i + 1 < len(batches)):
-            micro_loss, _ = next_token_loss(processes.model, processes.place(batch))
-            processes.backward(micro_loss, n_tokens)
-        loss_sum += micro_loss.detach()
-    loss = float(processes.sum(loss_sum)) / n_tokens
+    loss = _add_gradients(training, batches, n_tokens)
     grad_norm = processes.clip(training.grad_clip)
     finite = math.isfinite(loss) and math.isfinite(grad_norm)
     if finite or processes.skips_by_itself:
         processes.step()
     processes.clear_gradients()
-
-    progress.step += 1
-    progress.rows += n_rows
-    if finite:
-        progress.trained_tokens += n_tokens
-        progress.skipped_in_a_row = 0
-    else:
-        progress.skipped_steps += 1
-        progress.skipped_in_a_row += 1
+    _count(progress, n_rows, n_tokens if finite else None)
     training.step_seconds = training.clock() - began
     progress.elapsed_seconds = training.clock() - training.started
     return StepReport(
@@ -192,8 +177,39 @@ def take_step(training: Training) -> StepReport:
     )
 
 
-def _micro_batches(training: Training) -> tuple[list[Batch], int]:
-    """Return this process's micro-batches of the coming step, and the rows of all of them.
+def _add_gradients(training: Training, batches: Mapping[int, Batch], n_tokens: int) -> float:
+    """Run forward and backward over this process's micro-batches; return the step's mean loss.
+
+    Dropout draws from a seed of the micro-batch's own, so that neither a resume nor the number
+    of processes changes what it draws.
+    """
+    processes = training.processes
+    loss_sum = torch.zeros((), device=processes.device)
+    for n_left, (first_row, batch) in zip(
+        reversed(range(len(batches))), batches.items(), strict=True
+    ):
+        torch.manual_seed(derive_seed(training.seed, "dropout", first_row))
+        with processes.gradients_stay_here(n_left > 0):
+            micro_loss, _ = next_token_loss(processes.model, processes.place(batch))
+            processes.backward(micro_loss, n_tokens)
+        loss_sum += micro_loss.detach()
+    return float(processes.sum(loss_sum)) / n_tokens
+
+
+def _count(progress: Progress, n_rows: int, n_tokens: int | None) -> None:
+    """Count a finished step; n_tokens is None when it was skipped."""
+    progress.step += 1
+    progress.rows += n_rows
+    if n_tokens is None:
+        progress.skipped_steps += 1
+        progress.skipped_in_a_row += 1
+    else:
+        progress.trained_tokens += n_tokens
+        progress.skipped_in_a_row = 0
+
+
+def _micro_batches(training: Training) -> tuple[dict[int, Batch], int]:
+    """Return this process's micro-batches of the coming step by first row, and all its rows.
 
     Rows are dealt in micro-batches, so that any number of processes trains on the same rows. A
     process that gets none, at the end of the data, runs one without targets.
@@ -202,13 +218,12 @@ def _micro_batches(training: Training) -> tuple[list[Batch], int]:
     stop = start + training.rows_per_step
     if training.stream.n_rows is not None:
         stop = min(stop, training.stream.n_rows)
-    starts = list(range(start, stop, size))
-    mine = starts[training.processes.rank :: training.processes.count]
-    batches = [training.stream.batch(s, min(s + size, stop)) for s in mine]
+    starts = range(start, stop, size)[training.processes.rank :: training.processes.count]
+    batches = {s: training.stream.batch(s, min(s + size, stop)) for s in starts}
     if not batches:
         first = training.stream.batch(start, start + 1)
         ignored = torch.full_like(first.targets, IGNORE)
-        batches = [Batch(first.input_ids, ignored, first.document_ids)]
+        batches = {start: Batch(first.input_ids, ignored, first.document_ids)}
     return batches, stop - start
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyllm.errors import ConfigError
 from tinyllm.files import append_line, os_error, write_json, write_text
 
 _LOG_BYTES = 5_000_000
@@ -120,6 +121,26 @@ class RunFolder:
         return aside
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainings out of this folder while the block runs.
+
+        The lock is the operating system's and ends with the process, however that ends. Raises
+        ConfigError when another training holds it.
+        """
+        path = self.path.with_name(f".{self.path.name}.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
+        except OSError as error:
+            raise os_error(error, f"write the run folder {self.path}") from error
+        with file:
+            _lock(file.fileno(), self.path)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
     def open_log(self) -> Iterator[logging.Logger]:
         """Give a logger that writes train.log, renewed at 5 MB with three old ones kept."""
         log = logging.Logger(f"tinyllm.train.{self.path}")
@@ -139,3 +160,18 @@ class RunFolder:
             yield log
         finally:
             handler.close()
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Take the lock or refuse; on systems without `fcntl` nothing is locked."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"another training is writing to {folder}",
+            "Wait for it, stop it, or give checkpoint.path another name.",
+        ) from error

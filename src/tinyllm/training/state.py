@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tinyllm.errors import CheckpointError
+from tinyllm.errors import CheckpointError, DataError
 from tinyllm.files import os_error, read_json, require_free_space, sync_folder, write_json
 
 FORMAT_VERSION = 1
@@ -98,8 +98,9 @@ def save_state(
         os.replace(temporary, final)
         sync_folder(folder)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise os_error(error, f"save the training state in {folder}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     for old in list_states(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -167,7 +168,12 @@ def _optimizer_tensors(
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, path)
+    try:
+        save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, path)
+    except SafetensorError as error:  # it hides what the disk said
+        raise DataError(
+            f"cannot write {path}: {error}", "Check the free space; the last save is whole."
+        ) from error
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 

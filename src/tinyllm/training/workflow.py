@@ -6,6 +6,7 @@ Each arrow is a room of its own (`prepare`, `loop`, `milestones`, `artifacts`, `
 file only joins them.
 """
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from torch import nn
 from tinyllm.config.train import TrainConfig
 from tinyllm.device import Compute, attention_for, choose_compute, prepare_arithmetic
 from tinyllm.errors import Interrupted
-from tinyllm.reporting import Reporter, format_count, format_duration
+from tinyllm.reporting import Reporter, SilentReporter, format_count, format_duration
 from tinyllm.training.artifacts import (
     data_record,
     training_record,
@@ -25,7 +26,7 @@ from tinyllm.training.artifacts import (
 )
 from tinyllm.training.budget import epochs_of, limits_for, shape_for
 from tinyllm.training.diagnosis import Curves, diagnose
-from tinyllm.training.distributed import Processes
+from tinyllm.training.distributed import Processes, Team
 from tinyllm.training.loop import Training, fit
 from tinyllm.training.milestones import Milestones
 from tinyllm.training.optimizer import build_optimizers
@@ -113,9 +114,14 @@ def run(
     prepare_arithmetic(compute.device)
     path = checkpoint_path(config)
     folder = RunFolder.beside(path)
-    start = find_start(config, folder, resume=resume, fresh=fresh)
-    sitting = _Sitting(config, reporter, path, folder, compute, start, resume_command)
-    return sitting.run()
+    team = Team(compute)
+    if not team.is_main:
+        reporter = SilentReporter()
+    with folder.locked() if team.is_main else nullcontext():
+        with team.main_first():
+            start = find_start(config, folder, resume=resume, fresh=fresh)
+            sitting = _Sitting(config, reporter, path, folder, compute, start, resume_command)
+        return sitting.run()
 
 
 class _Sitting:
@@ -165,7 +171,8 @@ class _Sitting:
         if self.state is not None:
             restore(self.state.path, self.model, optimizers)
             self.processes.restore_scaler(self.state.scaler)
-            self.folder.forget_after(self.state.progress.step)
+            if self.processes.is_main:
+                self.folder.forget_after(self.state.progress.step)
         ended = self._why_nothing_is_left()
         if ended is not None:
             self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
