@@ -12,7 +12,7 @@ def download(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME…",
+            metavar="NAME",
             help="Data sets of the catalogue (--list), or hf:owner/name[/config][:split].",
             show_default=False,
         ),

@@ -12,7 +12,7 @@ def mix_datasets(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATH:WEIGHT…",
+            metavar="PATH:WEIGHT",
             help="What to mix: files, folders, globs or hf:owner/name, each with its weight.",
             show_default=False,
         ),

@@ -21,7 +21,7 @@ from tinyllm.errors import DataError
 from tinyllm.files import os_error, require_file
 from tinyllm.reporting import Reporter, SilentReporter
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18  # blocks of a megabyte fragment the heap: 100 MB more at the peak
 _HEAD = 1 << 18
 _COMPRESSION = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 _BINARY = {

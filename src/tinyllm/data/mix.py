@@ -71,7 +71,8 @@ def run(config: MixConfig, reporter: Reporter) -> MixResult:
 class Mixture:
     """One run of mixing: the order of every source, and what each has given so far.
 
-    `sizes[i]` holds the size of source i's documents in the unit of the weights.
+    `sizes[i]` holds the size of source i's documents in the unit of the weights; a separator of
+    `n_separator` units comes to each.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class Mixture:
         self.config = config
         self.inputs = inputs
         self.sizes = sizes
-        longest = max(int(of_source.max()) for of_source in sizes)
+        is_text = config.output.suffix == ".txt"
+        self.n_separator = len(SEPARATOR_LINE) + 1 if is_text and config.by == "bytes" else 0
+        longest = max(int(of_source.max()) for of_source in sizes) + self.n_separator
         self.apportioner = Apportioner([source.weight for source in inputs], longest)
         self.documents = [0] * len(inputs)
         self.bytes = [0] * len(inputs)
@@ -89,8 +92,7 @@ class Mixture:
 
     def expected_size(self) -> int:
         """Return how much comes out, in the unit of the weights, to within a document."""
-        weights = self.apportioner.weights
-        ends = [int(s.sum()) / w for s, w in zip(self.sizes, weights, strict=True)]
+        ends = [self._total(i) / weight for i, weight in enumerate(self.apportioner.weights)]
         size = self.config.size
         if self.config.repeat:
             return size or round(max(ends))
@@ -100,12 +102,17 @@ class Mixture:
         """Return how many bytes `size` units come to, by the sources' mean documents."""
         return round(
             sum(
-                weight * size * float(source.index.lengths.sum()) / max(int(of_source.sum()), 1)
-                for source, weight, of_source in zip(
-                    self.inputs, self.apportioner.weights, self.sizes, strict=True
+                weight * size * float(source.index.lengths.sum(dtype=np.int64)) / self._total(i)
+                for i, (source, weight) in enumerate(
+                    zip(self.inputs, self.apportioner.weights, strict=True)
                 )
             )
         )
+
+    def _total(self, source: int) -> int:
+        """Return what all documents of a source come to, in the unit of the weights."""
+        sizes = self.sizes[source]
+        return int(sizes.sum(dtype=np.int64)) + len(sizes) * self.n_separator
 
     def write(self, writer: DataWriter, progress: Progress) -> None:
         """Append documents until the size is reached or a source cannot give any more."""
@@ -173,14 +180,13 @@ def _load_tokenizer(config: MixConfig) -> "Tokenizer | None":
 def _document_sizes(
     source: MixInput, config: MixConfig, tokenizer: "Tokenizer | None", reporter: Reporter
 ) -> Integers:
-    """Measure a source's documents in the unit of the weights; ends of documents count."""
+    """Measure a source's documents in the unit of the weights; the end token counts."""
     index = source.index
     if config.by == "documents":
-        return np.ones(len(index), dtype=np.int64)
+        return np.ones(len(index), dtype=np.int32)
     if tokenizer is None:
-        is_text = config.output.suffix == ".txt"
-        return index.lengths + (len(SEPARATOR_LINE) + 1 if is_text else 0)
-    sizes = np.empty(len(index), dtype=np.int64)
+        return index.lengths
+    sizes = np.empty(len(index), dtype=np.int32)
     with (
         open(index.path, "rb") as file,
         reporter.progress(f"count tokens of {source.place}", len(index), "documents") as progress,
