@@ -17,6 +17,7 @@ SEARCHED = (
     "trained_models/*",
     "models",
     "models/*",
+    "demo",
 )
 """Folders in which `find_checkpoint` looks, in the current folder."""
 

@@ -41,7 +41,8 @@ _FEATURE_SHARES = {
 }
 _MASS_GROUPS = ("stuff", "matter")
 _PERSON_TRAITS = ("trait", "feeling")
-_ADJECTIVE_REPEATS = 0.5  # share of later mentions of the noun that keep its adjective
+_ADJECTIVE_REPEATS = 0.6  # share of later mentions of the noun that keep its adjective
+_ADJECTIVE_CLOSES = 0.8  # share of stories that come back to the adjective at their end
 _PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his")}
 
 
@@ -152,7 +153,7 @@ class _Teller:
         yield self._beat(plot["bad" if bad else "good"])
         if with_close and not bad:
             yield self._write(self._random.choice(verb_beats["close"]))
-        elif not bad:
+        if self._random.random() < _ADJECTIVE_CLOSES:
             yield self._adjective_line("closes")
         if "moral_value" in self._features:
             yield self._beat(plot["moral"])
@@ -168,7 +169,8 @@ class _Teller:
     def _adjective_line(self, position: str) -> str:
         """Return a sentence for an adjective that does not stand with the noun."""
         place, group = self._adjective_place, self._adjective_group
-        if place == "noun" or (position == "lines" and place == "trait" and self._cast_has_trait):
+        is_said = place == "noun" or (place == "trait" and self._cast_has_trait)
+        if position == "lines" and is_said:
             return ""
         if place == "side":
             return self._write(self._random.choice(self._grammar[f"side_{position}"][group]))
