@@ -119,6 +119,8 @@ class Loader:
 
     def rows(self, first: int, count: int) -> Batch:
         """Return rows first, …, first + count - 1 of the endless sequence of epochs."""
+        if first < 0 or count < 1:
+            raise ValueError(f"rows start at 0 and are 1 or more, found {first} and {count}")
         parts = []
         while count > 0:
             epoch, start = divmod(first, self.n_rows)
