@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by every process a test starts
@@ -46,3 +46,11 @@ def run_tinyllm(tmp_path: Path) -> RunCommand:
         )
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_arithmetic() -> Iterator[None]:
+    """Undo the flushing of denormals that training sets: hypothesis draws such numbers."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)

@@ -161,7 +161,7 @@ def test_a_measurement_that_fails_costs_nothing(
     def fail(*_: object) -> None:
         raise RuntimeError("no measurement today")
 
-    monkeypatch.setattr("tinyllm.training.workflow.measure", fail)
+    monkeypatch.setattr("tinyllm.training.sitting.measure", fail)
     config = config_for(text)
     with pytest.raises(RuntimeError, match="no measurement today"):
         train(config)

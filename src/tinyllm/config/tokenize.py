@@ -26,10 +26,10 @@ class TokenizerSpec(Strict):
 
     @model_validator(mode="after")
     def _trained_or_given(self) -> Self:
-        named = self.model_fields_set & {"kind", "vocab_size"}
-        if self.path is not None and named:
+        named = [k for k, d in (("kind", "bpe"), ("vocab_size", None)) if getattr(self, k) != d]
+        if self.path is not None and named:  # a resolved config names the defaults too
             raise ValueError(
-                f"`path` names a finished tokenizer, so {' and '.join(sorted(named))} cannot be set"
+                f"`path` names a finished tokenizer, so {' and '.join(named)} cannot be set"
             )
         if self.kind == "bpe" and self.vocab_size is not None and self.vocab_size < 257:
             raise ValueError(

@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tinyllm.data.hub import is_hub_source
-from tinyllm.data.sources import describe_source, expand_source, read_conversations, read_documents
+from tinyllm.data.corpus import Corpus
+from tinyllm.data.sources import describe_source, read_conversations, read_documents
 from tinyllm.reporting import format_bytes, format_count
 
-_COMPRESSION = 3.0
-"""What .gz and .bz2 save on prose, roughly."""
-_HUB_BYTES = 1e9
+_HUB_BYTES = 1_000_000_000
+"""What is taken for the size of a text on the Hub, which is not known before it is read."""
 _CHAR_LIMIT_BYTES = 2e6
 _CHAR_LIMIT_KINDS = 300
 _VOCABULARIES = ((10e6, 1024, 2.9), (50e6, 2048, 3.3), (1e9, 4096, 3.8), (math.inf, 8192, 4.1))
@@ -79,8 +78,9 @@ def plan_training(
     machine = machine or Machine.here()
     machine = machine if minutes is None else replace(machine, minutes=minutes)
     reasons: list[str] = []
-    n_bytes = sum(_text_bytes(source) for source in sources)
-    is_chat = describe_source(sources[0]).format == "conversations"
+    format = describe_source(sources[0]).format
+    is_chat = format == "conversations"
+    n_bytes = Corpus(sources, format).n_bytes or _HUB_BYTES
     settings: dict[str, Any] = {
         "data": {"train": list(sources)},
         "checkpoint": {"every_steps": _EVERY_STEPS},
@@ -176,16 +176,6 @@ def _tokenizer(source: str, n_bytes: float) -> tuple[dict[str, Any], float, str]
 def _n_parameters(shape: tuple[int, int, int], vocab_size: int) -> int:
     hidden_size, n_layers, _ = shape
     return 12 * n_layers * hidden_size**2 + vocab_size * hidden_size
-
-
-def _text_bytes(source: str) -> float:
-    if is_hub_source(source):
-        return _HUB_BYTES
-    total = 0.0
-    for path in expand_source(source):
-        packed = path.suffix.lower() in (".gz", ".bz2")
-        total += path.stat().st_size * (_COMPRESSION if packed else 1.0)
-    return total
 
 
 def _prompts(source: str, is_chat: bool) -> list[str]:

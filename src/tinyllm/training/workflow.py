@@ -3,78 +3,20 @@
     config -> beginning (tokenizer, shape) -> rows -> network -> steps -> checkpoint, report
 
 Each arrow is a room of its own (`prepare`, `loop`, `milestones`, `artifacts`, `report`); this
-file only joins them.
+file only joins them, through a `Sitting`.
 """
 
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-from torch import nn
 
 from tinyllm.config.train import TrainConfig
-from tinyllm.device import Compute, attention_for, choose_compute, prepare_arithmetic
-from tinyllm.errors import Interrupted
-from tinyllm.reporting import Reporter, SilentReporter, format_count, format_duration
-from tinyllm.training.artifacts import (
-    data_record,
-    training_record,
-    write_checkpoint,
-    write_samples,
-)
-from tinyllm.training.budget import epochs_of, limits_for, shape_for
-from tinyllm.training.diagnosis import Curves, diagnose
-from tinyllm.training.distributed import Processes, Team
-from tinyllm.training.loop import Training, fit
-from tinyllm.training.milestones import Milestones
-from tinyllm.training.optimizer import build_optimizers
-from tinyllm.training.prepare import (
-    EpochStream,
-    build_model,
-    find_beginning,
-    find_rows,
-    fingerprints,
-    validation_batches,
-)
-from tinyllm.training.report import format_speed, read_curves, write_report
+from tinyllm.data.corpus import name_of
+from tinyllm.device import choose_compute, prepare_arithmetic
+from tinyllm.reporting import Reporter, SilentReporter
+from tinyllm.training.distributed import Team
 from tinyllm.training.run_folder import RunFolder
-from tinyllm.training.start import (
-    Start,
-    find_start,
-    identity_config,
-    limits_of,
-    require_same_data,
-)
-from tinyllm.training.state import Progress, restore, save_state
-from tinyllm.training.stop import stop_on_signals
-from tinyllm.training.validation import Measurement, measure
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training came to."""
-
-    checkpoint: Path
-    run_folder: Path
-    steps: int
-    trained_tokens: int
-    n_parameters: int
-    elapsed_seconds: float
-    reason: str
-    """Why it ended."""
-    validation: Measurement | None
-    best_loss_nats: float | None
-    resumed_from: int | None
-    """The step of the state that this sitting went on from."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        values = asdict(self)
-        if self.validation is not None:
-            values["validation"]["bits_per_byte"] = self.validation.bits_per_byte
-        return values
+from tinyllm.training.sitting import Sitting, TrainResult
+from tinyllm.training.start import find_start
 
 
 def checkpoint_path(config: TrainConfig) -> Path:
@@ -91,9 +33,7 @@ def run_name(config: TrainConfig) -> str:
         return config.name
     if config.checkpoint.path is not None:
         return config.checkpoint.path.stem
-    source = config.data.train[0].removeprefix("hf:").split(":")[0]
-    name = Path(source).name.split(".")[0]
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name).strip("-") or "run"
+    return name_of(config.data.train[0])
 
 
 def run(
@@ -120,266 +60,10 @@ def run(
     with folder.locked() if team.is_main else nullcontext():
         with team.main_first():
             start = find_start(config, folder, resume=resume, fresh=fresh)
-            sitting = _Sitting(config, reporter, path, folder, compute, start, resume_command)
+            sitting = Sitting(
+                config, reporter, path, folder, compute, start, run_name(config), resume_command
+            )
         return sitting.run()
 
 
-class _Sitting:
-    """One process's work on one run: what `run` would be if it fitted on a page."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        reporter: Reporter,
-        path: Path,
-        folder: RunFolder,
-        compute: Compute,
-        start: Start,
-        resume_command: str,
-    ) -> None:
-        self.config, self.reporter = config, reporter
-        self.path, self.folder, self.compute = path, folder, compute
-        self.state = start.state
-        self.resume_command = resume_command
-        known = folder.path / "tokenizer.json" if start.state is not None else None
-        with reporter.stage("prepare the data"):
-            self.beginning = find_beginning(config, known, reporter)
-            self.rows = find_rows(config, self.beginning, reporter)
-            self.fingerprints = fingerprints(config, self.beginning, self.rows)
-        if self.state is not None:
-            require_same_data(self.state, self.fingerprints, folder)
-        elif start.set_aside:
-            aside = folder.set_aside(path)
-            if aside is not None:
-                reporter.note(f"the earlier run was moved to {aside}")
-        self.record = training_record(
-            config, self.beginning, self.rows, data_record(config.data.train)
-        )
-        self.byte_lengths = torch.tensor(self.beginning.tokenizer.byte_lengths)
-
-    def run(self) -> TrainResult:
-        """Build the network, take the steps, leave the report."""
-        self.model = build_model(self.config, self.beginning).to(self.compute.device)
-        optimizers = build_optimizers(self.model, self.config.optimizer)
-        network: nn.Module = self.model
-        if self._compiles():
-            network = cast(nn.Module, torch.compile(self.model))
-        self.processes = Processes.start(self.compute, network, optimizers)
-        self.byte_lengths = self.byte_lengths.to(self.compute.device)
-        self.optimizers = optimizers
-        self.training = self._training()
-        if self.state is not None:
-            restore(self.state.path, self.model, optimizers)
-            self.processes.restore_scaler(self.state.scaler)
-            if self.processes.is_main:
-                self.folder.forget_after(self.state.progress.step)
-        ended = self._why_nothing_is_left()
-        if ended is not None:
-            self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
-            return self._result(ended, None)
-        with self.folder.open_log() as self.log:
-            self._introduce()
-            return self._train()
-
-    def _train(self) -> TrainResult:
-        limits, progress = self.training.limits, self.training.progress
-        total = None if limits.total_steps is None else limits.total_steps - progress.step
-        with (
-            self.reporter.stage("train"),
-            stop_on_signals(self.folder.stop_request) as stop,
-            attention_for(self.compute.device, self.rows.train.context_length),
-            self.reporter.progress("train", total, "steps") as bar,
-        ):
-            milestones = Milestones(
-                config=self.config,
-                training=self.training,
-                folder=self.folder,
-                reporter=self.reporter,
-                bar=bar,
-                log=self.log,
-                save=self._save,
-                save_best=self._save_best,
-                save_counters=self._save_state,
-                measure=self._measure if self.rows.validation is not None else None,
-                write_samples=self._sample if self.config.samples.prompts else None,
-            )
-            reason = fit(self.training, milestones, stop)
-            if reason is None:
-                milestones.save_now()
-                raise self._interrupted(stop.exit_code)
-            milestones.save_now()
-            milestones.measure_now()
-            progress.finished = True
-            self._save(milestones.latest)
-            milestones.sample_now()
-        result = self._result(reason, milestones.latest)
-        self._close(result)
-        return result
-
-    def _training(self) -> Training:
-        config = self.config
-        progress = Progress() if self.state is None else replace(self.state.progress)
-        progress.finished = False
-        stream = EpochStream(self.rows.train, epochs_of(config))
-        limits = limits_for(config, stream)
-        return Training(
-            processes=self.processes,
-            stream=stream,
-            shape=shape_for(config, limits),
-            limits=limits,
-            micro_batch_size=config.batch.micro_batch_size,
-            grad_accum_steps=config.batch.grad_accum_steps,
-            grad_clip=config.optimizer.grad_clip,
-            seed=config.seed,
-            progress=progress,
-        )
-
-    def _compiles(self) -> bool:
-        wanted = self.config.compile
-        return wanted == "on" or (wanted == "auto" and self.compute.device.type == "cuda")
-
-    def _why_nothing_is_left(self) -> str | None:
-        """Say why a resumed run is at its end already, or None."""
-        if self.state is None:
-            return None
-        if self.state.progress.finished and self.state.identity["limits"] == limits_of(self.config):
-            return f"this training ended at step {self.state.progress.step}"
-        return self.training.end_reason()
-
-    def _introduce(self) -> None:
-        config, training = self.config, self.training
-        if self.processes.is_main:
-            self.folder.write_config(config.model_dump(mode="json"))
-            (self.folder.path / "tokenizer.json").write_text(
-                self.beginning.tokenizer.to_json(), encoding="utf-8"
-            )
-        total = training.limits.total_steps
-        steps = f"{total:,} steps" if total is not None else "steps until the time is up"
-        family, size = self.beginning.model_config.family, format_count(self._n_parameters())
-        rows = f"{training.rows_per_step} rows x {self.rows.train.context_length} tokens"
-        lines = [
-            f"model: {family}, {size} parameters; {self.compute.reason}",
-            f"training: {steps} of {rows}",
-        ]
-        if config.max_minutes is not None:
-            lines.append(f"budget: {config.max_minutes:g} minutes")
-        if self.state is not None:
-            lines.append(f"going on from step {self.state.progress.step} ({self.state.path})")
-        for line in lines:
-            self.reporter.note(line)
-            self.log.info(line)
-
-    def _n_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "config": identity_config(self.config),
-            "fingerprints": self.fingerprints,
-            "limits": limits_of(self.config),
-        }
-
-    def _save(self, measured: Measurement | None = None) -> None:
-        self._save_state()
-        if self.processes.is_main:
-            write_checkpoint(
-                self.path,
-                self.model,
-                self.beginning,
-                self.record,
-                self.training.progress,
-                measured,
-            )
-
-    def _save_state(self) -> None:
-        if self.processes.is_main:
-            save_state(
-                self.folder.states,
-                self.model,
-                self.optimizers,
-                self.training.progress,
-                self._identity(),
-                scaler=self.processes.scaler_state(),
-                keep=self.config.checkpoint.keep,
-            )
-        self.processes.wait()
-
-    def _save_best(self, measured: Measurement) -> None:
-        if self.processes.is_main:
-            write_checkpoint(
-                self.folder.best,
-                self.model,
-                self.beginning,
-                self.record,
-                self.training.progress,
-                measured,
-            )
-
-    def _measure(self) -> Measurement:
-        assert self.rows.validation is not None
-        batches = validation_batches(self.config, self.rows.validation)
-        placed = (self.processes.place(batch) for batch in batches)
-        return measure(self.processes.model, placed, self.byte_lengths)
-
-    def _sample(self, step: int) -> None:
-        texts = write_samples(self.folder, self.model, self.beginning, self.config, step)
-        for prompt, text in zip(self.config.samples.prompts, texts, strict=True):
-            self.log.info("sample %r -> %r", prompt, text)
-        first = " ".join((self.config.samples.prompts[0] + " | " + texts[0]).split())
-        self.reporter.note(f"sample: {first[:300]}")
-
-    def _interrupted(self, exit_code: int) -> Interrupted:
-        step = self.training.progress.step
-        self.log.info("stopped when asked, at step %d", step)
-        return Interrupted(
-            f"stopped when asked; step {step} is saved in {self.path}",
-            f"Go on with: {self.resume_command}",
-            exit_code,
-        )
-
-    def _result(self, reason: str, measured: Measurement | None) -> TrainResult:
-        progress = self.training.progress
-        return TrainResult(
-            checkpoint=self.path,
-            run_folder=self.folder.path,
-            steps=progress.step,
-            trained_tokens=progress.trained_tokens,
-            n_parameters=self._n_parameters(),
-            elapsed_seconds=progress.elapsed_seconds,
-            reason=reason,
-            validation=measured,
-            best_loss_nats=progress.best_loss_nats,
-            resumed_from=None if self.state is None else self.state.progress.step,
-        )
-
-    def _close(self, result: TrainResult) -> None:
-        """Write the report and say what the curves show."""
-        if not self.processes.is_main:
-            return
-        training, validation = read_curves(self.folder)
-        findings = diagnose(Curves(training, validation, self.training.progress.skipped_steps))
-        write_report(
-            self.folder,
-            title=run_name(self.config),
-            facts=self._facts(result),
-            findings=findings,
-            next_commands=[f"tinyllm infer --checkpoint {self.path}"],
-            config=self.config.model_dump(mode="json"),
-        )
-        self.log.info("ended: %s", result.reason)
-        for finding in findings:
-            self.reporter.note(finding)
-        took = format_duration(result.elapsed_seconds)
-        self.reporter.note(f"saved {self.path} after {took}; report in {self.folder.path}")
-
-    def _facts(self, result: TrainResult) -> list[tuple[str, str]]:
-        family, size = self.beginning.model_config.family, format_count(result.n_parameters)
-        facts = [
-            ("model", f"{family}, {size} parameters"),
-            ("trained", format_speed(result.trained_tokens, result.elapsed_seconds)),
-            ("steps", f"{result.steps:,}; ended because {result.reason}"),
-            ("machine", self.compute.reason),
-        ]
-        if result.validation is not None:
-            facts.append(("validation", result.validation.summary()))
-        return facts
+__all__ = ["TrainResult", "checkpoint_path", "run", "run_name"]
