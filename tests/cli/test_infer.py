@@ -1,6 +1,9 @@
 """`tinyllm infer` as people type it: prompts from everywhere, text or JSON out."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -129,3 +132,18 @@ def test_a_mistake_is_one_sentence_and_the_right_exit_code(infer, arguments, cod
     assert message in result.err
     assert "Traceback" not in result.err
     assert result.out == ""
+
+
+def test_a_terminal_that_lacks_letters_and_a_closed_pipe_are_no_errors(folder):
+    command = f"{sys.executable} -m tinyllm infer -c base -p 'naïve 🌍' -n 300 --max-new-tokens 30"
+    found = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -n 1"],
+        cwd=folder,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("na?ve ?")
+    assert "Error" not in found.stderr

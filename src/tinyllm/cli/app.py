@@ -5,6 +5,7 @@ torch nor pydantic nor numpy.
 """
 
 import difflib
+import io
 import os
 import sys
 from importlib import import_module
@@ -129,6 +130,9 @@ def _root(
 
 def main() -> None:
     """Run the command line and end the process with the exit code of what happened."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ?
     sys.exit(run(sys.argv[1:]))
 
 
@@ -145,7 +149,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted", None)
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer exits by itself when a pipe is closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:
