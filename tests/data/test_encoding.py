@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import lzma
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,15 @@ def test_a_cut_off_archive_is_named(tmp_path: Path, compress: Callable[[bytes], 
     with pytest.raises(DataError, match="damaged or cut off") as error:
         list(read_text(path))
     assert error.value.hint is not None
+
+
+def test_an_archive_is_to_be_unpacked_first(tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text("hello")
+    with tarfile.open(tmp_path / "stories.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "story.txt", "story.txt")
+    with pytest.raises(DataError, match="a tar archive") as error:
+        list(read_text(tmp_path / "stories.tar.gz"))
+    assert "Unpack" in str(error.value.hint)
 
 
 def test_a_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:

@@ -143,14 +143,19 @@ def detect_encoding(path: Path) -> Encoding:
 def _require_text(path: Path, head: bytes) -> None:
     kind = next((what for magic, what in _BINARY.items() if head.startswith(magic)), None)
     n_control = sum(byte < 9 or 13 < byte < 27 for byte in head[:4096] if byte)
-    if kind is None and n_control * 50 > min(len(head), 4096):
+    if head[257:262] == b"ustar":
+        kind = "a tar archive"
+    elif kind is None and n_control * 50 > min(len(head), 4096):
         kind = "a binary file"
-    if kind is not None:
-        raise DataError(
-            f"{path} is {kind}, not text",
+    if kind is None:
+        return
+    hint = "Unpack it first, and name the file or folder that comes out."
+    if "archive" not in kind:
+        hint = (
             "Text is taken as .txt, .jsonl, .json, .csv, .tsv or .parquet, also compressed "
-            "with gzip, bzip2 or xz.",
+            "with gzip, bzip2 or xz."
         )
+    raise DataError(f"{path} is {kind}, not text", hint)
 
 
 def _utf16_without_mark(path: Path, head: bytes) -> str:

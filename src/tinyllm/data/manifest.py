@@ -96,6 +96,18 @@ def read_manifest(data_path: Path) -> Manifest | None:
     return manifest
 
 
+def refuse_evaluation_data(place: str, manifest: Manifest) -> None:
+    """Raise DataError when a file, or anything it was made from, is kept for evaluation."""
+    if manifest.evaluation_only:
+        raise DataError(
+            f"{place} is kept for evaluation: the manifest of {manifest.name} says so",
+            "A model that has seen its questions cannot be judged by them.",
+        )
+    for source in manifest.sources:
+        if source.manifest is not None:
+            refuse_evaluation_data(place, source.manifest)
+
+
 def author(command: str) -> str:
     """Return the `written_by` line of a command."""
     return f"tinyllm {tinyllm.__version__} {command}"

@@ -15,7 +15,7 @@ from tinyllm.config.data import MixConfig, MixSource
 from tinyllm.data.document_index import DocumentIndex, index_lines, index_text
 from tinyllm.data.encoding import detect_encoding
 from tinyllm.data.hub import is_hub_source
-from tinyllm.data.manifest import Manifest, read_manifest
+from tinyllm.data.manifest import Manifest, read_manifest, refuse_evaluation_data
 from tinyllm.data.rows import format_of
 from tinyllm.data.sources import describe_source, expand_source, read_conversations, read_documents
 from tinyllm.data.writers import DataWriter, conversation_row
@@ -79,7 +79,7 @@ def _open_input(
     paths = [] if is_hub_source(source.path) else expand_source(source.path)
     manifests = tuple(m for path in paths if (m := read_manifest(path)) is not None)
     for manifest in manifests:
-        _refuse_evaluation(source.path, manifest)
+        refuse_evaluation_data(source.path, manifest)
     if any(_is_same(path, config.output) for path in paths):
         raise UsageError(f"{config.output} is both source and output", "Choose another --output.")
     only = paths[0] if len(paths) == 1 else None
@@ -98,17 +98,6 @@ def _open_input(
 
 def _is_same(path: Path, output: Path) -> bool:
     return output.exists() and output.samefile(path)
-
-
-def _refuse_evaluation(place: str, manifest: Manifest) -> None:
-    if manifest.evaluation_only:
-        raise DataError(
-            f"{place} is kept for evaluation: {manifest.name} says so in its manifest",
-            "A model that has seen its questions cannot be judged by them.",
-        )
-    for source in manifest.sources:
-        if source.manifest is not None:
-            _refuse_evaluation(place, source.manifest)
 
 
 def _may_be_plain(path: Path) -> bool:
@@ -134,7 +123,7 @@ def _copy(
             _write_plain(writer, config, place, as_conversations, reporter)
             writer.flush()
     except OSError as error:
-        raise os_error(error, f"write {copy}") from error
+        raise os_error(error, f"write a copy of {place} beside {output}") from error
     if output.suffix == ".jsonl":
         return index_lines(copy)
     index = index_text(copy)

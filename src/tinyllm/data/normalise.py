@@ -14,7 +14,7 @@ from tinyllm.data.rows import Row
 from tinyllm.data.tally import Tally
 from tinyllm.records import END_OF_TEXT, Conversation, Document, Message
 
-_MOJIBAKE_START = re.compile("[\u0080-\u009f\u00a0-\u00ffŒœŠšŸŽžƒˆ˜€‚„…†‡‰‹›™�]")
+_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bfŒœŠšŸŽžƒˆ˜–—‘’‚“”„†‡•…‰‹›€™�]|â€")
 _TORN_QUOTE = re.compile(r"â€(?=[\sA-Za-z.,!?;:]|$)")
 _FINISHED = re.compile(r"[.!?…][\"'”’\)\]]*\s*$|[\"”]\s*$")
 _NO_OUTPUT = re.compile(r"\W*no[\s_-]?output", re.IGNORECASE)
@@ -66,10 +66,11 @@ def _split_inline(documents: Iterable[Document]) -> Iterator[Document]:
 def repair_encoding(text: str) -> str:
     """Undo UTF-8 that was read as Windows-1252 (`â€œ` is `“`), and change nothing else.
 
-    ftfy judges what is broken. The `â€` that is left of a closing quotation mark, whose last byte
-    Windows-1252 has no character for, is mended first: ftfy would take the space after it.
+    ftfy judges what is broken; it is slow, so only text that holds a lead byte and its follower,
+    read as two characters, is shown to it. The `â€` that is left of a closing quotation mark (its
+    last byte has no character in Windows-1252) is mended first: ftfy would take the space after it.
     """
-    if text.isascii() or not _MOJIBAKE_START.search(text):
+    if text.isascii() or not _MOJIBAKE.search(text):
         return text
     import ftfy
 
