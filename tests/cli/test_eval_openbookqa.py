@@ -80,6 +80,8 @@ def test_a_limit_asks_only_the_first_questions(evaluate, n):
         evaluate("-c", "base", "--data", QUESTIONS, "--limit", str(n), "--json").out
     )
     assert figures["data"]["n_questions"] == n
+    error = figures["forms"]["cloze"]["scores"]["acc"]["standard_error"]
+    assert (error is None) == (n == 1)
 
 
 def test_the_downloaded_questions_are_found_by_split(evaluate, tmp_path):

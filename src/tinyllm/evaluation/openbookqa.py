@@ -1,5 +1,6 @@
 """OpenBookQA for one checkpoint: find the questions, ask them, write the report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +112,13 @@ def judge(result: Result) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share as a figure in percent with one digit."""
-    return f"{100 * share:.1f}"
+    """Write a share as a figure in percent with one digit; an unknown one as a question mark."""
+    return "?" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _known(value: float) -> float | None:
+    """Return None for NaN, which JSON does not have."""
+    return None if math.isnan(value) else value
 
 
 def score_rows(scores: dict[str, Score]) -> list[tuple[str, ...]]:
@@ -199,7 +205,7 @@ def _form_json(result: Result) -> dict[str, object]:
         "scores": {
             metric: {
                 "value": score.value,
-                "standard_error": score.standard_error,
+                "standard_error": _known(score.standard_error),
                 "interval_95": list(score.interval),
                 "p_value": score.p_value,
                 "n_ties": score.n_ties,
