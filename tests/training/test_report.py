@@ -30,6 +30,10 @@ def test_a_wide_gap_is_named() -> None:
     assert any("by heart" in finding for finding in findings)
 
 
+def test_too_few_measurements_are_called_so() -> None:
+    assert "Too few" in diagnose(Curves(FALLING, [(200, 2.0)]))[0]
+
+
 def test_skipped_steps_are_reported() -> None:
     findings = diagnose(Curves(FALLING, [], skipped_steps=3))
     assert any(finding.startswith("3 steps") for finding in findings)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_ENOUGH_POINTS = 3
 _GAIN = 0.01
 """Relative change of the loss that is worth a sentence."""
 
@@ -14,9 +15,6 @@ class Curves:
     training: Sequence[tuple[int, float]]
     validation: Sequence[tuple[int, float]]
     skipped_steps: int = 0
-    tokens_per_parameter: float | None = None
-    epochs: float | None = None
-    ended_at_minimum_rate: bool = True
 
 
 def diagnose(curves: Curves) -> list[str]:
@@ -28,11 +26,14 @@ def diagnose(curves: Curves) -> list[str]:
             _skipped(curves),
             _still_falling(curves),
             _gap(curves),
-            _cut_short(curves),
         )
         if finding is not None
     ]
-    return findings or ["Nothing stands out: the loss fell and levelled off."]
+    if findings:
+        return findings
+    if len(curves.validation) < _ENOUGH_POINTS:
+        return ["Too few measurements of the validation loss to judge its curve."]
+    return ["Nothing stands out: the loss fell and levelled off."]
 
 
 def _overfitting(curves: Curves) -> str | None:
@@ -50,7 +51,7 @@ def _overfitting(curves: Curves) -> str | None:
 
 
 def _still_falling(curves: Curves) -> str | None:
-    if len(curves.validation) < 3:
+    if len(curves.validation) < _ENOUGH_POINTS:
         return None
     (_, before), (_, last) = curves.validation[-2:]
     if last >= before * (1 - _GAIN):
@@ -81,9 +82,3 @@ def _skipped(curves: Curves) -> str | None:
         f"{curves.skipped_steps} steps had no finite gradient and were skipped: "
         "lower optimizer.learning_rate or use precision float32."
     )
-
-
-def _cut_short(curves: Curves) -> str | None:
-    if curves.ended_at_minimum_rate:
-        return None
-    return "The training ended before the learning rate had come down: the loss could be lower."

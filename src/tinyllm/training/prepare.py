@@ -18,6 +18,7 @@ from tinyllm.data.corpus import Format, resolve_format
 from tinyllm.data.loader import Batch, Loader
 from tinyllm.data.loader import Packing as RowLayout
 from tinyllm.data.manifest import read_manifest
+from tinyllm.data.shard_writer import ShardCounts
 from tinyllm.data.shards import Shards, build_shards
 from tinyllm.data.sources import describe_source, expand_source
 from tinyllm.data.split import split_shards
@@ -150,7 +151,22 @@ def find_rows(config: TrainConfig, beginning: Beginning, reporter: Reporter) -> 
     reporter.note(
         f"{format_count(rows.train.n_targets)} tokens to learn: {rows.train.report.summary()}"
     )
+    _tell_left_out(whole.counts, context_length, reporter)
     return rows
+
+
+def _tell_left_out(counts: ShardCounts, context_length: int, reporter: Reporter) -> None:
+    """Say what of the text is not in the rows, and why."""
+    told = {
+        "without text or answer": counts.n_empty,
+        f"with a prompt longer than {context_length} tokens": counts.n_no_room,
+        "cut inside an answer that is too long": counts.n_cut,
+    }
+    parts = [f"{n:,} {what}" for what, n in told.items() if n]
+    if counts.n_dropped_turns:
+        parts.append(f"{counts.n_dropped_turns:,} later exchanges that no longer fit")
+    if parts:
+        reporter.note("left out or shortened: " + "; ".join(parts))
 
 
 def validation_batches(config: TrainConfig, loader: Loader) -> Iterator[Batch]:
