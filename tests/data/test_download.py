@@ -235,6 +235,16 @@ def test_a_data_set_of_the_hub(hub: FileServer, tmp_path: Path, run_tinyllm: Run
     assert "me/storys" in done.stderr
 
 
+def test_a_gated_data_set_asks_for_a_token(hub: FileServer, run_tinyllm: RunCommand) -> None:
+    refusal = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"}
+    for path in ("/api/datasets/me/secret", "/datasets/me/secret/resolve/main/README.md"):
+        hub.routes[path] = lambda handler: handler.send(401, b"", refusal, None)
+    done = run_tinyllm("download", "hf:me/secret")
+    assert done.returncode == 3
+    assert "HF_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_alpaca_by_the_hub_library(
     hub: FileServer, tmp_path: Path, run_tinyllm: RunCommand
 ) -> None:

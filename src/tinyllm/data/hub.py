@@ -88,7 +88,7 @@ def _refusal(name: str, endpoint: str, error: Exception) -> DataError:
     kind = type(error).__name__
     reason = (str(error).splitlines() or [kind])[0]
     hint = "Check the name and the network, or take the file from disk with --from."
-    if "Gated" in kind or "401" in reason or "403" in reason:
+    if any(word in f"{kind} {reason}".lower() for word in ("gated", "authenticated", "401", "403")):
         hint = "Accept the dataset's terms on the hub and set HF_TOKEN."
     elif "split" in reason.lower():
         hint = "Name the split: hf:owner/name:split."
