@@ -1,8 +1,9 @@
 """Drawing texts from a loaded model: prefill, decode, and many texts at the same time.
 
 Rows of a batch have prompts of different lengths: prompts are padded on the right, the cache
-keeps a length per row, and a row that has ended leaves the batch. Sample k of a prompt draws
-from a seed of its own, so it is the same text for any number of samples and prompts.
+keeps a length per row, and rows that have ended leave the batch, several at a time. Sample k of
+a prompt draws from a seed of its own, so it is the same text for any number of samples and
+prompts.
 """
 
 import random
@@ -26,6 +27,9 @@ from tinyllm.tokenizer import TextStream, Tokenizer
 
 FinishReason = Literal["stop", "length", "stop_string"]
 """Why a text ended: its end token, no room or tokens left, a stop string."""
+
+_LEAST_LIVE = 0.75
+"""Ended rows stay until the live ones are this share, for each removal copies the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,28 +162,34 @@ class Engine:
 
     def _decode(self, rows: list[_Row], sampling: Sampling) -> Iterator[Step]:
         logits, cache = self._prefill(rows)
+        live = list(range(len(rows)))  # the rows of the cache whose text goes on
         while True:
-            histories = [
-                [*row.prompt, *row.new_ids] if sampling.penalize_prompt else row.new_ids
-                for row in rows
-            ]
-            generators = [row.generator for row in rows]
-            banned = self._banned_now(rows, sampling)
-            chosen = sample_next(logits, histories, sampling, generators, banned=banned)
-            steps = [
-                row.push(token_id, self.tokenizer.end_of_text_id)
-                for row, token_id in zip(rows, chosen.tolist(), strict=True)
-            ]
-            yield from steps
-            going = [i for i, step in enumerate(steps) if step.finish_reason is None]
+            chosen = self._choose(logits, [rows[i] for i in live], sampling)
+            going = []
+            for i, token_id in zip(live, chosen, strict=True):
+                step = rows[i].push(token_id, self.tokenizer.end_of_text_id)
+                yield step
+                if step.finish_reason is None:
+                    going.append(i)
             if not going:
                 return
-            if len(going) < len(rows):
-                rows = [rows[i] for i in going]
-                kept = torch.tensor(going, device=self._device)
-                cache.select(kept)
-                chosen = chosen[kept.cpu()]
-            logits = self._next_logits(chosen, cache)
+            live = going
+            if len(live) <= _LEAST_LIVE * len(rows):
+                cache.select(torch.tensor(live, device=self._device))
+                rows = [rows[i] for i in live]
+                live = list(range(len(rows)))
+            logits = self._next_logits(rows, live, cache)
+
+    def _choose(self, logits: Tensor, rows: Sequence[_Row], sampling: Sampling) -> list[int]:
+        histories = [
+            [*row.prompt, *row.new_ids] if sampling.penalize_prompt else row.new_ids for row in rows
+        ]
+        generators = [row.generator for row in rows]
+        banned = self._banned_now(rows, sampling)
+        chosen: list[int] = sample_next(
+            logits, histories, sampling, generators, banned=banned
+        ).tolist()
+        return chosen
 
     @torch.inference_mode()
     def _prefill(self, rows: Sequence[_Row]) -> tuple[Tensor, KVCache]:
@@ -213,12 +223,20 @@ class Engine:
         return logits, cache
 
     @torch.inference_mode()
-    def _next_logits(self, chosen: Tensor, cache: KVCache) -> Tensor:
-        """Read one token per row (B,); returns (B, V) logits for the next one."""
-        input_ids = chosen.to(self._device).unsqueeze(1)  # (B, 1)
-        hidden = self._model.hidden_states(input_ids, cache=cache)  # (B, 1, D)
-        cache.advance(1)
-        return self._model.head(hidden[:, -1])
+    def _next_logits(self, rows: Sequence[_Row], live: Sequence[int], cache: KVCache) -> Tensor:
+        """Read the newest token of the live rows; returns their logits for the next (live, V).
+
+        Ended rows that are still in the cache read their last token again and do not advance.
+        """
+        newest = [[row.new_ids[-1]] for row in rows]
+        input_ids = torch.tensor(newest, device=self._device)  # (B, 1)
+        hidden = self._model.hidden_states(input_ids, cache=cache)[:, -1]  # (B, D)
+        if len(live) == len(rows):
+            cache.advance(1)
+            return self._model.head(hidden)
+        places = torch.tensor(live, device=self._device)
+        cache.advance(torch.zeros_like(cache.lengths).index_fill(0, places, 1))
+        return self._model.head(hidden[places])
 
     def _banned_now(self, rows: Sequence[_Row], sampling: Sampling) -> Tensor | None:
         """Return what may not be drawn (V,) or, while some rows may not end yet, (B, V)."""
