@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -211,6 +212,32 @@ def test_an_address_of_ones_own(server: FileServer, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="SHA-256"):
         download(**flags, sha256="0" * 64, force=True)
     assert (tmp_path / "out" / "notes.txt").read_bytes() == f"hello\n{END_OF_TEXT}\n".encode()
+
+
+def test_an_original_that_a_killed_run_left_whole_is_taken(
+    server: FileServer, tmp_path: Path
+) -> None:
+    waiting = tmp_path / "out" / ".download" / "notes.txt"
+    waiting.parent.mkdir(parents=True)
+    waiting.write_text("hello\n")
+    flags = {"url": f"{server.url}/notes.txt", "output": tmp_path / "out"}
+    download(**flags)
+    assert server.requests == []
+    server.files["/notes.txt"] = b"other\n"
+    waiting.parent.mkdir()
+    waiting.write_text("torn")
+    sha256 = hashlib.sha256(b"other\n").hexdigest()
+    files, _ = download(**flags, sha256=sha256)
+    assert files["notes.txt"].sources[0].sha256 == sha256
+
+
+def test_the_same_file_from_another_place_is_not_made_again(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(STORIES)
+    (tmp_path / "b.txt").write_text(STORIES)
+    flags = {"names": ["tinystories"], "output": tmp_path / "out"}
+    download(**flags, from_path=tmp_path / "a.txt")
+    _, reporter = download(**flags, from_path=tmp_path / "b.txt")
+    assert "there already" in reporter.notes[-1]
 
 
 def test_a_data_set_of_the_hub(hub: FileServer, tmp_path: Path, run_tinyllm: RunCommand) -> None:

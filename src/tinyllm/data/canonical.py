@@ -6,12 +6,12 @@ file that is there and was made from the same sources is not made again.
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyllm.config.settings import settings
 from tinyllm.data.encoding import compression_of
-from tinyllm.data.fetch import fetch, file_name_of
+from tinyllm.data.fetch import Fetched, fetch, file_name_of
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import (
     Format,
@@ -25,7 +25,7 @@ from tinyllm.data.manifest import (
 from tinyllm.data.published import Normaliser
 from tinyllm.data.sources import expand_source
 from tinyllm.data.tally import Tally
-from tinyllm.data.writers import open_writer
+from tinyllm.data.writers import DataWriter, open_writer
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import require_free_space, sha256_file
 from tinyllm.reporting import Reporter, format_bytes
@@ -44,36 +44,31 @@ class Job:
     licence: str | None
     settings: Mapping[str, object]
     evaluation_only: bool = False
+    n_bytes: int = 0
+    """About how much is fetched and written, where that is known beforehand."""
     at_hand: str | None = None
     """What to read in place of the sources, where they have been fetched already."""
 
 
 def make(job: Job, reporter: Reporter, *, force: bool = False) -> tuple[Path, Manifest]:
-    done = None if force else find_whole(job.output, job.sources, job.settings)
-    if done is not None:
+    """Write one data file and its manifest, or find both there already.
+
+    Raises DataError when a source cannot be had or nothing is left of it, UsageError when the
+    output would replace a source.
+    """
+    manifest = None if force else find_whole(job.output, job.sources, job.settings)
+    if manifest is not None:
         reporter.note(f"{job.output} is there already and whole")
-        return done
+        return job.output, manifest
     if any(_is_same_file(source.place, job.output) for source in job.sources):
         raise UsageError(
             f"{job.output} would replace the file that it is made from", "Choose another --output."
         )
-    tally = Tally()
+    require_free_space(job.output.parent, job.n_bytes)
     places, sources, waiting = _bring(job, reporter)
     require_free_space(job.output.parent, _expected_bytes(places))
-    with (
-        reporter.stage(f"write {job.output}"),
-        reporter.progress(f"write {job.output.name}", None, "documents") as progress,
-        open_writer(job.output) as writer,
-    ):
-        for row in job.normaliser(places, tally, reporter):
-            writer.write_bytes(row)
-            progress.advance()
-        if not writer.documents:
-            raise DataError(
-                f"nothing is left of {', '.join(places)}: {tally.summary() or 'it is empty'}",
-                "Check that this is the file you meant.",
-            )
-        manifest_path(job.output).unlink(missing_ok=True)
+    tally = Tally()
+    writer = _write(job, places, tally, reporter)
     manifest = Manifest(
         name=job.output.name,
         format=job.format,
@@ -91,17 +86,41 @@ def make(job: Job, reporter: Reporter, *, force: bool = False) -> tuple[Path, Ma
     write_manifest(job.output, manifest)
     for path in waiting:
         discard(path)
-    if tally.changed["unknown_words"]:
+    _report(job, manifest, tally, reporter)
+    return job.output, manifest
+
+
+def _write(job: Job, places: Sequence[str], tally: Tally, reporter: Reporter) -> DataWriter:
+    """Write the rows. The old manifest goes first: it would tell of another file."""
+    with (
+        reporter.stage(f"write {job.output}"),
+        reporter.progress(f"write {job.output.name}", None, "documents") as progress,
+        open_writer(job.output) as writer,
+    ):
+        for row in job.normaliser(places, tally, reporter):
+            writer.write_bytes(row)
+            progress.advance()
+        if not writer.documents:
+            raise DataError(
+                f"nothing is left of {', '.join(places)}: {tally.summary() or 'it is empty'}",
+                "Check that this is the file you meant.",
+            )
+        manifest_path(job.output).unlink(missing_ok=True)
+    return writer
+
+
+def _report(job: Job, manifest: Manifest, tally: Tally, reporter: Reporter) -> None:
+    n_unknown = tally.changed["unknown_words"]
+    if n_unknown:
         reporter.warn(
-            f"{job.output} is the word-level form: {tally.changed['unknown_words']:,} words are "
-            "<unk>; the raw form has the words themselves"
+            f"{job.output} is the word-level form: {n_unknown:,} words are <unk>; the raw form "
+            "has the words themselves"
         )
     summary = tally.summary()
     reporter.note(
-        f"{job.output}: {writer.documents:,} documents, {format_bytes(writer.bytes)}"
+        f"{job.output}: {manifest.documents:,} documents, {format_bytes(manifest.bytes)}"
         + (f" ({summary})" if summary else "")
     )
-    return job.output, manifest
 
 
 def _bring(job: Job, reporter: Reporter) -> tuple[list[str], tuple[Source, ...], list[Path]]:
@@ -110,43 +129,48 @@ def _bring(job: Job, reporter: Reporter) -> tuple[list[str], tuple[Source, ...],
         return [job.at_hand], tuple(job.sources), []
     places, sources, waiting = [], [], []
     for source in job.sources:
-        if not source.place.startswith(("http://", "https://")):
+        if source.place.startswith(("http://", "https://")):
+            fetched = fetch_original(source.place, job.output.parent, source.sha256, reporter)
+            places.append(str(fetched.path))
+            waiting.append(fetched.path)
+            sources.append(replace(source, sha256=fetched.sha256, bytes=fetched.n_bytes))
+        else:
             places.append(source.place)
             sources.append(source)
-            continue
-        url = source.place
-        if url.startswith(_HUB):
-            url = f"{settings().hf_endpoint.rstrip('/')}/{url.removeprefix(_HUB)}"
-        target = job.output.parent / ".download" / file_name_of(url)
-        if target.is_file():
-            reporter.note(f"{target.name} has been fetched already")
-            found = sha256_file(target)
-        else:
-            found = fetch(
-                url, target, reporter, sha256=source.sha256, headers=hub_login(url)
-            ).sha256
-        n_bytes = target.stat().st_size
-        sources.append(Source(source.place, found, bytes=n_bytes, licence=source.licence))
-        places.append(str(target))
-        waiting.append(target)
     return places, tuple(sources), waiting
 
 
+def fetch_original(url: str, folder: Path, sha256: str | None, reporter: Reporter) -> Fetched:
+    """Bring a file to `folder/.download/`, from the settings' hub where it lies on a hub.
+
+    A whole one that a killed run left there is taken, if it has the wanted hash.
+    """
+    if url.startswith(_HUB):
+        url = f"{settings().hf_endpoint.rstrip('/')}/{url.removeprefix(_HUB)}"
+    target = folder / ".download" / file_name_of(url)
+    if target.is_file():
+        found = Fetched(target, target.stat().st_size, sha256_file(target))
+        if sha256 is None or found.sha256 == sha256.lower():
+            reporter.note(f"{target.name} has been fetched already")
+            return found
+    return fetch(url, target, reporter, sha256=sha256, headers=_hub_login(url))
+
+
 def find_whole(
-    output: Path,
-    sources: Sequence[Source],
-    wanted: Mapping[str, object] | None = None,
-) -> tuple[Path, Manifest] | None:
-    """Return an output that is there, whole and made from the same sources; else None."""
+    output: Path, sources: Sequence[Source], wanted: Mapping[str, object] | None = None
+) -> Manifest | None:
+    """Return the manifest of an output that is whole and made from the same sources, else None.
+
+    A source is the same when its hash is, or, where no hash is known beforehand, its place.
+    """
     manifest = read_manifest(output)
     if manifest is None or (wanted is not None and manifest.settings != dict(wanted)):
         return None
-    have = [(s.place, s.sha256) for s in manifest.sources]
-    want = [(s.place, s.sha256) for s in sources]
-    same = len(have) == len(want) and all(
-        h == w or (w[1] is None and h[0] == w[0]) for h, w in zip(have, want, strict=True)
+    same = len(manifest.sources) == len(sources) and all(
+        have.sha256 == want.sha256.lower() if want.sha256 else have.place == want.place
+        for have, want in zip(manifest.sources, sources, strict=True)
     )
-    return (output, manifest) if same else None
+    return manifest if same else None
 
 
 def _is_same_file(place: str, output: Path) -> bool:
@@ -169,7 +193,7 @@ def discard(waiting: Path) -> None:
         waiting.parent.rmdir()
 
 
-def hub_login(url: str) -> dict[str, str]:
+def _hub_login(url: str) -> dict[str, str]:
     """Return the header with the hub's token, for the hub alone."""
     own = settings()
     if own.hf_token is None or not url.startswith(own.hf_endpoint.rstrip("/") + "/"):

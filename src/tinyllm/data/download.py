@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm.config.data import DownloadConfig
-from tinyllm.data.canonical import Job, discard, find_whole, hub_login, make
+from tinyllm.data.canonical import Job, discard, fetch_original, find_whole, make
 from tinyllm.data.catalog import (
     Chosen,
     SplitName,
@@ -18,14 +18,14 @@ from tinyllm.data.catalog import (
     require_splits,
     split_of_file,
 )
-from tinyllm.data.fetch import fetch, file_name_of
+from tinyllm.data.fetch import file_name_of
 from tinyllm.data.hub import is_hub_source, parse_address
 from tinyllm.data.manifest import Manifest, Source, read_manifest
 from tinyllm.data.published import NORMALISERS, own_conversations, own_text
 from tinyllm.data.rows import stem_of
 from tinyllm.data.sources import describe_source, expand_source
 from tinyllm.errors import DataError
-from tinyllm.files import require_free_space, sha256_file
+from tinyllm.files import sha256_file
 from tinyllm.reporting import Reporter, format_bytes
 
 
@@ -83,8 +83,9 @@ def _get_known(
     folder = _folder(config, chosen.name)
     format, normaliser = NORMALISERS[entry.normaliser]
     suffix = ".txt" if format == "text" else ".jsonl"
+    expected = 0 if config.from_path else variant.bytes + variant.bytes_written
     done = []
-    for split, sources in _sources_of(config, chosen, folder, reporter).items():
+    for split, sources in _sources_of(config, chosen, reporter).items():
         job = Job(
             output=folder / f"{split}{suffix}",
             format=format,
@@ -93,18 +94,18 @@ def _get_known(
             licence=entry.licence,
             settings={"dataset": chosen.name, "variant": chosen.variant_name, "split": split},
             evaluation_only=entry.evaluation_only,
+            n_bytes=expected if split == "train" else 0,
         )
         done.append(make(job, reporter, force=config.force))
     return done
 
 
 def _sources_of(
-    config: DownloadConfig, chosen: Chosen, folder: Path, reporter: Reporter
+    config: DownloadConfig, chosen: Chosen, reporter: Reporter
 ) -> dict[SplitName, tuple[Source, ...]]:
     """Find what each split is made from; nothing is fetched yet."""
     licence = chosen.entry.licence
     if config.from_path is None:
-        require_free_space(folder, chosen.variant.bytes + chosen.variant.bytes_written)
         return {
             split: (Source(known.place, sha256=known.sha256, licence=licence),)
             for split, known in require_splits(chosen, config.split).items()
@@ -142,16 +143,15 @@ def _file_source(path: Path, licence: str | None) -> Source:
 def _get_url(config: DownloadConfig, url: str, reporter: Reporter) -> tuple[Path, Manifest]:
     name = file_name_of(url)
     folder = config.output or Path("datasets") / stem_of(name)
-    waiting = folder / ".download" / name
     own = _own_output(folder, name, config)
-    done = None if config.force else find_whole(own, [Source(url)])
-    if done is not None:
-        reporter.note(f"{done[0]} is there already and whole")
-        return done
-    fetched = fetch(url, waiting, reporter, sha256=config.sha256, headers=hub_login(url))
+    manifest = None if config.force else find_whole(own, [Source(url, config.sha256)])
+    if manifest is not None:
+        reporter.note(f"{own} is there already and whole")
+        return own, manifest
+    fetched = fetch_original(url, folder, config.sha256, reporter)
     source = Source(url, sha256=fetched.sha256, bytes=fetched.n_bytes)
-    done = _get_own(config, str(waiting), folder, name, reporter, source)
-    discard(waiting)
+    done = _get_own(config, str(fetched.path), folder, name, reporter, source)
+    discard(fetched.path)
     return done
 
 
