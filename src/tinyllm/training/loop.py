@@ -233,6 +233,6 @@ def _stop_when_hopeless(progress: Progress) -> None:
     raise TrainingStopped(
         f"{progress.skipped_in_a_row} steps in a row up to step {progress.step} had no finite "
         f"loss or gradient, after {format_count(progress.trained_tokens)} trained tokens",
-        "Weights before them are saved. Lower optimizer.learning_rate by half, or set precision "
+        "The last save is whole. Lower optimizer.learning_rate by half, or set precision "
         "to float32, and start again with --fresh.",
     )
