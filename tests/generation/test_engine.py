@@ -171,10 +171,10 @@ def test_the_number_of_threads_does_not_change_a_text(plain):
 @pytest.mark.parametrize("family", ["llama", "gpt-neo"])
 def test_texts_that_end_at_different_times_do_not_disturb_each_other(family):
     loaded = tiny_loaded(family=family)
-    sampling = Sampling(temperature=8.0, top_p=1.0, seed=9)
+    sampling = Sampling(temperature=8.0, top_p=1.0, seed=9, stop=("a",))
     prompts = encode(loaded)
     together = Engine(loaded).complete(prompts, sampling, n=12)
-    assert len({len(completion.ids) for completion in together}) > 20
+    assert len({len(completion.ids) for completion in together}) > 10
     alone = [
         c for p in prompts for c in Engine(loaded, max_batch_size=1).complete([p], sampling, n=12)
     ]
