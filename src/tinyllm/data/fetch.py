@@ -9,7 +9,6 @@ growing pauses; every byte gained renews the patience.
 """
 
 import contextlib
-import email.utils
 import json
 import os
 import re
@@ -20,6 +19,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from tinyllm.data.http_answers import (
+    TryAgain,
+    continues_at,
+    require_success,
+    stated_sha256,
+    total_bytes,
+    validator_of,
+)
 from tinyllm.errors import DataError, Interrupted, UsageError
 from tinyllm.files import os_error, require_free_space, sha256_file, sync_folder, write_json
 from tinyllm.reporting import Progress, Reporter, format_bytes
@@ -27,7 +34,6 @@ from tinyllm.reporting import Progress, Reporter, format_bytes
 if TYPE_CHECKING:
     import httpx
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_PAUSE_SECONDS = 120.0
 
 
@@ -54,15 +60,6 @@ class Patience:
         pause = min(pause, _MAX_PAUSE_SECONDS)
         reporter.note(f"{why}; trying again in {pause:.0f} s")
         self.sleep(pause)
-
-
-class _TryAgain(Exception):
-    """What went wrong may go well the next time."""
-
-    def __init__(self, why: str, asked_seconds: float | None = None) -> None:
-        super().__init__(why)
-        self.why = why
-        self.asked_seconds = asked_seconds
 
 
 def file_name_of(url: str) -> str:
@@ -172,15 +169,15 @@ class _Transfer:
             n_before = self.n_have
             try:
                 return self._once()
-            except (httpx.TransportError, _TryAgain) as error:
+            except (httpx.TransportError, TryAgain) as error:
                 attempt = 0 if self.n_have > n_before else attempt + 1
-                why = error.why if isinstance(error, _TryAgain) else _describe(error)
+                why = error.why if isinstance(error, TryAgain) else _describe(error)
                 if attempt >= patience.attempts:
                     raise DataError(
                         f"{self.url} could not be fetched: {why}",
                         "What has arrived is kept; run the same command again to carry on.",
                     ) from error
-                asked = error.asked_seconds if isinstance(error, _TryAgain) else None
+                asked = error.asked_seconds if isinstance(error, TryAgain) else None
                 patience.wait(attempt, asked, self.reporter, why)
 
     def _once(self) -> str | None:
@@ -190,24 +187,24 @@ class _Transfer:
         if n_have and validator:
             headers |= {"Range": f"bytes={n_have}-", "If-Range": validator}
         with self.client.stream("GET", self.url, headers=headers) as response:
-            _raise_for_status(response, self.url)
+            require_success(response, self.url)
             if response.status_code == 416:
                 if n_have and response.headers.get("content-range") == f"bytes */{n_have}":
-                    return _stated_hash(response)
+                    return stated_sha256(response)
                 self._start_over()
-                raise _TryAgain("the part did not fit the file any more")
-            if not _continues(response, n_have):
+                raise TryAgain("the part did not fit the file any more")
+            if not continues_at(response, n_have):
                 n_have = self._start_over()
                 if response.status_code != 200:
-                    raise _TryAgain("the server sent another part than was asked for")
+                    raise TryAgain("the server sent another part than was asked for")
             elif n_have:
                 self.reporter.note(f"carrying on with {self.part.stem} at {format_bytes(n_have)}")
             self._receive(response, n_have)
-            return _stated_hash(response)
+            return stated_sha256(response)
 
     def _receive(self, response: "httpx.Response", n_have: int) -> None:
-        total = _total(response, n_have)
-        write_json(_record_of(self.part), {"url": self.url, "validator": _validator(response)})
+        total = total_bytes(response, n_have)
+        write_json(_record_of(self.part), {"url": self.url, "validator": validator_of(response)})
         if total is not None:
             require_free_space(self.part.parent, total - n_have)
             self.progress.total = total
@@ -216,7 +213,7 @@ class _Transfer:
             self.file.write(block)
             self._show(self.n_shown + len(block))
         if total is not None and self.n_have != total:
-            raise _TryAgain(f"{format_bytes(self.n_have)} of {format_bytes(total)} arrived")
+            raise TryAgain(f"{format_bytes(self.n_have)} of {format_bytes(total)} arrived")
         os.fsync(self.file.fileno())
 
     def _show(self, n_bytes: int) -> None:
@@ -231,68 +228,6 @@ class _Transfer:
 def _describe(error: Exception) -> str:
     text = (str(error).splitlines() or [""])[0].rstrip(".")
     return f"the connection failed ({text or type(error).__name__})"
-
-
-def _raise_for_status(response: "httpx.Response", url: str) -> None:
-    status = response.status_code
-    if status < 300 or status == 416:
-        if "text/html" in response.headers.get("content-type", "") and status != 416:
-            raise DataError(
-                f"{url} answered with a web page, not with data",
-                "Use the address of the file itself.",
-            )
-        return
-    if status in (408, 425, 429) or status >= 500:
-        raise _TryAgain(f"the server answered {status}", _retry_after(response))
-    hints = {
-        401: "The file needs a login: accept its terms on the hub and set HF_TOKEN.",
-        403: "The file needs a permission: accept its terms on the hub and set HF_TOKEN.",
-        404: "Check the address, or take the file from disk with --from.",
-        410: "It was removed; take the file from disk with --from.",
-    }
-    phrase = response.reason_phrase or "refused"
-    raise DataError(f"{url} could not be fetched: {status} {phrase}", hints.get(status))
-
-
-def _retry_after(response: "httpx.Response") -> float | None:
-    value = response.headers.get("retry-after")
-    if value is None:
-        return None
-    with contextlib.suppress(ValueError):
-        return max(0.0, float(value))
-    with contextlib.suppress(ValueError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None
-
-
-def _continues(response: "httpx.Response", n_have: int) -> bool:
-    """Whether the body starts where the part ends."""
-    if response.status_code == 206:
-        place: str = response.headers.get("content-range", "")
-        return place.startswith(f"bytes {n_have}-")
-    return n_have == 0
-
-
-def _total(response: "httpx.Response", n_have: int) -> int | None:
-    length = response.headers.get("content-length")
-    encoded = response.headers.get("content-encoding", "identity") != "identity"
-    return None if length is None or encoded else n_have + int(length)
-
-
-def _validator(response: "httpx.Response") -> str | None:
-    """Return what `If-Range` can name this version of the file by: a strong ETag or its date."""
-    etag: str = response.headers.get("etag", "")
-    date: str | None = response.headers.get("last-modified")
-    return etag if etag and not etag.startswith("W/") else date
-
-
-def _stated_hash(response: "httpx.Response") -> str | None:
-    """Return the SHA-256 that a hub states for a large file, here or in a redirect, if any."""
-    for answer in (*response.history, response):
-        value = answer.headers.get("x-linked-etag", "").strip('"')
-        if _SHA256.fullmatch(value):
-            return str(value)
-    return None
 
 
 def _record_of(part: Path) -> Path:
