@@ -1,15 +1,10 @@
 """Where and how precisely the arithmetic runs, each choice with its reason."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tinyllm.errors import MissingPartError
-
-_SHORT_ROW = 256
 
 
 @dataclass(frozen=True)
@@ -127,17 +122,3 @@ def memory_in_use(device: torch.device) -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
-
-
-@contextmanager
-def attention_for(device: torch.device, context_length: int) -> Iterator[None]:
-    """Let attention over short rows on a CPU run as plain products, inside the block.
-
-    PyTorch's fused CPU kernel works in tiles made for long rows: for 64 tokens its forward and
-    backward take four times as long as the plain products, for 256 about as long, for 512 half.
-    """
-    if device.type == "cpu" and context_length <= _SHORT_ROW:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    else:
-        yield

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tinyllm.config.train import TrainConfig
-from tinyllm.device import Compute, attention_for
+from tinyllm.device import Compute
 from tinyllm.errors import Interrupted
 from tinyllm.reporting import Reporter, format_count, format_duration
 from tinyllm.training.artifacts import (
@@ -137,7 +137,6 @@ class Sitting:
         with (
             self.reporter.stage("train"),
             stop_on_signals(self.folder.stop_request) as stop,
-            attention_for(self.compute.device, self.rows.train.context_length),
             self.reporter.progress("train", total, "steps") as bar,
         ):
             milestones = Milestones(
