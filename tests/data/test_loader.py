@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.data.loader import IGNORE, Batch, Loader
+from tinyllm.data.loader import IGNORE, N_WIDTHS, Batch, Loader
 from tinyllm.data.packing import PADDING, best_fit, next_fit
 from tinyllm.data.shard_writer import ShardCounts
 from tinyllm.data.shards import Shards
@@ -267,12 +267,29 @@ def test_a_batch_may_reach_over_the_end_of_an_epoch() -> None:
         assert (batch.targets[i, width:] == IGNORE).all()
 
 
-def test_rows_end_where_the_longest_document_of_the_batch_ends() -> None:
+def test_rows_end_soon_after_the_longest_document_of_the_batch() -> None:
     loader = Loader(
         numbered([3, 5, 2]), batch_size=3, context_length=100, packing="documents", pack=False
     )
-    assert loader.rows(0, 3).input_ids.shape == (3, 5)
+    assert loader.rows(0, 3).input_ids.shape == (3, 7)
     assert loader.rows(0, 3).document_ids is None
+
+
+@given(st.integers(1, 300))
+def test_there_are_few_different_widths(context_length: int) -> None:
+    lengths = list(range(1, context_length + 1))
+    loader = Loader(
+        numbered(lengths),
+        batch_size=1,
+        context_length=context_length,
+        packing="documents",
+        pack=False,
+        shuffle=False,
+    )
+    widths = [batch.input_ids.shape[1] for batch in loader.batches()]
+    assert len(set(widths)) <= N_WIDTHS
+    assert max(widths) <= context_length
+    assert all(width >= length for width, length in zip(sorted(widths), lengths, strict=False))
 
 
 def test_texts_that_are_all_longer_than_the_row_go_on_in_further_rows() -> None:

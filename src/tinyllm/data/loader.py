@@ -26,7 +26,7 @@ from tinyllm.data.shards import Shards
 from tinyllm.errors import ConfigError
 from tinyllm.seeding import Permutation, derive_seed
 
-__all__ = ["IGNORE", "Batch", "Loader", "Packing"]
+__all__ = ["IGNORE", "N_WIDTHS", "Batch", "Loader", "Packing"]
 
 Packing = Literal["contiguous", "documents"]
 
@@ -59,6 +59,10 @@ class Batch:
         return int((self.targets != IGNORE).sum())
 
 
+N_WIDTHS = 16
+"""So many different row widths there are at most."""
+
+
 class Loader:
     """Rows of shards in the order of their epoch."""
 
@@ -83,6 +87,7 @@ class Loader:
             raise ConfigError(
                 f"batch_size {batch_size} and context_length {context_length} must be 1 or more"
             )
+        self.shards = shards
         self.batch_size = batch_size
         self.context_length = context_length
         self._seed, self._shuffle = seed, shuffle
@@ -129,10 +134,11 @@ class Loader:
             parts.append(self._layout.gather(chosen, epoch))
             first, count = first + size, count - size
         inputs, targets, ids = zip(*parts, strict=True)
+        width = self._width(max(part.shape[1] for part in inputs))
         return Batch(
-            _stack(list(inputs), 0),
-            _stack(list(targets), IGNORE),
-            None if ids[0] is None else _stack([i for i in ids if i is not None], PADDING),
+            _stack(list(inputs), 0, width),
+            _stack(list(targets), IGNORE, width),
+            None if ids[0] is None else _stack([i for i in ids if i is not None], PADDING, width),
         )
 
     def batches(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
@@ -149,6 +155,15 @@ class Loader:
             found.update(self._layout.documents(self._row(epoch, i), epoch).tolist())
         return sorted(found)
 
+    def _width(self, longest: int) -> int:
+        """Return the width that rows are filled up to: one of at most N_WIDTHS.
+
+        Every width is a set of shapes that the library of matrix products prepares for and keeps
+        (some 20 MB each at 128 wide), so a batch as wide as its longest row would fill the memory.
+        """
+        step = -(-self.context_length // N_WIDTHS)
+        return min(self.context_length, -(-longest // step) * step)
+
     def _row(self, epoch: int, index: int) -> int:
         """Return the row of the layout that comes at `index` of an epoch."""
         if not self._shuffle:
@@ -159,11 +174,8 @@ class Loader:
         return self._order[1][index]
 
 
-def _stack(parts: list[Ints], fill: int) -> Tensor:
-    """Put rows of different widths under each other, filled up on the right; (B, T) int64."""
-    if len(parts) == 1:
-        return torch.from_numpy(np.ascontiguousarray(parts[0]))
-    width = max(part.shape[1] for part in parts)
+def _stack(parts: list[Ints], fill: int, width: int) -> Tensor:
+    """Put rows under each other, each filled up on the right to a width; (B, width) int64."""
     wide = [
         np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=fill) for part in parts
     ]
