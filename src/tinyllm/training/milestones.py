@@ -19,6 +19,10 @@ from tinyllm.training.validation import Measurement
 
 _SHOWN_EVERY_SECONDS = 0.25
 _SPEED_WINDOW = 50
+_MEASURING_SHARE = 0.35
+"""Time of a token that is only measured, as a share of one that is trained on."""
+_RESERVE_AT_MOST = 0.3
+"""Largest share of a wall-clock budget that is kept back for the last save and measurement."""
 
 
 @dataclass
@@ -40,6 +44,8 @@ class Milestones:
     save_counters: Callable[[], None]
     measure: Callable[[], Measurement] | None
     write_samples: Callable[[int], None] | None
+    n_measured_tokens: int = 0
+    """Tokens of the held-out split that each measurement reads."""
     latest: Measurement | None = None
     saved_at: int = -1
     measured_at: int = -1
@@ -50,6 +56,8 @@ class Milestones:
     def after_step(self, report: StepReport) -> None:
         """Log, save, measure and write samples, as due."""
         self._recent.append((report.n_tokens, report.seconds))
+        if self.measured_at < 0:
+            self.training.reserve_seconds = self.expected_measuring_seconds()
         if self.training.processes.is_main:
             self._show(report)
         step = report.step
@@ -97,7 +105,10 @@ class Milestones:
         else:
             progress.evaluations_without_gain += 1
         self.save_counters()
-        self.training.reserve_seconds = time.monotonic() - began
+        if self.training.limits.max_seconds is not None:
+            took = time.monotonic() - began
+            most = _RESERVE_AT_MOST * self.training.limits.max_seconds
+            self.training.reserve_seconds = min(took, most)
         self._tell_measurement(step, measurement)
 
     def sample_now(self) -> None:
@@ -114,6 +125,13 @@ class Milestones:
         tokens = sum(n for n, _ in self._recent)
         seconds = sum(s for _, s in self._recent)
         return tokens / max(seconds, 1e-9)
+
+    def expected_measuring_seconds(self) -> float:
+        """Guess how long a measurement takes before there was one: a third of training it."""
+        if self.measure is None or self.training.limits.max_seconds is None:
+            return 0.0
+        guess = _MEASURING_SHARE * self.n_measured_tokens / self.tokens_per_second()
+        return min(guess, _RESERVE_AT_MOST * self.training.limits.max_seconds)
 
     def eta_seconds(self) -> float | None:
         """Estimate the time left from recent steps and the wall-clock budget."""

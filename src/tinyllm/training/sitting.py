@@ -150,6 +150,7 @@ class Sitting:
                 save_best=self._save_best,
                 save_counters=self._save_state,
                 measure=self._measure if self.rows.validation is not None else None,
+                n_measured_tokens=self._n_measured_tokens(),
                 write_samples=self._sample if self.config.samples.prompts else None,
             )
             reason = fit(self.training, milestones, stop)
@@ -269,6 +270,13 @@ class Sitting:
         batches = validation_batches(self.config, self.rows.validation)
         placed = (self.processes.place(batch) for batch in batches)
         return measure(self.processes.model, placed, self.byte_lengths)
+
+    def _n_measured_tokens(self) -> int:
+        if self.rows.validation is None:
+            return 0
+        most = self.config.evaluation.max_tokens
+        n_targets = self.rows.validation.n_targets
+        return n_targets if most is None else min(most, n_targets)
 
     def _sample(self, step: int) -> None:
         texts = write_samples(self.folder, self.model, self.beginning, self.config, step)
