@@ -97,11 +97,11 @@ def _allowed(details: "ErrorDetails", schema: "type[BaseModel]", keys: Keys) -> 
     kind, context = details["type"], details.get("ctx", {})
     info = field_at(schema, keys)
     choices = allowed_values(info.annotation) if info is not None else []
-    if choices:
-        return "one of " + ", ".join(choices)
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return f"{words} {context[key]}"
+    if choices:
+        return "one of " + ", ".join(choices)
     if kind in _TYPE_NAMES:
         return _TYPE_NAMES[kind]
     message = details["msg"]

@@ -72,17 +72,28 @@ class TrainData(Strict):
         return self
 
 
+MICRO_BATCH_SIZE = 16
+
+
 class Batch(Strict):
     """How many rows one optimizer step sees: micro_batch_size x grad_accum_steps."""
 
-    micro_batch_size: int = Field(default=16, ge=1)
-    """Rows in one forward pass; lower it when memory runs out."""
+    micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = MICRO_BATCH_SIZE
+    """Rows in one forward pass, a whole number or `auto`: the most that fit in memory of the
+    16 x grad_accum_steps rows that a step then has. Lower it when memory runs out."""
 
     grad_accum_steps: int = Field(default=1, ge=1)
     """Forward passes whose gradients are summed before one optimizer step."""
 
     context_length: int | None = Field(default=None, ge=2)
     """Tokens in a training row; the model's own context length when left out."""
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows in one optimizer step, over all processes."""
+        if self.micro_batch_size == "auto":
+            return MICRO_BATCH_SIZE * self.grad_accum_steps
+        return self.micro_batch_size * self.grad_accum_steps
 
 
 class Optimizer(Strict):
@@ -139,6 +150,14 @@ class Schedule(Strict):
         if self.decay == "constant" and self.min_learning_rate is not None:
             raise ValueError("`min_learning_rate` is never reached with decay constant")
         return self
+
+
+class Distributed(Strict):
+    """How several processes share the work; with one process there is nothing to share."""
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp` keeps the whole network in every process; `fsdp` parts weights, gradients and
+    optimizer state between them, for networks that one device cannot hold."""
 
 
 class Saving(Strict):
@@ -236,6 +255,9 @@ class TrainConfig(Strict):
 
     compile: Literal["auto", "off", "on"] = "auto"
     """torch.compile the network; `auto` does so on CUDA."""
+
+    distributed: Distributed = Field(default_factory=Distributed)
+    """How several processes share the work."""
 
     checkpoint: Saving = Field(default_factory=Saving)
     """Where the model goes, and how often."""

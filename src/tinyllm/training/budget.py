@@ -17,10 +17,9 @@ def epochs_of(config: TrainConfig) -> int | None:
 
 def limits_for(config: TrainConfig, stream: RowStream) -> Limits:
     """Return what ends the training: the data's epochs, `max_steps`, `max_minutes`."""
-    rows_per_step = config.batch.micro_batch_size * config.batch.grad_accum_steps
     candidates = [] if config.max_steps is None else [config.max_steps]
     if stream.n_rows is not None:
-        candidates.append(-(-stream.n_rows // rows_per_step))
+        candidates.append(-(-stream.n_rows // config.batch.rows_per_step))
     seconds = None if config.max_minutes is None else config.max_minutes * 60
     return Limits(min(candidates, default=None), seconds)
 

@@ -13,7 +13,7 @@ import torch
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from tinyllm.checkpoint import LoadedModel, find_checkpoint, load_checkpoint
 from tinyllm.config.model import ModelConfig
-from tinyllm.config.train import TrainConfig
+from tinyllm.config.train import MICRO_BATCH_SIZE, TrainConfig
 from tinyllm.data.corpus import Format, resolve_format
 from tinyllm.data.loader import Batch, Loader
 from tinyllm.data.loader import Packing as RowLayout
@@ -135,10 +135,11 @@ def find_rows(config: TrainConfig, beginning: Beginning, reporter: Reporter) -> 
     def loader(shards: Shards, shuffle: bool) -> Loader:
         return Loader(
             shards,
-            batch_size=config.batch.micro_batch_size,
+            batch_size=MICRO_BATCH_SIZE if size == "auto" else size,
             context_length=context_length,
             packing=layout,
             pack=pack,
+    size = config.batch.micro_batch_size
             shuffle=shuffle,
             seed=derive_seed(config.seed, "rows"),
         )
@@ -196,7 +197,7 @@ def fingerprints(config: TrainConfig, beginning: Beginning, rows: Rows) -> dict[
         **rows.fingerprints,
         "tokenizer": beginning.tokenizer.fingerprint,
         "init_from": sha256_file(started_from) if started_from is not None else None,
-        "effective_batch": config.batch.micro_batch_size * config.batch.grad_accum_steps,
+        "effective_batch": config.batch.rows_per_step,
     }
 
 

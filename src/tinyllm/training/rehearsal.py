@@ -1,0 +1,274 @@
+"""`tinyllm train --dry-run`: a training measured before it is begun.
+
+Everything is built as for the training itself; some real steps, a save, a measurement and a
+sample are taken in a folder that goes when they are done. What is told is measured, and only the
+projection onto the whole length is arithmetic. The cache of the tokenized text stays: the
+training will want it.
+"""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyllm.errors import ConfigError
+from tinyllm.model.advice import warnings_for
+from tinyllm.model.sizing import training_memory
+from tinyllm.model.transformer import Transformer
+from tinyllm.reporting import format_bytes, format_count, format_duration
+from tinyllm.training import memory
+from tinyllm.training.fitting import fit_to_memory, require_room
+from tinyllm.training.loop import StepReport, take_step
+from tinyllm.training.prepare import validation_batches
+from tinyllm.training.sitting import Sitting
+from tinyllm.training.validation import measure
+
+_UNTIMED_STEPS = 2
+_LEAST_STEPS, _MOST_STEPS = 5, 200
+_STEP_SECONDS = 5.0
+_MEASURE_SECONDS = 3.0
+_PARTS = {
+    "embed_tokens": "token embedding",
+    "embed_positions": "position embedding",
+    "self_attn": "attention",
+    "mlp": "feed-forward",
+    "lm_head": "head",
+}
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a training will take, from some of its steps."""
+
+    parameters: dict[str, int]
+    """By part; they add up to all."""
+    n_steps: int | None
+    """Planned optimizer steps; None when only the clock ends the training."""
+    rows_per_step: int
+    micro_batch_size: int
+    """Rows in one forward pass that were measured; the most that fit, where the wanted do not."""
+    fits: bool
+    """Whether the training fits into memory as it is configured."""
+    available_bytes: int
+    peak_memory_bytes: int
+    tokens_per_second: float
+    data_wait_share: float
+    eta_seconds: float
+    trained_tokens: int
+    """Tokens that the planned training learns from, repetitions counted."""
+    tokens_per_parameter: float
+    checkpoint_bytes: int
+    state_bytes: int
+    disk_bytes: int
+    """What the run folder will hold at most: checkpoint, best, and all kept states."""
+    verdict: str
+    warnings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return the forecast for people, a line for each figure."""
+        total = sum(self.parameters.values())
+        parts = ", ".join(f"{format_count(n)} {part}" for part, n in self.parameters.items())
+        steps = "steps until the time is up" if self.n_steps is None else f"{self.n_steps:,} steps"
+        return [
+            f"parameters: {format_count(total)} ({parts})",
+            f"training: {steps} of {self.rows_per_step} rows, {self.micro_batch_size} at once; "
+            f"{format_count(self.trained_tokens)} tokens, "
+            f"{self.tokens_per_parameter:.1f} per parameter",
+            f"speed: {format_count(self.tokens_per_second)} tokens/s, "
+            f"{self.data_wait_share:.1%} of it waiting for data; "
+            f"{format_duration(self.eta_seconds)} in all",
+            f"memory: {format_bytes(self.peak_memory_bytes)} at the peak, "
+            f"{format_bytes(self.available_bytes)} were free at the start",
+            f"disk: {format_bytes(self.checkpoint_bytes)} a checkpoint, "
+            f"{format_bytes(self.state_bytes)} a state, {format_bytes(self.disk_bytes)} in all",
+            self.verdict,
+        ]
+
+
+class Rehearsal(Sitting):
+    """A sitting in a folder that does not last, of a few steps."""
+
+    def forecast(self, available_bytes: int | None = None) -> Forecast:
+        """Measure some steps and project them; `available_bytes` overrides what is free.
+
+        Raises OutOfMemory when not even one row fits.
+        """
+        self._refuse_the_hopeless(available_bytes)
+        with self.reporter.stage("measure"), self.folder.open_log() as self.log:
+            self.build()
+            device = self.processes.device
+            fits = self._fit(available_bytes)
+            memory.forget_peak(device)
+            reports = self._steps()
+            seconds_per_save = _timed(self._save)
+            seconds_per_measure = self._seconds_per_measure()
+            seconds_per_sample = _timed(lambda: self._sample(0)) if self._prompts else 0.0
+            peak = memory.peak(device)
+        tokens = sum(r.n_tokens for r in reports)
+        seconds = sum(r.seconds for r in reports)
+        n_steps, eta = self._project(
+            seconds / len(reports), seconds_per_save, seconds_per_measure, seconds_per_sample
+        )
+        trained_tokens = round(tokens / len(reports) * n_steps)
+        parts = parameters_by_part(self.model)
+        checkpoint, state = self.path.stat().st_size, _folder_bytes(self.folder.states)
+        n_checkpoints = 1 if self.rows.validation is None else 2
+        per_parameter = trained_tokens / sum(parts.values())
+        return Forecast(
+            parameters=parts,
+            n_steps=self.training.limits.total_steps,
+            rows_per_step=self.training.rows_per_step,
+            micro_batch_size=self.training.micro_batch_size,
+            fits=fits,
+            available_bytes=self.available_bytes,
+            peak_memory_bytes=peak,
+            tokens_per_second=tokens / seconds,
+            data_wait_share=sum(r.data_seconds for r in reports) / seconds,
+            eta_seconds=eta,
+            trained_tokens=trained_tokens,
+            tokens_per_parameter=per_parameter,
+            checkpoint_bytes=checkpoint,
+            state_bytes=state,
+            disk_bytes=n_checkpoints * checkpoint + (self.config.checkpoint.keep + 1) * state,
+            verdict=self._verdict(fits),
+            warnings=[*warnings_for(self.model.config), *_amount(per_parameter)],
+        )
+
+    @property
+    def _prompts(self) -> bool:
+        return bool(self.config.samples.prompts)
+
+    def _refuse_the_hopeless(self, available_bytes: int | None) -> None:
+        """Refuse a network that alone is larger than memory: to build it would harm the machine."""
+        device = self.compute.device
+        free = memory.available(device) if available_bytes is None else available_bytes
+        parts = training_memory(
+            self.beginning.model_config, 1, 1, optimizer=self.config.optimizer.name
+        )
+        least = parts.weights + parts.gradients + parts.optimizer
+        if least > free:
+            raise ConfigError(
+                f"does not fit: weights, gradients and optimizer take {format_bytes(least)}, and "
+                f"{format_bytes(free)} are free",
+                "Take a smaller model; see `tinyllm config schema` for model.preset.",
+            )
+
+    def _fit(self, available_bytes: int | None) -> bool:
+        """Set the largest micro-batch that fits, at most the wanted one; say whether it is it."""
+        wanted = self.training.micro_batch_size
+        if self.config.batch.micro_batch_size == "auto":
+            wanted = self.training.rows_per_step
+        fitting = fit_to_memory(
+            self.training, wanted, self.rows.train.context_length, available_bytes
+        )
+        self.available_bytes = fitting.available_bytes
+        self.training.micro_batch_size = require_room(fitting)
+        return (
+            self.config.batch.micro_batch_size == "auto" or self.training.micro_batch_size == wanted
+        )
+
+    def _verdict(self, fits: bool) -> str:
+        size, rows = self.training.micro_batch_size, self.training.rows_per_step
+        if fits:
+            return "fits"
+        return (
+            f"does not fit: set micro_batch_size {size} and grad_accum_steps {-(-rows // size)}, "
+            'or micro_batch_size "auto", which keeps the rows of a step'
+        )
+
+    def _steps(self) -> list[StepReport]:
+        """Take the first steps of the training; return all but the slow first ones."""
+        total = self.training.limits.total_steps or _MOST_STEPS
+        reports: list[StepReport] = []
+        began = time.monotonic()
+        while len(reports) < min(total, _MOST_STEPS):
+            reports.append(take_step(self.training))
+            enough = len(reports) >= _UNTIMED_STEPS + _LEAST_STEPS
+            if enough and time.monotonic() - began > _STEP_SECONDS:
+                break
+        return reports[_UNTIMED_STEPS:] or reports[-1:]
+
+    def _seconds_per_measure(self) -> float:
+        """Time a part of the validation rows, and scale it up to those that will be measured."""
+        loader = self.rows.validation
+        if loader is None:
+            return 0.0
+        limit = self.config.evaluation.max_tokens
+        total = loader.n_targets if limit is None else min(limit, loader.n_targets)
+        began, done = time.monotonic(), 0
+        for batch in validation_batches(self.config, loader):
+            placed = self.processes.place(batch)
+            done += measure(self.processes.model, [placed], self.byte_lengths).n_tokens
+            if time.monotonic() - began > _MEASURE_SECONDS:
+                break
+        return (time.monotonic() - began) * max(1.0, total / max(1, done))
+
+    def _project(
+        self, step: float, save: float, measurement: float, sample: float
+    ) -> tuple[int, float]:
+        """Return the steps that will be taken, and the seconds of the whole training."""
+        config, limits = self.config, self.training.limits
+
+        def seconds(n_steps: int) -> float:
+            measured = {*range(0, n_steps + 1, config.evaluation.every_steps), n_steps} - {0}
+            saved = {*range(0, n_steps + 1, config.checkpoint.every_steps), n_steps} - {0}
+            sampled = {*range(0, n_steps + 1, config.samples.every_steps), n_steps} - {0}
+            if self.rows.validation is None:
+                measured = set()
+            n_saves = len(saved | measured) + 1  # the last one twice, with what was measured
+            return (
+                n_steps * step
+                + n_saves * save
+                + len(measured) * measurement
+                + (len(sampled) * sample if self._prompts else 0.0)
+            )
+
+        if limits.max_seconds is None:
+            assert limits.total_steps is not None
+            return limits.total_steps, seconds(limits.total_steps)
+        n_steps = max(1, int(limits.max_seconds / step))
+        n_steps = max(1, round(n_steps * limits.max_seconds / seconds(n_steps)))
+        if limits.total_steps is not None and seconds(limits.total_steps) < limits.max_seconds:
+            return limits.total_steps, seconds(limits.total_steps)
+        return n_steps, limits.max_seconds
+
+
+def parameters_by_part(model: Transformer) -> dict[str, int]:
+    """Count parameters by what they are for, in the order they are met."""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        words = name.split(".")
+        part = next((_PARTS[word] for word in words if word in _PARTS), "norms")
+        counts[part] += parameter.numel()
+    return dict(counts)
+
+
+def folder_that_exists(path: Path) -> Path:
+    """Return the nearest folder above a path that is there already."""
+    return next(p for p in itertools.chain([path], path.parents) if p.is_dir())
+
+
+def _amount(tokens_per_parameter: float) -> list[str]:
+    if tokens_per_parameter >= 1:
+        return []
+    return [
+        f"{tokens_per_parameter:.2g} tokens for each parameter are few: train longer, on more "
+        "text, or a smaller model (about 20 are usual)"
+    ]
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
