@@ -40,6 +40,9 @@ class FixedRows:
         ids, targets = (torch.stack(column) for column in zip(*rows, strict=True))
         return Batch(ids, targets)
 
+    def documents(self, start: int, stop: int) -> list[int]:
+        return list(range(start, stop))
+
     def _row(self, i: int) -> tuple[Tensor, Tensor]:
         draw = torch.Generator().manual_seed(i)
         ids = torch.randint(0, 17, (13,), generator=draw)
@@ -80,6 +83,9 @@ class Quiet:
 
     def wants_to_stop(self) -> str | None:
         return None
+
+    def go_back(self) -> bool:
+        return False
 
 
 @contextmanager

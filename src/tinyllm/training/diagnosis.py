@@ -15,6 +15,7 @@ class Curves:
     training: Sequence[tuple[int, float]]
     validation: Sequence[tuple[int, float]]
     skipped_steps: int = 0
+    rollbacks: int = 0
 
 
 def diagnose(curves: Curves) -> list[str]:
@@ -24,6 +25,7 @@ def diagnose(curves: Curves) -> list[str]:
         for finding in (
             _overfitting(curves),
             _skipped(curves),
+            _rolled_back(curves),
             _still_falling(curves),
             _gap(curves),
         )
@@ -78,7 +80,19 @@ def _gap(curves: Curves) -> str | None:
 def _skipped(curves: Curves) -> str | None:
     if not curves.skipped_steps:
         return None
+    steps = "1 step" if curves.skipped_steps == 1 else f"{curves.skipped_steps} steps"
+    were = "was" if curves.skipped_steps == 1 else "were"
     return (
-        f"{curves.skipped_steps} steps had no finite gradient and were skipped: "
+        f"{steps} had no finite gradient and {were} skipped: "
         "lower optimizer.learning_rate or use precision float32."
+    )
+
+
+def _rolled_back(curves: Curves) -> str | None:
+    if not curves.rollbacks:
+        return None
+    times = "once" if curves.rollbacks == 1 else f"{curves.rollbacks} times"
+    return (
+        f"The training went back to an earlier state {times}, with half the learning rate each "
+        "time: begin with a lower optimizer.learning_rate next time."
     )

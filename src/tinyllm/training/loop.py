@@ -19,6 +19,7 @@ from tinyllm.training.distributed import Processes
 from tinyllm.training.loss import count_trained, next_token_loss
 from tinyllm.training.optimizer import set_learning_rate
 from tinyllm.training.schedule import LearningRateShape
+from tinyllm.training.spikes import score_loss
 from tinyllm.training.state import Progress
 from tinyllm.training.stop import StopRequest
 
@@ -35,6 +36,9 @@ class RowStream(Protocol):
 
     def batch(self, start: int, stop: int) -> Batch:
         """Return rows start..stop of the stream; fewer at its end."""
+
+    def documents(self, start: int, stop: int) -> list[int]:
+        """Return the numbers of the documents in rows start..stop, in the order of the text."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,10 @@ class StepReport:
     grad_norm: float
     learning_rate: float
     skipped: bool
+    spike_score: float | None
+    """Running standard deviations above the running mean of the loss; None for the first steps."""
+    rows: range
+    """The rows of the stream that the step was taken on."""
     seconds: float
     data_seconds: float
 
@@ -122,11 +130,15 @@ class Observer(Protocol):
     def wants_to_stop(self) -> str | None:
         """Return why the training should end early, or None."""
 
+    def go_back(self) -> bool:
+        """Return to the last good state at a lower learning rate; False where there is none."""
+
 
 def fit(training: Training, observer: Observer, stop: StopRequest) -> str | None:
     """Take steps until a limit is reached; return why it ended, None when asked to stop.
 
-    Raises TrainingStopped after several steps in a row without a finite gradient.
+    Several steps in a row without a finite gradient let the observer go back to a good state.
+    Raises TrainingStopped when it cannot.
     """
     processes = training.processes
     processes.model.train()
@@ -138,7 +150,9 @@ def fit(training: Training, observer: Observer, stop: StopRequest) -> str | None
             return None
         report = take_step(training)
         observer.after_step(report)
-        _stop_when_hopeless(training.progress)
+        in_trouble = training.progress.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW
+        if in_trouble and not observer.go_back():
+            raise hopeless(training.progress)
 
 
 def take_step(training: Training) -> StepReport:
@@ -150,7 +164,7 @@ def take_step(training: Training) -> StepReport:
     progress, processes = training.progress, training.processes
     began = training.clock()
     share = training.shape.at(progress.step, training.clock_progress())
-    set_learning_rate(processes.optimizers, share)
+    set_learning_rate(processes.optimizers, share * progress.learning_rate_scale)
     batches, n_rows = _micro_batches(training)
     local_tokens = torch.stack([count_trained(b.targets) for b in batches.values()]).sum()
     n_tokens = int(processes.sum(local_tokens.to(processes.device)))
@@ -163,6 +177,7 @@ def take_step(training: Training) -> StepReport:
         processes.step()
     processes.clear_gradients()
     _count(progress, n_rows, n_tokens if finite else None)
+    spike_score = score_loss(progress, loss) if finite else None
     training.step_seconds = training.clock() - began
     progress.elapsed_seconds = training.clock() - training.started
     return StepReport(
@@ -172,6 +187,8 @@ def take_step(training: Training) -> StepReport:
         grad_norm=grad_norm,
         learning_rate=processes.optimizers[0].param_groups[0]["lr"],
         skipped=not finite,
+        spike_score=spike_score,
+        rows=range(progress.rows - n_rows, progress.rows),
         seconds=training.step_seconds,
         data_seconds=data_seconds,
     )
@@ -227,12 +244,18 @@ def _micro_batches(training: Training) -> tuple[dict[int, Batch], int]:
     return batches, stop - start
 
 
-def _stop_when_hopeless(progress: Progress) -> None:
-    if progress.skipped_in_a_row < MAX_SKIPS_IN_A_ROW:
-        return
-    raise TrainingStopped(
-        f"{progress.skipped_in_a_row} steps in a row up to step {progress.step} had no finite "
-        f"loss or gradient, after {format_count(progress.trained_tokens)} trained tokens",
-        "The last save is whole. Lower optimizer.learning_rate by half, or set precision "
-        "to float32, and start again with --fresh.",
+def hopeless(progress: Progress) -> TrainingStopped:
+    """Return the error that says why a training cannot go on, with advice."""
+    in_a_row, tries = progress.skipped_in_a_row, progress.rollbacks
+    what = (
+        f"{in_a_row} steps in a row up to step {progress.step} had no finite loss or gradient"
+        if in_a_row
+        else f"the weights are no longer finite after step {progress.step}"
+    )
+    return TrainingStopped(
+        f"{what}, after {format_count(progress.trained_tokens)} trained tokens"
+        + (f" and {tries} rollbacks" if tries else ""),
+        "The last save is whole, and train.log names the documents of skipped steps. Lower "
+        "optimizer.learning_rate by half, or set precision to float32, and start again with "
+        "--fresh.",
     )

@@ -14,7 +14,9 @@ from tinyllm.device import memory_in_use
 from tinyllm.reporting import Progress as ProgressBar
 from tinyllm.reporting import Reporter
 from tinyllm.training.loop import StepReport, Training
+from tinyllm.training.rollback import weights_are_finite
 from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.spikes import SPIKE_SCORE
 from tinyllm.training.validation import Measurement
 
 _SHOWN_EVERY_SECONDS = 0.25
@@ -31,6 +33,7 @@ class Milestones:
 
     `save`, `save_best`, `save_counters`, `measure` and `write_samples` are what the workflow
     hands in; the last two may be None when there is nothing to measure or to prompt with.
+    `restore_good` returns to the last good state, or tells that there is none.
     """
 
     config: TrainConfig
@@ -42,6 +45,7 @@ class Milestones:
     save: Callable[[], None]
     save_best: Callable[[Measurement], None]
     save_counters: Callable[[], None]
+    restore_good: Callable[[], bool]
     measure: Callable[[], Measurement] | None
     write_samples: Callable[[int], None] | None
     n_measured_tokens: int = 0
@@ -61,8 +65,9 @@ class Milestones:
         if self.training.processes.is_main:
             self._show(report)
         step = report.step
+        self._tell_trouble(report)
         if report.skipped:
-            self._tell_skipped(report)
+            return
         if step % self.config.checkpoint.every_steps == 0:
             self.save_now()
         if step % self.config.evaluation.every_steps == 0:
@@ -80,10 +85,36 @@ class Milestones:
             f"since step {progress.best_step}"
         )
 
+    def go_back(self) -> bool:
+        """Return to the last good state, when there is one, and say so."""
+        progress = self.training.progress
+        step = progress.step
+        if not self.restore_good():
+            return False
+        self.saved_at = progress.step
+        self.measured_at = self.sampled_at = -1
+        if self.training.processes.is_main:
+            text = (
+                f"went back from step {step} to step {progress.step}, and on with "
+                f"{progress.learning_rate_scale:g} of the learning rate"
+            )
+            self.log.warning(text)
+            self.reporter.warn(text)
+            self.folder.append_metrics(
+                {
+                    "step": progress.step,
+                    "rolled_back_from_step": step,
+                    "learning_rate_scale": progress.learning_rate_scale,
+                }
+            )
+        return True
+
     def save_now(self) -> None:
-        """Save the state and the checkpoint of this step, once."""
+        """Save the state and the checkpoint of this step, once, unless its weights are lost."""
         step = self.training.progress.step
-        if self.saved_at != step:
+        if self.saved_at != step and not weights_are_finite(self.training.processes):
+            self.log.warning("step %d not saved: its weights are not finite", step)
+        elif self.saved_at != step:
             began = time.monotonic()
             self.save()
             self.saved_at = step
@@ -157,6 +188,7 @@ class Milestones:
             **figures,
             "trained_tokens": progress.trained_tokens,
             "elapsed_seconds": progress.elapsed_seconds,
+            **({} if report.spike_score is None else {"loss_spike_score": report.spike_score}),
             "data_wait_share": report.data_seconds / max(report.seconds, 1e-9),
         }
         now = time.monotonic()
@@ -172,13 +204,23 @@ class Milestones:
         self.folder.append_metrics(row)
         self.bar.advance(1)
 
-    def _tell_skipped(self, report: StepReport) -> None:
-        text = (
-            f"step {report.step} skipped: loss {report.loss_nats:g}, "
-            f"gradient norm {report.grad_norm:g}"
-        )
-        self.log.warning(text)
+    def _tell_trouble(self, report: StepReport) -> None:
+        """Warn of a step that was skipped, or whose loss jumped; the log names its documents."""
+        if report.skipped:
+            text = (
+                f"step {report.step} skipped: loss {report.loss_nats:g}, "
+                f"gradient norm {report.grad_norm:g}"
+            )
+        elif report.spike_score is not None and report.spike_score >= SPIKE_SCORE:
+            text = (
+                f"step {report.step}: the loss jumped to {report.loss_nats:.3f} nats, "
+                f"{report.spike_score:.1f} running standard deviations above its mean"
+            )
+        else:
+            return
         if self.training.processes.is_main:
+            documents = self.training.stream.documents(report.rows.start, report.rows.stop)
+            self.log.warning("%s; documents %s", text, ", ".join(map(str, documents)))
             self.reporter.warn(text)
 
     def _tell_measurement(self, step: int, measurement: Measurement) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
@@ -72,6 +73,8 @@ class EpochStream:
 
     loader: Loader
     epochs: int | None
+    whole: Shards
+    """The documents before some were held out."""
 
     @property
     def n_rows(self) -> int | None:
@@ -81,6 +84,11 @@ class EpochStream:
     def batch(self, start: int, stop: int) -> Batch:
         """Return rows start..stop."""
         return self.loader.rows(start, stop - start)
+
+    def documents(self, start: int, stop: int) -> list[int]:
+        """Return the numbers of the documents in rows start..stop, in the order of the text."""
+        chosen = self.loader.shards.starts[self.loader.documents(start, stop - start)]
+        return [int(i) - 1 for i in np.searchsorted(self.whole.starts, chosen, side="right")]
 
 
 def find_beginning(
@@ -131,6 +139,7 @@ def find_rows(config: TrainConfig, beginning: Beginning, reporter: Reporter) -> 
     else:
         train, held_out = whole, None
     layout, pack = _layout(config, beginning.format)
+    size = config.batch.micro_batch_size
 
     def loader(shards: Shards, shuffle: bool) -> Loader:
         return Loader(
@@ -139,7 +148,6 @@ def find_rows(config: TrainConfig, beginning: Beginning, reporter: Reporter) -> 
             context_length=context_length,
             packing=layout,
             pack=pack,
-    size = config.batch.micro_batch_size
             shuffle=shuffle,
             seed=derive_seed(config.seed, "rows"),
         )

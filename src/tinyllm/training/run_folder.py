@@ -90,7 +90,11 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drop figures and samples of steps that a resume will take again."""
-        rows = [json.dumps(row) for row in self.read_metrics() if row["step"] <= step]
+        rows = [
+            json.dumps(row)
+            for row in self.read_metrics()
+            if row["step"] <= step or "rolled_back_from_step" in row
+        ]
         write_text(self.metrics_path, "".join(f"{row}\n" for row in rows))
         if self.samples_path.is_file():
             text = self.samples_path.read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from tinyllm.training.artifacts import (
 from tinyllm.training.budget import epochs_of, limits_for, shape_for
 from tinyllm.training.diagnosis import Curves, diagnose
 from tinyllm.training.distributed import Processes
-from tinyllm.training.loop import Training, fit
+from tinyllm.training.loop import Training, fit, hopeless
 from tinyllm.training.milestones import Milestones
 from tinyllm.training.optimizer import build_optimizers
 from tinyllm.training.prepare import (
@@ -36,6 +36,12 @@ from tinyllm.training.prepare import (
     validation_batches,
 )
 from tinyllm.training.report import format_speed, read_curves, write_report
+from tinyllm.training.rollback import (
+    forget_states_after,
+    return_to,
+    state_before_trouble,
+    weights_are_finite,
+)
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.start import (
     Start,
@@ -43,7 +49,7 @@ from tinyllm.training.start import (
     limits_of,
     require_same_data,
 )
-from tinyllm.training.state import Progress, restore, save_state
+from tinyllm.training.state import Progress, SavedState, restore, save_state
 from tinyllm.training.stop import stop_on_signals
 from tinyllm.training.validation import Measurement, measure
 
@@ -119,8 +125,7 @@ class Sitting:
         self.optimizers = optimizers
         self.training = self._training()
         if self.state is not None:
-            restore(self.state.path, self.model, optimizers)
-            self.processes.restore_scaler(self.state.scaler)
+            self._restore(self.state)
             if self.processes.is_main:
                 self.folder.forget_after(self.state.progress.step)
         ended = self._why_nothing_is_left()
@@ -149,11 +154,14 @@ class Sitting:
                 save=self._save,
                 save_best=self._save_best,
                 save_counters=self._save_state,
+                restore_good=self._restore_good,
                 measure=self._measure if self.rows.validation is not None else None,
                 n_measured_tokens=self._n_measured_tokens(),
                 write_samples=self._sample if self.config.samples.prompts else None,
             )
             reason = fit(self.training, milestones, stop)
+            if not weights_are_finite(self.processes):
+                raise hopeless(progress)
             if reason is None:
                 milestones.save_now()
                 raise self._interrupted(stop.exit_code)
@@ -170,7 +178,7 @@ class Sitting:
         config = self.config
         progress = Progress() if self.state is None else replace(self.state.progress)
         progress.finished = False
-        stream = EpochStream(self.rows.train, epochs_of(config))
+        stream = EpochStream(self.rows.train, epochs_of(config), self.rows.shards)
         limits = limits_for(config, stream)
         return Training(
             processes=self.processes,
@@ -254,6 +262,25 @@ class Sitting:
             )
         self.processes.wait()
 
+    def _restore(self, state: SavedState) -> None:
+        restore(state.path, self.model, self.optimizers)
+        self.processes.restore_scaler(state.scaler)
+
+    def _restore_good(self) -> bool:
+        """Return to the last good state at a lower learning rate; False when there is none."""
+        progress = self.training.progress
+        good = state_before_trouble(self.folder.states, progress)
+        if good is None:
+            return False
+        self._restore(good)
+        return_to(progress, good.progress)
+        self.processes.wait()
+        if self.processes.is_main:
+            forget_states_after(self.folder.states, progress.step)
+            self.folder.forget_after(progress.step)
+        self._save_state()
+        return True
+
     def _save_best(self, measured: Measurement) -> None:
         if self.processes.is_main:
             write_checkpoint(
@@ -314,7 +341,9 @@ class Sitting:
         if not self.processes.is_main:
             return
         training, validation = read_curves(self.folder)
-        findings = diagnose(Curves(training, validation, self.training.progress.skipped_steps))
+        progress = self.training.progress
+        curves = Curves(training, validation, progress.skipped_steps, progress.rollbacks)
+        findings = diagnose(curves)
         write_report(
             self.folder,
             title=self.name,

@@ -45,6 +45,14 @@ class Progress:
     best_loss_nats: float | None = None
     best_step: int | None = None
     evaluations_without_gain: int = 0
+    loss_mean: float = 0.0
+    loss_variance: float = 0.0
+    loss_count: int = 0
+    """Steps behind the running mean and variance of the loss, by which spikes are judged."""
+    rollbacks: int = 0
+    learning_rate_scale: float = 1.0
+    """What rollbacks have left of the configured learning rate."""
+    rolled_back_to: int | None = None
     finished: bool = False
     """Whether the training reached its end, rather than a pause."""
 
@@ -153,6 +161,8 @@ def restore(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optim
                     optimizer.state[parameter] = {
                         kind: t.to(parameter.device, copy=True) for kind, t in state.items()
                     }
+                else:
+                    optimizer.state.pop(parameter, None)
 
 
 def _optimizer_tensors(
