@@ -57,11 +57,12 @@ def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of `path` whose writer no longer lives."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         pid = leftover.name.rsplit(".", 2)[-2]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             leftover.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of that number runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -89,8 +90,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically, indented by two."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON atomically, indented by two. Half a character in a file name is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text.encode("utf-8", "backslashreplace").decode())
 
 
 def read_json(path: Path) -> Any:
@@ -102,6 +104,8 @@ def read_json(path: Path) -> Any:
         raise DataError(
             f"{path}:{error.lineno}: this is not valid JSON: {error.msg} (column {error.colno})"
         ) from error
+    except RecursionError as error:
+        raise DataError(f"{path}: this JSON is nested too deeply") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text") from error
     except OSError as error:
@@ -156,6 +160,8 @@ def require_file(path: Path, what: str) -> Path:
         if path.is_dir():
             raise DataError(f"{path} is a folder, and a {what} was expected")
         if not path.exists():
+            if path.is_symlink():
+                raise DataError(f"{path} is a link to {os.readlink(path)}, which is not there")
             raise DataError(f"there is no {what} at {path}", nearest_file_hint(path))
         with open(path, "rb"):
             return path
@@ -179,6 +185,7 @@ _SENTENCES = {
     errno.EPERM: ("permission is denied", "Check the owner and mode, or choose another place."),
     errno.EROFS: ("this file system is read-only", "Choose another place."),
     errno.ENOENT: ("it does not exist", None),
+    errno.EEXIST: ("a part of this path is a file, not a folder", None),
     errno.EISDIR: ("it is a folder", "Give the name of a file."),
     errno.ENOTDIR: ("a part of this path is a file, not a folder", None),
     errno.ENAMETOOLONG: ("the name is too long", None),

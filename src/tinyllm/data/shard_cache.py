@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tinyllm.files import os_error, sync_folder
+from tinyllm.files import is_alive, os_error, sync_folder
 
 DESCRIPTION = "shards.json"
 
@@ -107,15 +107,5 @@ def _ignore_in_git(cache: Path) -> None:
 def _remove_leftovers(cache: Path) -> None:
     for leftover in cache.glob(f".*.{socket.gethostname()}.*.tmp"):
         pid = next((part for part in reversed(leftover.name.split(".")) if part.isdigit()), "")
-        if pid and not _is_alive(int(pid)):
+        if pid and not is_alive(int(pid)):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
