@@ -15,6 +15,7 @@ from tinyllm.data.loader import IGNORE, Batch
 from tinyllm.errors import TrainingStopped
 from tinyllm.reporting import format_count
 from tinyllm.seeding import derive_seed
+from tinyllm.training import memory
 from tinyllm.training.distributed import Processes
 from tinyllm.training.loss import count_trained, next_token_loss
 from tinyllm.training.optimizer import set_learning_rate
@@ -68,14 +69,12 @@ class Training:
     step_seconds: float = 0.0
     """How long the latest step took."""
     started: float = field(init=False)
+    rows_per_step: int = field(init=False)
+    """Rows in an optimizer step, over all processes, however small a micro-batch has to be."""
 
     def __post_init__(self) -> None:
         self.started = self.clock() - self.progress.elapsed_seconds
-
-    @property
-    def rows_per_step(self) -> int:
-        """Rows in an optimizer step, over all processes."""
-        return self.micro_batch_size * self.grad_accum_steps
+        self.rows_per_step = self.micro_batch_size * self.grad_accum_steps
 
     def clock_progress(self) -> float:
         """Return the share of the wall-clock budget used when the coming step ends."""
@@ -119,6 +118,8 @@ class StepReport:
     """The rows of the stream that the step was taken on."""
     seconds: float
     data_seconds: float
+    micro_batch_size: int
+    """Rows in one forward pass; smaller than at the step before when memory ran out."""
 
 
 class Observer(Protocol):
@@ -159,18 +160,26 @@ def take_step(training: Training) -> StepReport:
     """Take one optimizer step: the gradient of the mean loss over all its trained tokens.
 
     Micro-batches and processes add their summed losses; the one division is by the number of
-    tokens in the whole step, so unequal masks weigh what they hold.
+    tokens in the whole step, so unequal masks weigh what they hold. For the same reason a step
+    for which memory does not suffice is taken again in smaller micro-batches, with the same result.
     """
     progress, processes = training.progress, training.processes
     began = training.clock()
     share = training.shape.at(progress.step, training.clock_progress())
     set_learning_rate(processes.optimizers, share * progress.learning_rate_scale)
-    batches, n_rows = _micro_batches(training)
-    local_tokens = torch.stack([count_trained(b.targets) for b in batches.values()]).sum()
-    n_tokens = int(processes.sum(local_tokens.to(processes.device)))
-    data_seconds = training.clock() - began
-
-    loss = _add_gradients(training, batches, n_tokens)
+    while True:
+        batches, n_rows = _micro_batches(training)
+        local_tokens = torch.stack([count_trained(b.targets) for b in batches.values()]).sum()
+        n_tokens = int(processes.sum(local_tokens.to(processes.device)))
+        data_seconds = training.clock() - began
+        try:
+            with memory.refusals_translated():
+                loss = _add_gradients(training, batches, n_tokens)
+            break
+        except memory.OutOfMemory:
+            if training.micro_batch_size == 1 or processes.count > 1:
+                raise  # the other processes wait for this one's gradients: there is no way back
+        _take_smaller_bites(training)
     grad_norm = processes.clip(training.grad_clip)
     finite = math.isfinite(loss) and math.isfinite(grad_norm)
     if finite or processes.skips_by_itself:
@@ -180,6 +189,7 @@ def take_step(training: Training) -> StepReport:
     spike_score = score_loss(progress, loss) if finite else None
     training.step_seconds = training.clock() - began
     progress.elapsed_seconds = training.clock() - training.started
+    progress.micro_batch_size = training.micro_batch_size
     return StepReport(
         step=progress.step,
         loss_nats=loss,
@@ -191,7 +201,15 @@ def take_step(training: Training) -> StepReport:
         rows=range(progress.rows - n_rows, progress.rows),
         seconds=training.step_seconds,
         data_seconds=data_seconds,
+        micro_batch_size=training.micro_batch_size,
     )
+
+
+def _take_smaller_bites(training: Training) -> None:
+    """Halve the micro-batch and forget the gradients of the step that did not fit."""
+    training.processes.clear_gradients()
+    memory.release(training.processes.device)
+    training.micro_batch_size = (training.micro_batch_size + 1) // 2
 
 
 def _add_gradients(training: Training, batches: Mapping[int, Batch], n_tokens: int) -> float:

@@ -54,8 +54,13 @@ class Milestones:
     saved_at: int = -1
     measured_at: int = -1
     sampled_at: int = -1
+    micro_batch_size: int = field(init=False)
+    """Rows in one forward pass at the latest step."""
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_SPEED_WINDOW))
     _shown: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.micro_batch_size = self.training.micro_batch_size
 
     def after_step(self, report: StepReport) -> None:
         """Log, save, measure and write samples, as due."""
@@ -66,6 +71,7 @@ class Milestones:
             self._show(report)
         step = report.step
         self._tell_trouble(report)
+        self._tell_smaller(report)
         if report.skipped:
             return
         if step % self.config.checkpoint.every_steps == 0:
@@ -221,6 +227,19 @@ class Milestones:
         if self.training.processes.is_main:
             documents = self.training.stream.documents(report.rows.start, report.rows.stop)
             self.log.warning("%s; documents %s", text, ", ".join(map(str, documents)))
+            self.reporter.warn(text)
+
+    def _tell_smaller(self, report: StepReport) -> None:
+        before, self.micro_batch_size = self.micro_batch_size, report.micro_batch_size
+        if report.micro_batch_size >= before:
+            return
+        text = (
+            f"memory ran out at step {report.step}: micro_batch_size is "
+            f"{report.micro_batch_size} from here on, and a step keeps its "
+            f"{self.training.rows_per_step} rows"
+        )
+        self.log.warning(text)
+        if self.training.processes.is_main:
             self.reporter.warn(text)
 
     def _tell_measurement(self, step: int, measurement: Measurement) -> None:

@@ -14,7 +14,8 @@ from torch import nn
 from tinyllm.config.train import TrainConfig
 from tinyllm.device import Compute
 from tinyllm.errors import Interrupted
-from tinyllm.reporting import Reporter, format_count, format_duration
+from tinyllm.reporting import Reporter, format_bytes, format_count, format_duration
+from tinyllm.training import memory
 from tinyllm.training.artifacts import (
     data_record,
     training_record,
@@ -24,6 +25,7 @@ from tinyllm.training.artifacts import (
 from tinyllm.training.budget import epochs_of, limits_for, shape_for
 from tinyllm.training.diagnosis import Curves, diagnose
 from tinyllm.training.distributed import Processes
+from tinyllm.training.fitting import fit_to_memory, require_room
 from tinyllm.training.loop import Training, fit, hopeless
 from tinyllm.training.milestones import Milestones
 from tinyllm.training.optimizer import build_optimizers
@@ -64,6 +66,8 @@ class TrainResult:
     trained_tokens: int
     n_parameters: int
     elapsed_seconds: float
+    peak_memory_bytes: int
+    """The most that this process held while it trained."""
     reason: str
     """Why it ended."""
     validation: Measurement | None
@@ -115,6 +119,23 @@ class Sitting:
 
     def run(self) -> TrainResult:
         """Build the network, take the steps, leave the report."""
+        self.build()
+        if self.state is not None:
+            self._restore(self.state)
+            if self.processes.is_main:
+                self.folder.forget_after(self.state.progress.step)
+        ended = self._why_nothing_is_left()
+        if ended is not None:
+            self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
+            return self._result(ended, None)
+        self._choose_micro_batch()
+        with self.folder.open_log(writes=self.processes.is_main) as self.log:
+            self._introduce()
+            memory.forget_peak(self.processes.device)
+            return self._train()
+
+    def build(self) -> None:
+        """Build network, optimizers and the training around them, at its first step."""
         self.model = build_model(self.config, self.beginning).to(self.compute.device)
         optimizers = build_optimizers(self.model, self.config.optimizer)
         network: nn.Module = self.model
@@ -124,17 +145,6 @@ class Sitting:
         self.byte_lengths = self.byte_lengths.to(self.compute.device)
         self.optimizers = optimizers
         self.training = self._training()
-        if self.state is not None:
-            self._restore(self.state)
-            if self.processes.is_main:
-                self.folder.forget_after(self.state.progress.step)
-        ended = self._why_nothing_is_left()
-        if ended is not None:
-            self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
-            return self._result(ended, None)
-        with self.folder.open_log() as self.log:
-            self._introduce()
-            return self._train()
 
     def _train(self) -> TrainResult:
         limits, progress = self.training.limits, self.training.progress
@@ -185,12 +195,27 @@ class Sitting:
             stream=stream,
             shape=shape_for(config, limits),
             limits=limits,
-            micro_batch_size=config.batch.micro_batch_size,
+            micro_batch_size=config.batch.rows_per_step // config.batch.grad_accum_steps,
             grad_accum_steps=config.batch.grad_accum_steps,
             grad_clip=config.optimizer.grad_clip,
             seed=config.seed,
             progress=progress,
         )
+
+    def _choose_micro_batch(self) -> None:
+        """Take the micro-batch of the run that goes on, or else the one that fits."""
+        training = self.training
+        if training.progress.micro_batch_size is not None:
+            training.micro_batch_size = training.progress.micro_batch_size
+        elif self.config.batch.micro_batch_size == "auto":
+            fitting = fit_to_memory(
+                training, training.rows_per_step, self.rows.train.context_length
+            )
+            training.micro_batch_size = require_room(fitting)
+            self.reporter.note(
+                f"micro_batch_size: {training.micro_batch_size} of {training.rows_per_step} rows "
+                f"a step, with {format_bytes(fitting.available_bytes)} free"
+            )
 
     def _compiles(self) -> bool:
         wanted = self.config.compile
@@ -330,6 +355,7 @@ class Sitting:
             trained_tokens=progress.trained_tokens,
             n_parameters=self._n_parameters(),
             elapsed_seconds=progress.elapsed_seconds,
+            peak_memory_bytes=memory.peak(self.processes.device),
             reason=reason,
             validation=measured,
             best_loss_nats=progress.best_loss_nats,
@@ -365,6 +391,7 @@ class Sitting:
             ("trained", format_speed(result.trained_tokens, result.elapsed_seconds)),
             ("steps", f"{result.steps:,}; ended because {result.reason}"),
             ("machine", self.compute.reason),
+            ("peak memory", format_bytes(result.peak_memory_bytes)),
         ]
         if result.validation is not None:
             facts.append(("validation", result.validation.summary()))

@@ -45,6 +45,8 @@ class Progress:
     best_loss_nats: float | None = None
     best_step: int | None = None
     evaluations_without_gain: int = 0
+    micro_batch_size: int | None = None
+    """Rows in one forward pass at the latest step: memory may have decided on fewer."""
     loss_mean: float = 0.0
     loss_variance: float = 0.0
     loss_count: int = 0

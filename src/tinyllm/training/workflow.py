@@ -6,6 +6,7 @@ Each arrow is a room of its own (`prepare`, `loop`, `milestones`, `artifacts`, `
 file only joins them, through a `Sitting`.
 """
 
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from tinyllm.data.corpus import name_of
 from tinyllm.device import choose_compute, prepare_arithmetic
 from tinyllm.reporting import Reporter, SilentReporter
 from tinyllm.training.distributed import Team
+from tinyllm.training.rehearsal import Forecast, Rehearsal, folder_that_exists
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.sitting import Sitting, TrainResult
-from tinyllm.training.start import find_start
+from tinyllm.training.start import Start, find_start
 
 
 def checkpoint_path(config: TrainConfig) -> Path:
@@ -66,4 +68,23 @@ def run(
         return sitting.run()
 
 
-__all__ = ["TrainResult", "checkpoint_path", "run", "run_name"]
+def rehearse(config: TrainConfig, reporter: Reporter) -> Forecast:
+    """Take some steps of a training and tell what all of it will take; nothing of them stays.
+
+    The files of the rehearsal lie, while it lasts, on the disk that the training will write to.
+    """
+    compute = choose_compute(config.device, config.precision)
+    prepare_arithmetic(compute.device)
+    path = checkpoint_path(config)
+    with tempfile.TemporaryDirectory(
+        prefix=".tinyllm-dry-run-", dir=folder_that_exists(path.parent)
+    ) as place:
+        draft = Path(place, path.name)
+        folder = RunFolder.beside(draft)
+        sitting = Rehearsal(
+            config, reporter, draft, folder, compute, Start(None), run_name(config), ""
+        )
+        return sitting.forecast()
+
+
+__all__ = ["Forecast", "TrainResult", "checkpoint_path", "rehearse", "run", "run_name"]
