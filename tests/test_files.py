@@ -101,3 +101,27 @@ def test_a_full_disk_is_one_sentence() -> None:
     error = os_error(OSError(errno.ENOSPC, "No space left on device"), "write x.txt")
     assert error.message == "cannot write x.txt: the disk is full"
     assert error.exit_code == 3
+
+
+def test_a_link_to_nowhere_is_said_and_not_suggested(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to("gone.txt")
+    with pytest.raises(DataError, match=r"a\.txt is a link to gone\.txt, which is not there"):
+        require_file(tmp_path / "a.txt", "text")
+
+
+def test_a_name_that_is_not_unicode_survives_in_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"bad\xff.txt")
+    write_json(tmp_path / "a.json", {"source": name})
+    assert read_json(tmp_path / "a.json") == {"source": name}
+
+
+def test_json_nested_without_end_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested too deeply"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(DataError, match="a part of this path is a file"):
+        write_text(tmp_path / "a" / "b.txt", "y")

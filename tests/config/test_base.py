@@ -179,3 +179,26 @@ def count_places(value: object) -> int:
     if isinstance(value, dict):
         return 1 + sum(map(count_places, value.values()))
     return 1 + sum(map(count_places, value)) if isinstance(value, list) else 1
+
+
+def test_an_empty_path_is_refused() -> None:
+    assert "`data`: a path is empty" in refused(None, "data=").message
+    assert "`output`: a path is empty" in refused(None, "data=a", "output=").message
+
+
+def test_a_config_nested_without_end_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.json", '{"a": ' * 100_000 + "1" + "}" * 100_000)
+    assert "nested too deeply" in refused(path).message
+
+
+def test_a_refused_string_is_said_in_plain_words() -> None:
+    class Named(Strict):
+        name: str = Field(default="a", min_length=1, pattern="^[a-z]*$")
+
+    for text, sentence in (
+        ("name=", '`name`: must be at least 1 character long, found ""'),
+        ("name=A/b", '`name`: must be of the form ^[a-z]*$, found "A/b"'),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_config(Named, sets=[text])
+        assert sentence in caught.value.message

@@ -162,3 +162,10 @@ def test_formats_by_suffix_and_else_by_content(
 )
 def test_stems_lose_only_suffixes_that_are_known(name: str, stem: str) -> None:
     assert stem_of(name) == stem
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_json_nested_without_end_is_one_sentence(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, '{"text": ' * 100_000 + "1" + "}" * 100_000)
+    with pytest.raises(DataError, match=r"a\.jsonl?:1: .*nested too deeply"):
+        list(read_rows(path))

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,37 @@ def test_nothing_found_is_said(
         list(read_documents(source))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(DataError, match=r"a\.txt is a pipe or device"):
+        expand_source(str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence", "hint"),
+    [
+        ("*.nope", "no file matches *.nope", None),
+        ("-", "standard input cannot be read as data", "Save it to a file"),
+        ("https://x.org/a.txt", "https://x.org/a.txt is an address", "tinyllm download --url"),
+    ],
+)
+def test_what_is_no_path_is_named_for_what_it_is(
+    source: str, sentence: str, hint: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        expand_source(source)
+    assert caught.value.message == sentence
+    assert hint is None or hint in (caught.value.hint or "")
+
+
+def test_a_text_column_without_strings_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": NaN}\n')
+    with pytest.raises(DataError, match="none of its columns holds text: text"):
+        list(read_documents(str(tmp_path / "a.jsonl")))
+
+
 @pytest.mark.parametrize("content", ["", "  \n\n"])
 def test_a_file_without_text_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.txt").write_text(content)
@@ -105,7 +137,7 @@ def test_rows_without_text_are_counted(tmp_path: Path) -> None:
 def test_a_table_without_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": "a", "n": 3}\n')
-    with pytest.raises(DataError, match="no column of text"):
+    with pytest.raises(DataError, match="none of its columns holds text: id, n"):
         list(read_documents(str(path)))
 
 

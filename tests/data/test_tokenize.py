@@ -9,7 +9,7 @@ from tinyllm.chat_template import ChatTemplate
 from tinyllm.config.tokenize import TokenizeConfig, TokenizerSpec
 from tinyllm.data.corpus import resolve_format
 from tinyllm.data.tokenize import count_ids, default_output, prepare_tokenizer, run
-from tinyllm.errors import DataError
+from tinyllm.errors import ConfigError, DataError
 from tinyllm.records import END_OF_TEXT
 from tinyllm.reporting import RecordingReporter, SilentReporter
 
@@ -118,3 +118,21 @@ def test_the_tokenizer_goes_beside_the_text(tmp_path: Path) -> None:
     source = write_text(tmp_path / "my.stories.v2.txt", ["a"])
     assert default_output(source) == tmp_path / "my.stories.v2.tokenizer.json"
     assert default_output("hf:roneneldan/TinyStories") == Path("TinyStories.tokenizer.json")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "link.txt"])
+def test_a_text_is_never_overwritten_by_its_tokenizer(tmp_path: Path, name: str) -> None:
+    source = write_text(tmp_path / "a.txt", ["some words"])
+    (tmp_path / "link.txt").symlink_to(source)
+    config = TokenizeConfig(data=(source,), output=tmp_path / name)
+    with pytest.raises(ConfigError, match="is both text and output"):
+        run(config, SilentReporter())
+    assert Path(source).read_text() == "some words"
+
+
+def test_a_folder_as_output_is_refused_before_any_work(tmp_path: Path) -> None:
+    source = write_text(tmp_path / "a.txt", ["some words"])
+    reporter = RecordingReporter()
+    with pytest.raises(ConfigError, match="is a folder"):
+        run(TokenizeConfig(data=(source,), output=tmp_path), reporter)
+    assert not reporter.stages

@@ -5,6 +5,7 @@ torch nor pydantic nor numpy.
 """
 
 import difflib
+import errno
 import io
 import os
 import sys
@@ -150,14 +151,26 @@ def run(arguments: list[str]) -> int:
         _say("interrupted", None)
         return 130
     except (BrokenPipeError, SystemExit):  # typer exits by itself when a pipe is closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
-    except Exception:
+    except Exception as error:
         import traceback
 
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            from tinyllm.files import os_error
+
+            _drop_output()
+            full = os_error(error, "write the output")
+            _say(full.message, full.hint)
+            return full.exit_code
         traceback.print_exc()
         _say("this is a bug in tinyllm", "Please report it with the lines above.")
         return 1
+
+
+def _drop_output() -> None:
+    """Send what is left in the buffer of standard output nowhere: its reader or disk is gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_error(error: typer.TyperException) -> int:

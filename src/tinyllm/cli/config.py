@@ -14,6 +14,7 @@ app = typer.Typer(
     help="Write, show and check config files.",
     rich_markup_mode=None,
     no_args_is_help=True,
+    add_completion=False,
 )
 CommandArgument = Annotated[
     str, typer.Argument(metavar="COMMAND", help="The command whose config is meant.")

@@ -104,6 +104,11 @@ def _allowed(details: "ErrorDetails", schema: "type[BaseModel]", keys: Keys) -> 
         return "one of " + ", ".join(choices)
     if kind in _TYPE_NAMES:
         return _TYPE_NAMES[kind]
+    if kind == "string_too_short":
+        least = context["min_length"]
+        return f"at least {least} character{'s' if least > 1 else ''} long"
+    if kind == "string_pattern_mismatch":
+        return f"of the form {context['pattern']}"
     message = details["msg"]
     return message.removeprefix("Input should be ").removeprefix("a valid ")
 

@@ -108,6 +108,8 @@ def _read_file(path: Path) -> tuple[Layer, Path | None]:
             f"{path}:{error.lineno}: this is not valid JSON: {error.msg} (column {error.colno})",
             _json_hint(text, error),
         ) from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: this JSON is nested too deeply") from error
     if not isinstance(parsed, dict):
         raise ConfigError(f"{path}: a config is a JSON object, found {_kind(parsed)}")
     values = {key: value for key, value in parsed.items() if key != "$schema"}

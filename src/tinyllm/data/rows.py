@@ -100,6 +100,8 @@ def _read_jsonl(path: Path, reporter: Reporter | None) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
+        except RecursionError as error:
+            raise DataError(f"{path}:{number}: this JSON is nested too deeply") from error
         except ValueError as error:
             problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             raise DataError(
@@ -136,6 +138,9 @@ def _read_json(path: Path, reporter: Reporter | None) -> Iterator[Row]:
                 row, position = decoder.raw_decode(buffer, position)
             except json.JSONDecodeError as refusal:
                 error = refusal
+            except RecursionError as refusal:
+                line = lines_before + buffer.count("\n", 0, position) + 1
+                raise DataError(f"{path}:{line}: this JSON is nested too deeply") from refusal
             else:
                 if not isinstance(row, dict):
                     line = lines_before + buffer.count("\n", 0, position) + 1

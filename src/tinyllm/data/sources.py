@@ -61,16 +61,28 @@ def expand_source(source: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
         found = [p for p in sorted(path.rglob("*")) if _is_data_file(p, path)]
-        wanted = f"no {', '.join(sorted(KNOWN_SUFFIXES))} file in the folder"
+        missing = f"there is no {', '.join(sorted(KNOWN_SUFFIXES))} file in the folder"
     elif glob.has_magic(source) and not path.exists():
         matches = sorted(glob.glob(str(path), recursive=True))
         found = [Path(p) for p in matches if Path(p).is_file()]
-        wanted = "no file matches"
+        missing = "no file matches"
     else:
+        _refuse_streams(source, path)
         return [require_file(path, "data file")]
     if not found:
-        raise DataError(f"there is {wanted} {source}", "Check the name, or name a file.")
+        raise DataError(f"{missing} {source}", "Check the name, or name a file.")
     return found
+
+
+def _refuse_streams(source: str, path: Path) -> None:
+    """Raise DataError for what could be read only once, or not at all without another tool."""
+    if source.startswith(("http://", "https://")):
+        raise DataError(f"{source} is an address", f"`tinyllm download --url {source}` fetches it.")
+    hint = "Save it to a file first: texts are read more than once."
+    if path.exists() and not path.is_file():
+        raise DataError(f"{source} is a pipe or device", hint)
+    if source == "-" and not path.exists():
+        raise DataError("standard input cannot be read as data", hint)
 
 
 def _is_data_file(path: Path, root: Path) -> bool:
@@ -198,8 +210,9 @@ def find_text_field(name: str, rows: Sequence[Row], wanted: str | None = None) -
             return by_name[usual]
     longest = max(lengths, key=lambda column: lengths[column], default=None)
     if longest is None or not lengths[longest]:
+        has = f"none of its columns holds text: {', '.join(columns)}" if columns else "no columns"
         raise DataError(
-            f"{name} has no column of text; it has {', '.join(columns) or 'no columns'}",
+            f"{name}: {has}",
             "Text is expected in a column such as 'text'.",
         )
     return longest

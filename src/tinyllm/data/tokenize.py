@@ -17,7 +17,9 @@ from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from tinyllm.config.tokenize import TokenizeConfig, TokenizerSpec
 from tinyllm.data.corpus import Corpus, Format, name_of, resolve_format
 from tinyllm.data.fingerprint import cache_folder, digest, folder_beside
+from tinyllm.data.hub import is_hub_source
 from tinyllm.data.shards import Shards, build_shards
+from tinyllm.data.sources import expand_source
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import write_text
 from tinyllm.reporting import Progress, Reporter
@@ -87,6 +89,7 @@ def run(config: TokenizeConfig, reporter: Reporter) -> TokenizeResult:
             'Set format to "text" to read one column as running text.',
         )
     output = config.output or default_output(config.data[0])
+    _require_free(output, config.data)
     tokenizer = prepare_tokenizer(
         config.tokenizer,
         config.data,
@@ -108,6 +111,17 @@ def run(config: TokenizeConfig, reporter: Reporter) -> TokenizeResult:
             cache=config.cache,
         )
     return _summarise(output, tokenizer, format, shards)
+
+
+def _require_free(output: Path, sources: Sequence[str]) -> None:
+    """Raise ConfigError when the tokenizer would be written over a text or a folder."""
+    if output.is_dir():
+        raise ConfigError(f"the output {output} is a folder", "Give the name of a file.")
+    files = (
+        path for source in sources if not is_hub_source(source) for path in expand_source(source)
+    )
+    if output.exists() and any(path.samefile(output) for path in files):
+        raise ConfigError(f"{output} is both text and output", "Choose another --output.")
 
 
 def prepare_tokenizer(
