@@ -21,6 +21,24 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("TINYLLM_HF_TOKEN", "HF_TOKEN"),
         description="Token for gated datasets on the hub.",
     )
+    world_size: int = Field(
+        default=1,
+        ge=1,
+        validation_alias="WORLD_SIZE",
+        description="Processes that a launcher (torchrun, accelerate) started together.",
+    )
+    local_world_size: int = Field(
+        default=1,
+        ge=1,
+        validation_alias="LOCAL_WORLD_SIZE",
+        description="Those of them on this machine.",
+    )
+    rank: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="RANK",
+        description="This process's number among them.",
+    )
 
 
 @cache

@@ -4,18 +4,30 @@ The loop sees one small object: it places a batch, scales a loss, sums a count o
 clips, and takes a step. With one process every method is what plain PyTorch would do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from datetime import timedelta
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from tinyllm.config.settings import settings
 from tinyllm.data.loader import Batch
 from tinyllm.device import Compute
+from tinyllm.errors import ConfigError, MissingPartError, TrainingStopped
+from tinyllm.training.loss import without_targets
+from tinyllm.training.sharding import whole
+
+Strategy = Literal["ddp", "fsdp"]
 
 _ACCELERATE_PRECISION = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
+_LONGEST_WAIT = timedelta(hours=2)
+"""The main process prepares the data while the others wait; libraries give up after minutes."""
+_FOREIGN = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+_LOST = ("onnection closed", "onnection reset", "Broken pipe", "Socket Timeout", "NCCL", "[Rank ")
+"""Words by which communication libraries say that a partner is gone."""
 
 
 class Team:
@@ -24,7 +36,14 @@ class Team:
     def __init__(self, compute: Compute) -> None:
         from accelerate import PartialState
 
-        self._state = PartialState(cpu=compute.device.type == "cpu")
+        _require_devices(compute, settings().local_world_size)
+        on_cpu = compute.device.type == "cpu"
+        self._state = PartialState(cpu=on_cpu, timeout=_LONGEST_WAIT)
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        return int(self._state.num_processes)
 
     @property
     def is_main(self) -> bool:
@@ -36,6 +55,47 @@ class Team:
         """Let the main process go through the block alone, then all others."""
         with self._state.main_process_first():
             yield
+
+    @contextmanager
+    def needing_each_other(self) -> Iterator[None]:
+        """Turn the failure to reach another process, inside the block, into TrainingStopped."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count == 1 or not any(word in str(error) for word in _LOST):
+                raise
+            raise TrainingStopped(
+                "another process of this training has ended",
+                "Its own message says why. The last save is whole: the same command goes on.",
+            ) from error
+
+    def leave(self) -> None:
+        """Take leave of the others, so that no one is found missing when the process ends."""
+        self._state.destroy_process_group()
+
+
+def _require_devices(compute: Compute, n_processes: int) -> None:
+    """Raise MissingPartError when this machine has not a device for each of its processes."""
+    kind = compute.device.type
+    if n_processes == 1 or kind == "cpu":
+        return
+    n_devices = torch.cuda.device_count() if kind == "cuda" else 1
+    if n_devices < n_processes:
+        raise MissingPartError(
+            f"{n_processes} processes need a {kind} device each, and this machine has {n_devices}",
+            "Start fewer, or add --device cpu.",
+        )
+
+
+def _sharding_plugin() -> Any:
+    """Describe to accelerate how FSDP parts the network: each layer on its own, then the rest."""
+    from accelerate import FullyShardedDataParallelPlugin
+
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=["Layer"],
+    )
 
 
 @dataclass
@@ -49,18 +109,41 @@ class Processes:
 
     @classmethod
     def start(
-        cls, compute: Compute, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+        cls,
+        compute: Compute,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        strategy: Strategy = "ddp",
     ) -> "Processes":
-        """Join the processes that the launcher started (one without a launcher)."""
-        from accelerate import Accelerator
+        """Join the processes that the launcher started (one without a launcher).
+
+        With the strategy "fsdp" each of several processes keeps a part of weights, gradients and
+        optimizer state; the network and the optimizers are changed in place.
+        """
+        from accelerate import Accelerator, PartialState
         from accelerate.state import AcceleratorState
+        from accelerate.utils import DistributedType
 
         AcceleratorState._reset_state(reset_partial_state=False)
+        sharded = strategy == "fsdp" and PartialState().num_processes > 1
+        plugin = _sharding_plugin() if sharded else None
         accelerator = Accelerator(
             cpu=compute.device.type == "cpu",
             mixed_precision=_ACCELERATE_PRECISION[compute.precision],
             step_scheduler_with_optimizer=False,
+            fsdp_plugin=plugin,
         )
+        if not sharded and accelerator.distributed_type in _FOREIGN:
+            raise ConfigError(
+                f"accelerate's own configuration asks for {accelerator.distributed_type.value}",
+                'Take it out there; `"distributed": {"strategy": "fsdp"}` in the config parts '
+                "the network.",
+            )
+        if sharded and compute.device.type == "cpu":
+            # accelerate offers FSDP on accelerators only; its code runs on gloo as well, so that
+            # what is tested on two CPU processes is what runs on a node of GPUs
+            accelerator.state.distributed_type = DistributedType.FSDP
+            accelerator.state.fsdp_plugin = plugin
         prepared = accelerator.prepare(model, *optimizers)
         return cls(accelerator, prepared[0], list(prepared[1:]))
 
@@ -99,6 +182,27 @@ class Processes:
         ]
         return Batch(cast(Tensor, moved[0]), cast(Tensor, moved[1]), moved[2])
 
+    def deal(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield this process's batches, placed: equally many for each process, the last one
+        without targets where there are not enough.
+        """
+        hand: list[Batch] = []
+        for batch in batches:
+            hand.append(batch)
+            if len(hand) == self.count:
+                yield self.place(hand[self.rank])
+                hand = []
+        if hand:
+            mine = hand[self.rank] if self.rank < len(hand) else without_targets(hand[0])
+            yield self.place(mine)
+
+    def sum_figures(self, values: list[float]) -> list[float]:
+        """Add figures up over all processes."""
+        if self.count == 1:
+            return values
+        figures = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return cast(list[float], self.sum(figures).tolist())
+
     def sum(self, value: Tensor) -> Tensor:
         """Add a tensor up over all processes."""
         return cast(Tensor, self.accelerator.reduce(value, reduction="sum"))
@@ -122,7 +226,8 @@ class Processes:
     def clip(self, max_norm: float) -> float:
         """Scale the gradient down to `max_norm` (0: leave it) and return its norm before."""
         limit = max_norm if max_norm > 0 else float("inf")
-        return float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        return float(whole(norm))
 
     def step(self) -> None:
         """Let every optimizer take its step."""
@@ -133,6 +238,12 @@ class Processes:
         """Forget the gradients."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+
+    def from_main(self, value: float) -> float:
+        """Return the main process's value, where each has measured its own."""
+        if self.count == 1:
+            return value
+        return self.sum_figures([value if self.is_main else 0.0])[0]
 
     def agree(self, flag: bool) -> bool:
         """Tell whether any process raised the flag."""

@@ -11,13 +11,13 @@ from typing import Protocol
 
 import torch
 
-from tinyllm.data.loader import IGNORE, Batch
+from tinyllm.data.loader import Batch
 from tinyllm.errors import TrainingStopped
 from tinyllm.reporting import format_count
 from tinyllm.seeding import derive_seed
 from tinyllm.training import memory
 from tinyllm.training.distributed import Processes
-from tinyllm.training.loss import count_trained, next_token_loss
+from tinyllm.training.loss import count_trained, next_token_loss, without_targets
 from tinyllm.training.optimizer import set_learning_rate
 from tinyllm.training.schedule import LearningRateShape
 from tinyllm.training.spikes import score_loss
@@ -77,11 +77,15 @@ class Training:
         self.rows_per_step = self.micro_batch_size * self.grad_accum_steps
 
     def clock_progress(self) -> float:
-        """Return the share of the wall-clock budget used when the coming step ends."""
+        """Return the share of the wall-clock budget used when the coming step ends.
+
+        The main process's clock counts, so that all take the same learning rate.
+        """
         if self.limits.max_seconds is None:
             return 0.0
         usable = max(1e-9, self.limits.max_seconds - self.reserve_seconds)
-        return (self.clock() - self.started + self.step_seconds) / usable
+        used = self.clock() - self.started + self.step_seconds
+        return self.processes.from_main(used / usable)
 
     def end_reason(self) -> str | None:
         """Say why the training is over, or None while it is not."""
@@ -246,20 +250,30 @@ def _count(progress: Progress, n_rows: int, n_tokens: int | None) -> None:
 def _micro_batches(training: Training) -> tuple[dict[int, Batch], int]:
     """Return this process's micro-batches of the coming step by first row, and all its rows.
 
-    Rows are dealt in micro-batches, so that any number of processes trains on the same rows. A
-    process that gets none, at the end of the data, runs one without targets.
+    Rows are dealt in micro-batches, so that any number of processes trains on the same rows; they
+    are smaller than configured where a step would else not have one for each process. All run
+    equally many, since parted weights are gathered together: at the end of the data a process may
+    run one without targets.
     """
-    start, size = training.progress.rows, training.micro_batch_size
+    count, rank = training.processes.count, training.processes.rank
+    start, size = training.progress.rows, _rows_at_once(training)
     stop = start + training.rows_per_step
     if training.stream.n_rows is not None:
         stop = min(stop, training.stream.n_rows)
-    starts = range(start, stop, size)[training.processes.rank :: training.processes.count]
-    batches = {s: training.stream.batch(s, min(s + size, stop)) for s in starts}
-    if not batches:
-        first = training.stream.batch(start, start + 1)
-        ignored = torch.full_like(first.targets, IGNORE)
-        batches = {start: Batch(first.input_ids, ignored, first.document_ids)}
+    starts = range(start, stop, size)
+    batches = {s: training.stream.batch(s, min(s + size, stop)) for s in starts[rank::count]}
+    if len(batches) < -(-len(starts) // count):
+        batches[stop] = without_targets(training.stream.batch(start, start + 1))
     return batches, stop - start
+
+
+def _rows_at_once(training: Training) -> int:
+    """Return the rows of a forward pass: micro_batch_size, or an equal share that is smaller."""
+    count, rows = training.processes.count, training.rows_per_step
+    if count == 1:
+        return training.micro_batch_size
+    rounds = -(-rows // (training.micro_batch_size * count))
+    return -(-rows // (rounds * count))
 
 
 def hopeless(progress: Progress) -> TrainingStopped:

@@ -26,3 +26,9 @@ def next_token_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 def count_trained(targets: Tensor) -> Tensor:
     """Return how many targets are trained on, () int64."""
     return torch.count_nonzero(targets != IGNORE)
+
+
+def without_targets(batch: Batch) -> Batch:
+    """Return a batch of the same inputs from which nothing is learnt."""
+    ignored = torch.full_like(batch.targets, IGNORE)
+    return Batch(batch.input_ids, ignored, batch.document_ids)

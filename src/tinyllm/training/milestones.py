@@ -154,8 +154,7 @@ class Milestones:
         if self.write_samples is None or self.sampled_at == step:
             return
         self.sampled_at = step
-        if self.training.processes.is_main:
-            self.write_samples(step)
+        self.write_samples(step)
 
     def tokens_per_second(self) -> float:
         """Trained tokens over measured seconds of the recent steps."""

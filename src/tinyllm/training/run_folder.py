@@ -145,9 +145,16 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def open_log(self) -> Iterator[logging.Logger]:
-        """Give a logger that writes train.log, renewed at 5 MB with three old ones kept."""
+    def open_log(self, writes: bool = True) -> Iterator[logging.Logger]:
+        """Give a logger that writes train.log, renewed at 5 MB with three old ones kept.
+
+        Of several processes one `writes`; what the others say is dropped.
+        """
         log = logging.Logger(f"tinyllm.train.{self.path}")
+        if not writes:
+            log.addHandler(logging.NullHandler())
+            yield log
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handler = logging.handlers.RotatingFileHandler(

@@ -13,7 +13,7 @@ from torch import nn
 
 from tinyllm.config.train import TrainConfig
 from tinyllm.device import Compute
-from tinyllm.errors import Interrupted
+from tinyllm.errors import ConfigError, Interrupted
 from tinyllm.reporting import Reporter, format_bytes, format_count, format_duration
 from tinyllm.training import memory
 from tinyllm.training.artifacts import (
@@ -45,13 +45,14 @@ from tinyllm.training.rollback import (
     weights_are_finite,
 )
 from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.sharding import whole_network
 from tinyllm.training.start import (
     Start,
     identity_config,
     limits_of,
     require_same_data,
 )
-from tinyllm.training.state import Progress, SavedState, restore, save_state
+from tinyllm.training.state import Progress, SavedState, has_state, restore, save_state
 from tinyllm.training.stop import stop_on_signals
 from tinyllm.training.validation import Measurement, measure
 
@@ -141,7 +142,9 @@ class Sitting:
         network: nn.Module = self.model
         if self._compiles():
             network = cast(nn.Module, torch.compile(self.model))
-        self.processes = Processes.start(self.compute, network, optimizers)
+        self.processes = Processes.start(
+            self.compute, network, optimizers, self.config.distributed.strategy
+        )
         self.byte_lengths = self.byte_lengths.to(self.compute.device)
         self.optimizers = optimizers
         self.training = self._training()
@@ -207,6 +210,11 @@ class Sitting:
         training = self.training
         if training.progress.micro_batch_size is not None:
             training.micro_batch_size = training.progress.micro_batch_size
+        elif self.config.batch.micro_batch_size == "auto" and self.processes.count > 1:
+            raise ConfigError(
+                'batch.micro_batch_size "auto" is found by one process alone',
+                "Give the number that `tinyllm train --dry-run` prints for this config.",
+            )
         elif self.config.batch.micro_batch_size == "auto":
             fitting = fit_to_memory(
                 training, training.rows_per_step, self.rows.train.context_length
@@ -264,26 +272,21 @@ class Sitting:
 
     def _save(self, measured: Measurement | None = None) -> None:
         self._save_state()
-        if self.processes.is_main:
-            write_checkpoint(
-                self.path,
-                self.model,
-                self.beginning,
-                self.record,
-                self.training.progress,
-                measured,
-            )
+        self._write_checkpoint(self.path, measured)
 
     def _save_state(self) -> None:
-        if self.processes.is_main:
+        is_main, progress = self.processes.is_main, self.training.progress
+        only_counters = self.processes.agree(is_main and has_state(self.folder.states, progress))
+        if is_main or not only_counters:
             save_state(
                 self.folder.states,
                 self.model,
                 self.optimizers,
-                self.training.progress,
+                progress,
                 self._identity(),
                 scaler=self.processes.scaler_state(),
                 keep=self.config.checkpoint.keep,
+                writes=is_main,
             )
         self.processes.wait()
 
@@ -307,21 +310,24 @@ class Sitting:
         return True
 
     def _save_best(self, measured: Measurement) -> None:
-        if self.processes.is_main:
+        self._write_checkpoint(self.folder.best, measured)
+
+    def _write_checkpoint(self, path: Path, measured: Measurement | None) -> None:
+        network = whole_network(self.model, keep=self.processes.is_main)
+        if self.processes.is_main and network is not None:
             write_checkpoint(
-                self.folder.best,
-                self.model,
-                self.beginning,
-                self.record,
-                self.training.progress,
-                measured,
+                path, network, self.beginning, self.record, self.training.progress, measured
             )
 
     def _measure(self) -> Measurement:
         assert self.rows.validation is not None
         batches = validation_batches(self.config, self.rows.validation)
-        placed = (self.processes.place(batch) for batch in batches)
-        return measure(self.processes.model, placed, self.byte_lengths)
+        return measure(
+            self.processes.model,
+            self.processes.deal(batches),
+            self.byte_lengths,
+            self.processes.sum_figures,
+        )
 
     def _n_measured_tokens(self) -> int:
         if self.rows.validation is None:
@@ -331,7 +337,11 @@ class Sitting:
         return n_targets if most is None else min(most, n_targets)
 
     def _sample(self, step: int) -> None:
-        texts = write_samples(self.folder, self.model, self.beginning, self.config, step)
+        network = whole_network(self.model, keep=self.processes.is_main)
+        if not self.processes.is_main or network is None:
+            return
+        network.to(self.processes.device)
+        texts = write_samples(self.folder, network, self.beginning, self.config, step)
         for prompt, text in zip(self.config.samples.prompts, texts, strict=True):
             self.log.info("sample %r -> %r", prompt, text)
         first = " ".join((self.config.samples.prompts[0] + " | " + texts[0]).split())

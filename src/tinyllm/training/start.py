@@ -21,6 +21,7 @@ _FREE = frozenset(
         "name",
         "device",
         "compile",
+        "distributed",
         "checkpoint",
         "evaluation",
         "samples",

@@ -12,7 +12,7 @@ the order of rows is a function of (seed, epoch), so the counters say it all.
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tinyllm.errors import CheckpointError, DataError
 from tinyllm.files import os_error, read_json, require_free_space, sync_folder, write_json
+from tinyllm.training.sharding import collect, part_like
 
 FORMAT_VERSION = 1
 _MODEL, _OPTIMIZER, _PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
@@ -79,10 +80,13 @@ def save_state(
     *,
     scaler: dict[str, float] | None = None,
     keep: int = 2,
+    writes: bool = True,
 ) -> Path:
     """Write a state under `folder`, atomically, then remove all but the newest `keep`.
 
-    Returns its path. Raises DataError when the disk refuses; what was there stays whole.
+    Of several processes all call and one `writes`: tensors that are parted between them are made
+    whole together. Where `has_state` already, only the one that writes may call. Returns the
+    state's path. Raises DataError when the disk refuses; what was there stays whole.
     """
     final = folder / f"step-{progress.step:08d}"
     description = {
@@ -91,11 +95,13 @@ def save_state(
         "identity": dict(identity),
         "scaler": scaler,
     }
-    if (final / _PROGRESS).is_file():  # same step, same tensors: only the counters are newer
+    if writes and has_state(folder, progress):  # only the counters are newer
         write_json(final / _PROGRESS, description)
         return final
-    weights = {name: p.detach() for name, p in model.named_parameters()}
-    moments = _optimizer_tensors(model, optimizers)
+    weights = collect(model.named_parameters(), keep=writes)
+    moments = collect(_optimizer_tensors(model, optimizers), keep=writes)
+    if not writes:
+        return final
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
     require_free_space(folder, _n_bytes(weights) + _n_bytes(moments) + 1_000_000)
     try:
@@ -114,6 +120,11 @@ def save_state(
     for old in list_states(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def has_state(folder: Path, progress: Progress) -> bool:
+    """Tell whether the tensors of this step are saved, so that only its counters can change."""
+    return (folder / f"step-{progress.step:08d}" / _PROGRESS).is_file()
 
 
 def list_states(folder: Path) -> list[Path]:
@@ -149,7 +160,7 @@ def restore(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optim
         for name, parameter in model.named_parameters():
             if name not in weights or weights[name].shape != parameter.shape:
                 raise CheckpointError(f"{path / _MODEL} does not fit this model at {name}")
-            parameter.copy_(weights[name])
+            parameter.copy_(part_like(weights[name], parameter))
     names = {id(p): n for n, p in model.named_parameters()}
     kept: dict[str, dict[str, Tensor]] = {}
     for key, tensor in moments.items():
@@ -161,7 +172,7 @@ def restore(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optim
                 state = kept.get(names[id(parameter)], {})
                 if state:
                     optimizer.state[parameter] = {
-                        kind: t.to(parameter.device, copy=True) for kind, t in state.items()
+                        kind: part_like(t, parameter) for kind, t in state.items()
                     }
                 else:
                     optimizer.state.pop(parameter, None)
@@ -169,14 +180,12 @@ def restore(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optim
 
 def _optimizer_tensors(
     model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]
-) -> dict[str, Tensor]:
+) -> Iterator[tuple[str, Tensor]]:
     names = {id(p): n for n, p in model.named_parameters()}
-    return {
-        f"{names[id(parameter)]}/{kind}": value.detach()
-        for optimizer in optimizers
-        for parameter, state in optimizer.state.items()
-        for kind, value in state.items()
-    }
+    for optimizer in optimizers:
+        for parameter, state in optimizer.state.items():
+            for kind, value in state.items():
+                yield f"{names[id(parameter)]}/{kind}", value
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
 """The loss on the held-out split, always over the same rows."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -39,10 +39,16 @@ class Measurement:
 
 
 @torch.no_grad()
-def measure(model: nn.Module, batches: Iterable[Batch], byte_lengths: Tensor) -> Measurement:
+def measure(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    byte_lengths: Tensor,
+    total: Callable[[list[float]], list[float]] = list,
+) -> Measurement:
     """Measure the loss over batches; `byte_lengths` is (V,) int64, UTF-8 bytes of each token.
 
-    End tokens cost nats and stand for no byte.
+    End tokens cost nats and stand for no byte. `total` adds up over processes of which each has
+    batches of its own.
     """
     was_training = model.training
     model.eval()
@@ -59,5 +65,5 @@ def measure(model: nn.Module, batches: Iterable[Batch], byte_lengths: Tensor) ->
             n_bytes += byte_lengths[trained].sum()
     finally:
         model.train(was_training)
-    n = int(n_tokens)
-    return Measurement(float(loss_sum) / max(1, n), n, int(n_bytes))
+    loss, n, size = total([float(loss_sum), float(n_tokens), float(n_bytes)])
+    return Measurement(loss / max(1.0, n), int(n), int(size))

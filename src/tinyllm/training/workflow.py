@@ -8,6 +8,7 @@ file only joins them, through a `Sitting`.
 
 import tempfile
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from tinyllm.config.train import TrainConfig
@@ -59,13 +60,17 @@ def run(
     team = Team(compute)
     if not team.is_main:
         reporter = SilentReporter()
-    with folder.locked() if team.is_main else nullcontext():
+    with team.needing_each_other(), folder.locked() if team.is_main else nullcontext():
         with team.main_first():
             start = find_start(config, folder, resume=resume, fresh=fresh)
+            if not team.is_main:
+                start = replace(start, set_aside=False)
             sitting = Sitting(
                 config, reporter, path, folder, compute, start, run_name(config), resume_command
             )
-        return sitting.run()
+        result = sitting.run()
+    team.leave()
+    return result
 
 
 def rehearse(config: TrainConfig, reporter: Reporter) -> Forecast:
