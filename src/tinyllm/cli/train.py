@@ -1,6 +1,7 @@
 """`tinyllm train`: pretrain or fine-tune a model."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,14 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default=False)
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes on this machine that train together, one a GPU.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -64,11 +73,18 @@ def train(
     `tinyllm train notes.txt` needs no config. Ctrl-C saves and prints how to go on.
     """
     from tinyllm.cli.display import print_json, print_text, reporter
+    from tinyllm.config.settings import settings
     from tinyllm.errors import UsageError
+    from tinyllm.reporting import SilentReporter
     from tinyllm.training.workflow import run
 
     if resume and fresh:
         raise UsageError("--resume and --fresh contradict each other", "Give one of them.")
+    if _has_to_start_processes(processes):
+        from tinyllm.training.launch import launch
+
+        raise typer.Exit(launch([sys.executable, "-m", "tinyllm", *sys.argv[1:]], processes or 1))
+    is_main = settings().rank == 0
     from_folder = _state_folder(data) if resume else None
     flags: dict[str, object] = {
         "name": name,
@@ -80,19 +96,35 @@ def train(
         "device": device,
     }
     sources = None if from_folder is not None else data
-    screen = reporter()
+    screen = reporter() if is_main else SilentReporter()
     resolved = _resolve(config, sources, from_folder, sets or [], flags, screen)
     result = run(
         resolved,
         screen,
         resume=from_folder or resume,
         fresh=fresh,
-        resume_command=_command(config, data, sets or [], flags),
+        resume_command=_command(config, data, sets or [], {**flags, "processes": processes}),
     )
+    if not is_main:
+        return
     if as_json:
         print_json(result.to_json())
     else:
         print_text(str(result.checkpoint))
+
+
+def _has_to_start_processes(wanted: int | None) -> bool:
+    """Tell whether this process is the one that starts the others, and trains nothing itself."""
+    from tinyllm.config.settings import settings
+    from tinyllm.errors import UsageError
+
+    running = settings().world_size
+    if wanted is not None and running not in (1, wanted):
+        raise UsageError(
+            f"--processes {wanted} contradicts the launcher, which started {running}",
+            "Leave --processes out under torchrun or accelerate launch.",
+        )
+    return wanted is not None and wanted != running
 
 
 def _resolve(
