@@ -89,3 +89,13 @@ def test_output_to_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: cannot write the output: the disk is full")
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["config"]])
+def test_a_group_alone_shows_its_help_and_no_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("Usage: tinyllm")
+    assert said.err == ""

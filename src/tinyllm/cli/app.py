@@ -176,7 +176,8 @@ def _drop_output() -> None:
 def _usage_error(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     message = error.format_message()
-    if not message:  # a group called without a subcommand has shown its help
+    if context is not None and message == context.get_help():  # a group without a subcommand
+        sys.stdout.write(message.rstrip("\n") + "\n")
         return 0
     path = context.command_path if context is not None else "tinyllm"
     _say(message.rstrip("."), f"`{path} --help` lists what it takes.")
