@@ -115,6 +115,33 @@ def keeps_float32_in_medium() -> bool:
     return bool(error < 1e-5)
 
 
+_PEAKS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+"""Dense half-precision operations a second as their makers state them, by part of the name."""
+
+
+def peak_flops_per_second(device: torch.device, precision: str) -> float | None:
+    """Return what a device could do at most in this precision, where its maker says so."""
+    if device.type != "cuda" or precision == "float32":
+        return None
+    return peak_of(torch.cuda.get_device_name(device))
+
+
+def peak_of(device_name: str) -> float | None:
+    """Return the half-precision peak of a GPU by its name, None for one that is not known."""
+    words = f" {device_name.replace('-', ' ')} "
+    return next((peak for name, peak in _PEAKS.items() if f" {name} " in words), None)
+
+
 def memory_in_use(device: torch.device) -> int:
     """Return the bytes this process holds: the allocator's peak on CUDA, else resident memory."""
     if device.type == "cuda":

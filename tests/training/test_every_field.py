@@ -123,6 +123,9 @@ MUTATIONS: dict[str, Mutation] = {
     "samples.prompts": Mutation(["the dog"]),
     "samples.max_new_tokens": Mutation(2),
     "samples.temperature": Mutation(5.0),
+    "tracking.tensorboard": Mutation(True),
+    "tracking.wandb": Mutation("offline"),
+    "tracking.project": Mutation("other", {"tracking.wandb": "offline"}),
 }
 
 
@@ -161,6 +164,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class RecordingTracker:
+    """Stands in for TensorBoard and Weights & Biases, which test_tracking.py reads back."""
+
+    def log(self, values: Mapping[str, object], step: int) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
 _OUTCOMES: dict[str, object] = {}
 
 
@@ -174,6 +187,11 @@ def outcome_of(settings: Mapping[str, object]) -> object:
 
 def _train(settings: Mapping[str, object]) -> object:
     compiled: list[bool] = []
+    opened: list[dict[str, object]] = []
+
+    def open_tracker(*_: object, **named: object) -> RecordingTracker:
+        opened.append(named)
+        return RecordingTracker()
 
     def compile(model: torch.nn.Module) -> torch.nn.Module:
         compiled.append(True)
@@ -181,6 +199,8 @@ def _train(settings: Mapping[str, object]) -> object:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", compile)
+        patch.setattr("tinyllm.training.tracking.open_tensorboard", open_tracker)
+        patch.setattr("tinyllm.training.tracking.open_wandb", open_tracker)
         patch.setattr("tinyllm.training.report.draw_losses", lambda *_: None)
         try:
             flags = {name: value for name, value in settings.items() if value is not None}
@@ -200,6 +220,7 @@ def _train(settings: Mapping[str, object]) -> object:
     weights = load_checkpoint(result.checkpoint).model.state_dict()
     return {
         "compiled": compiled,
+        "trackers": opened,
         "title": (result.run_folder / "report.md").read_text().splitlines()[0],
         "files": [name for name in files if "/state/" not in name or name.count("/") == 3],
         "tokenizer": sha256_file(result.run_folder / "tokenizer.json"),

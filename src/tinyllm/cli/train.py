@@ -66,6 +66,12 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew; an earlier run is kept beside.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Take some steps, tell what the training will take, keep nothing."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain or fine-tune a model; the same command goes on where a stopped one was.
@@ -76,11 +82,15 @@ def train(
     from tinyllm.config.settings import settings
     from tinyllm.errors import UsageError
     from tinyllm.reporting import SilentReporter
-    from tinyllm.training.workflow import run
+    from tinyllm.training.workflow import rehearse, run
 
+    if dry_run and (resume or fresh):
+        raise UsageError("--dry-run measures a training from its first step; leave the other out")
     if resume and fresh:
         raise UsageError("--resume and --fresh contradict each other", "Give one of them.")
     if _has_to_start_processes(processes):
+        if dry_run:
+            raise UsageError("--dry-run measures one process", "Leave --processes out.")
         from tinyllm.training.launch import launch
 
         raise typer.Exit(launch([sys.executable, "-m", "tinyllm", *sys.argv[1:]], processes or 1))
@@ -98,6 +108,15 @@ def train(
     sources = None if from_folder is not None else data
     screen = reporter() if is_main else SilentReporter()
     resolved = _resolve(config, sources, from_folder, sets or [], flags, screen)
+    if dry_run:
+        forecast = rehearse(resolved, screen)
+        for warning in forecast.warnings:
+            screen.warn(warning)
+        if as_json:
+            print_json(forecast.to_json())
+        else:
+            print_text("\n".join(forecast.lines()))
+        return
     result = run(
         resolved,
         screen,

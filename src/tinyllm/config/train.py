@@ -208,6 +208,25 @@ class Samples(Strict):
     """Randomness of the choice of tokens; 0 always takes the likeliest."""
 
 
+class Tracking(Strict):
+    """Where figures and samples go beside metrics.jsonl; needs `pip install tinyllm[trackers]`."""
+
+    tensorboard: bool = False
+    """Write TensorBoard event files into the run folder."""
+
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Keep a Weights & Biases run: `offline` in the run folder, for `wandb sync`, or `online`."""
+
+    project: str = Field(default="tinyllm", min_length=1)
+    """The Weights & Biases project."""
+
+    @model_validator(mode="after")
+    def _a_project_belongs_to_wandb(self) -> Self:
+        if self.wandb == "off" and _differs(self, "project"):
+            raise ValueError("`project` needs Weights & Biases, and `wandb` is off")
+        return self
+
+
 class TrainConfig(Strict):
     """Train a model from a text, or go on from a checkpoint."""
 
@@ -267,6 +286,9 @@ class TrainConfig(Strict):
 
     samples: Samples = Field(default_factory=Samples)
     """Texts written by the model while it learns."""
+
+    tracking: Tracking = Field(default_factory=Tracking)
+    """TensorBoard and Weights & Biases."""
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

@@ -4,10 +4,12 @@ The loop sees one small object: it places a batch, scales a loss, sums a count o
 clips, and takes a step. With one process every method is what plain PyTorch would do.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -265,3 +267,33 @@ class Processes:
         """Give the gradient scaler its numbers back."""
         if state is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state)
+
+
+def open_tensorboard(folder: Path, config: Mapping[str, Any], step: int) -> Any:
+    """Open accelerate's TensorBoard tracker; what an earlier sitting wrote after `step` is void."""
+    from accelerate.tracking import TensorBoardTracker
+
+    tracker = TensorBoardTracker("tensorboard", folder, purge_step=step + 1)
+    tracker.start()
+    tracker.log({"config": json.dumps(config)}, step=step)
+    return tracker
+
+
+def open_wandb(
+    folder: Path, config: Mapping[str, Any], name: str, *, project: str, mode: str
+) -> Any:
+    """Open accelerate's Weights & Biases tracker. Raises ConfigError when the service refuses."""
+    import wandb
+    from accelerate.tracking import WandBTracker
+
+    quiet = wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True)
+    tracker = WandBTracker(project, name=name, dir=folder, mode=mode, settings=quiet)
+    try:
+        tracker.start()
+    except wandb.errors.Error as error:
+        raise ConfigError(
+            f"Weights & Biases refuses this run: {error}",
+            'Run `wandb login`, or set tracking.wandb to "offline".',
+        ) from error
+    tracker.store_init_configuration(dict(config))
+    return tracker

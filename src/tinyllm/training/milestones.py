@@ -6,7 +6,7 @@ Saving always comes before measuring, so that nothing that fails afterwards cost
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tinyllm.config.train import TrainConfig
@@ -48,6 +48,10 @@ class Milestones:
     restore_good: Callable[[], bool]
     measure: Callable[[], Measurement] | None
     write_samples: Callable[[int], None] | None
+    track: Callable[[Mapping[str, float | str]], None]
+    """Hand figures to the trackers."""
+    utilization: Callable[[float], float | None]
+    """The share of the device's peak that so many tokens a second are, where the peak is known."""
     n_measured_tokens: int = 0
     """Tokens of the held-out split that each measurement reads."""
     latest: Measurement | None = None
@@ -106,7 +110,7 @@ class Milestones:
             )
             self.log.warning(text)
             self.reporter.warn(text)
-            self.folder.append_metrics(
+            self._keep(
                 {
                     "step": progress.step,
                     "rolled_back_from_step": step,
@@ -196,6 +200,9 @@ class Milestones:
             **({} if report.spike_score is None else {"loss_spike_score": report.spike_score}),
             "data_wait_share": report.data_seconds / max(report.seconds, 1e-9),
         }
+        used = self.utilization(self.tokens_per_second())
+        if used is not None:
+            row["model_flops_utilization"] = used
         now = time.monotonic()
         if now - self._shown >= _SHOWN_EVERY_SECONDS:
             self._shown = now
@@ -206,8 +213,12 @@ class Milestones:
                 self.training.processes.device
             )
             self.reporter.metrics(report.step, figures)
-        self.folder.append_metrics(row)
+        self._keep(row)
         self.bar.advance(1)
+
+    def _keep(self, row: Mapping[str, float | str]) -> None:
+        self.folder.append_metrics(row)
+        self.track(row)
 
     def _tell_trouble(self, report: StepReport) -> None:
         """Warn of a step that was skipped, or whose loss jumped; the log names its documents."""
@@ -250,5 +261,5 @@ class Milestones:
             "validation_bits_per_byte": measurement.bits_per_byte,
         }
         self.reporter.metrics(step, figures)
-        self.folder.append_metrics({"step": step, **figures})
+        self._keep({"step": step, **figures})
         self.log.info("step %d validation loss %.4f nats", step, measurement.loss_nats)

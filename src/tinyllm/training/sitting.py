@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from tinyllm.config.train import TrainConfig
-from tinyllm.device import Compute
+from tinyllm.device import Compute, peak_flops_per_second
 from tinyllm.errors import ConfigError, Interrupted
+from tinyllm.model.sizing import training_flops_per_token
 from tinyllm.reporting import Reporter, format_bytes, format_count, format_duration
 from tinyllm.training import memory
 from tinyllm.training.artifacts import (
@@ -54,6 +55,7 @@ from tinyllm.training.start import (
 )
 from tinyllm.training.state import Progress, SavedState, has_state, restore, save_state
 from tinyllm.training.stop import stop_on_signals
+from tinyllm.training.tracking import Trackers, open_trackers, require_trackers
 from tinyllm.training.validation import Measurement, measure
 
 
@@ -102,6 +104,8 @@ class Sitting:
         self.path, self.folder, self.compute = path, folder, compute
         self.state = start.state
         self.name, self.resume_command = name, resume_command
+        require_trackers(config)
+        self.trackers = Trackers([])
         known = folder.path / "tokenizer.json" if start.state is not None else None
         with reporter.stage("prepare the data"):
             self.beginning = find_beginning(config, known, reporter)
@@ -130,7 +134,13 @@ class Sitting:
             self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
             return self._result(ended, None)
         self._choose_micro_batch()
-        with self.folder.open_log(writes=self.processes.is_main) as self.log:
+        writes, step = self.processes.is_main, self.training.progress.step
+        with (
+            self.folder.open_log(writes=writes) as self.log,
+            open_trackers(
+                self.config, self.folder, self.name, step=step, writes=writes
+            ) as self.trackers,
+        ):
             self._introduce()
             memory.forget_peak(self.processes.device)
             return self._train()
@@ -170,6 +180,8 @@ class Sitting:
                 restore_good=self._restore_good,
                 measure=self._measure if self.rows.validation is not None else None,
                 n_measured_tokens=self._n_measured_tokens(),
+                track=self.trackers.figures,
+                utilization=self._utilization,
                 write_samples=self._sample if self.config.samples.prompts else None,
             )
             reason = fit(self.training, milestones, stop)
@@ -224,6 +236,13 @@ class Sitting:
                 f"micro_batch_size: {training.micro_batch_size} of {training.rows_per_step} rows "
                 f"a step, with {format_bytes(fitting.available_bytes)} free"
             )
+
+    def _utilization(self, tokens_per_second: float) -> float | None:
+        peak = peak_flops_per_second(self.compute.device, self.compute.precision)
+        if peak is None:
+            return None
+        per_token = training_flops_per_token(self.model.config, self.rows.train.context_length)
+        return tokens_per_second * per_token / (peak * self.processes.count)
 
     def _compiles(self) -> bool:
         wanted = self.config.compile
@@ -344,6 +363,7 @@ class Sitting:
         texts = write_samples(self.folder, network, self.beginning, self.config, step)
         for prompt, text in zip(self.config.samples.prompts, texts, strict=True):
             self.log.info("sample %r -> %r", prompt, text)
+            self.trackers.sample(step, prompt, text)
         first = " ".join((self.config.samples.prompts[0] + " | " + texts[0]).split())
         self.reporter.note(f"sample: {first[:300]}")
 

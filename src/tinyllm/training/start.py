@@ -25,6 +25,7 @@ _FREE = frozenset(
         "checkpoint",
         "evaluation",
         "samples",
+        "tracking",
         "epochs",
         "max_steps",
         "max_minutes",
