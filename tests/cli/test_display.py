@@ -39,6 +39,15 @@ def test_the_live_view_shows_figures_a_curve_and_the_stage() -> None:
     assert "warning: careful" in text
 
 
+def test_a_path_longer_than_the_line_stays_in_one_piece() -> None:
+    from rich.console import Console
+
+    screen = io.StringIO()
+    path = "/home/" + "a" * 60
+    RichReporter(Console(file=screen, force_terminal=True, width=40)).note(f"saved {path}")
+    assert path in screen.getvalue()
+
+
 def test_an_evaluation_stays_on_the_screen() -> None:
     text = drawn(100, validation=True).replace("\N{NO-BREAK SPACE}", " ")
     assert re.search(r"^step 5 .*val loss 2", text, re.MULTILINE)

@@ -233,7 +233,8 @@ class RichReporter:
         self._say(f"[yellow]warning:[/yellow] {_escape(text)}")
 
     def _say(self, markup: str) -> None:
-        self.console.print(markup)
+        has_long_word = any(len(word) > self.console.width for word in markup.split())
+        self.console.print(markup, soft_wrap=has_long_word)  # so that a path can be copied whole
 
     def _new_bars(self) -> "Bars":
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
