@@ -1,11 +1,14 @@
 """Arithmetic of shapes against the built networks and published tables."""
 
+import runpy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.conftest import ROOT
 from tests.model.shapes import SHAPES, small, tokens
 from tinyllm.config.model import ModelConfig, ModelSpec, model_presets
 from tinyllm.model.presets import resolve_model
@@ -14,6 +17,7 @@ from tinyllm.model.sizing import (
     count_parameters,
     forward_flops_per_token,
     kv_cache_bytes,
+    parted,
     training_flops_per_token,
     training_memory,
 )
@@ -163,3 +167,20 @@ def test_estimated_activations_are_what_the_backward_pass_keeps(name: str) -> No
 def test_sizes_read_as_total_embedding_and_the_rest() -> None:
     counted = count_parameters(resolve_model(ModelSpec(preset="tinystories-1m"), 10_000))
     assert str(counted) == "1.07M parameters (672.8k embedding, 398.5k non-embedding)"
+
+
+def test_parting_divides_what_is_kept_and_borrows_little() -> None:
+    config = resolve_model(ModelSpec(preset="llama-42m"), 4096)
+    whole = training_memory(config, 1, 512)
+    quarter = parted(whole, config, 4, weight_bytes=4)
+    assert quarter.state == pytest.approx(whole.state / 4, rel=1e-6)
+    assert (quarter.activations, quarter.logits) == (whole.activations, whole.logits)
+    assert 0 < quarter.gathered < whole.weights + whole.gradients
+    assert parted(whole, config, 1, weight_bytes=4) == whole
+
+
+def test_the_tables_of_the_scaling_page_are_what_the_arithmetic_gives() -> None:
+    printed = runpy.run_path(str(ROOT / "benchmarks" / "scaling_tables.py"))
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert printed["memory_table"]() in page
+    assert printed["time_table"]() in page

@@ -25,10 +25,11 @@ HALF = 25
 def prepare(folder: Path, **changes: object) -> Path:
     """Make a folder for one pass over a text whose last step has rows for one process only."""
     folder.mkdir()
-    make_text(folder / "text.txt", n_documents=44)
+    make_text(folder / "text.txt", n_documents=45)
     changes = {
         "max_steps": None,
         "epochs": 1,
+        "batch": {"micro_batch_size": 1, "grad_accum_steps": 4, "context_length": 16},
         "optimizer": {"name": "adamw"},
         "checkpoint": {"path": "out/model.safetensors", "every_steps": HALF, "keep": 9},
         "evaluation": {"every_steps": HALF, "max_tokens": 500},
@@ -71,7 +72,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = train(folder)
     assert done.returncode == 0, done.stderr
     n_rows = int(done.stderr.split(" tokens to learn: ")[1].split(" rows")[0])
-    assert n_rows % 4 in (1, 2)
+    assert n_rows % 4 in (1, 3)
     return folder
 
 

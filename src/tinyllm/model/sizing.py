@@ -5,7 +5,7 @@ always given as total, embedding and non-embedding parameters. FLOPs count a mul
 addition as two. Memory figures are estimates; what a run really takes is measured by training.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tinyllm.config.model import ModelConfig
@@ -47,11 +47,18 @@ class TrainingMemory:
     optimizer: int
     activations: int
     logits: int
+    gathered: int = 0
+    """Whole weights that a process borrows from the others while it uses them (FSDP)."""
+
+    @property
+    def state(self) -> int:
+        """Bytes of weights, gradients and optimizer: what FSDP parts between processes."""
+        return self.weights + self.gradients + self.optimizer
 
     @property
     def total(self) -> int:
         """All bytes."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        return self.state + self.activations + self.logits + self.gathered
 
 
 def count_parameters(config: ModelConfig) -> ParameterCount:
@@ -126,6 +133,28 @@ def training_memory(
         optimizer=2 * states * _FLOAT32_BYTES,
         activations=tokens * per_token * activation_bytes,
         logits=3 * tokens * config.vocab_size * _FLOAT32_BYTES,
+    )
+
+
+def parted(
+    memory: TrainingMemory, config: ModelConfig, n_processes: int, *, weight_bytes: int
+) -> TrainingMemory:
+    """Estimate what is left of a process's memory when n_processes part the network (FSDP).
+
+    Activations and logits stay. Borrowed whole, in the precision of the products, are embedding
+    and head for the length of a pass, and two layers, the one at work and the next; the gradients
+    of a layer and of embedding and head are whole, in float32, until they are exchanged.
+    """
+    if n_processes == 1:
+        return memory
+    ends = count_parameters(config).embedding
+    layer = _matrix_parameters(config)
+    return replace(
+        memory,
+        weights=-(-memory.weights // n_processes),
+        gradients=-(-memory.gradients // n_processes),
+        optimizer=-(-memory.optimizer // n_processes),
+        gathered=(ends + 2 * layer) * weight_bytes + (ends + layer) * _FLOAT32_BYTES,
     )
 
 

@@ -127,10 +127,11 @@ class Processes:
         from accelerate.utils import DistributedType
 
         AcceleratorState._reset_state(reset_partial_state=False)
-        sharded = strategy == "fsdp" and PartialState().num_processes > 1
+        on_cpu = compute.device.type == "cpu"
+        sharded = strategy == "fsdp" and PartialState(cpu=on_cpu).num_processes > 1
         plugin = _sharding_plugin() if sharded else None
         accelerator = Accelerator(
-            cpu=compute.device.type == "cpu",
+            cpu=on_cpu,
             mixed_precision=_ACCELERATE_PRECISION[compute.precision],
             step_scheduler_with_optimizer=False,
             fsdp_plugin=plugin,
@@ -141,7 +142,7 @@ class Processes:
                 'Take it out there; `"distributed": {"strategy": "fsdp"}` in the config parts '
                 "the network.",
             )
-        if sharded and compute.device.type == "cpu":
+        if sharded and on_cpu:
             # accelerate offers FSDP on accelerators only; its code runs on gloo as well, so that
             # what is tested on two CPU processes is what runs on a node of GPUs
             accelerator.state.distributed_type = DistributedType.FSDP
@@ -218,8 +219,11 @@ class Processes:
 
     @contextmanager
     def gradients_stay_here(self, stay: bool) -> Iterator[None]:
-        """Inside, when `stay`, gradients are not exchanged between processes."""
-        if stay and self.count > 1:
+        """Inside, when `stay`, gradients are not exchanged between processes.
+
+        Parted gradients always are: kept until the last micro-batch, they would be whole ones.
+        """
+        if stay and self.count > 1 and not self.accelerator.is_fsdp2:
             with self.accelerator.no_sync(self.model):
                 yield
         else:

@@ -1,0 +1,25 @@
+"""A compiled network learns what a plain one learns."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import make_text
+from tests.training.test_resume import losses, train, write_config
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_the_loss_curve_is_the_same_with_and_without_compiling(tmp_path: Path) -> None:
+    curves = []
+    for compiled in ("off", "on"):
+        folder = tmp_path / compiled
+        folder.mkdir()
+        make_text(folder / "text.txt")
+        model = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "context_length": 160}
+        write_config(folder, model=model, compile=compiled, optimizer={"name": "adamw"})
+        done = train(folder)
+        assert done.returncode == 0, done.stderr
+        curves.append([loss for _, loss in losses(folder)])
+    assert curves[1] == pytest.approx(curves[0], abs=1e-5)
