@@ -1,7 +1,20 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from tests.cli.here import Here
 from tests.conftest import RunCommand
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Here:
+    """Run commands in a folder with a folder of texts."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "ok.txt").write_text("Once. The end.\n")
+    return Here(tmp_path, monkeypatch, capfd)
 
 
 def test_the_list_shows_size_licence_and_source(run_tinyllm: RunCommand) -> None:
@@ -40,3 +53,12 @@ def test_mistakes_have_their_exit_codes(run_tinyllm: RunCommand, tmp_path: Path)
         assert done.returncode == code, done.stderr
         assert done.stderr.startswith("error: ") or "\nerror: " in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("output", ["folder", "folder/out"])
+def test_nothing_is_written_into_the_folder_it_is_made_from(here: Here, output: str) -> None:
+    done = here("download", "--from", "folder", "--output", output)
+    assert done.code == 2
+    assert "would be written into its own source folder" in done.err
+    assert "hint: Choose an --output outside of it" in done.err
+    assert here("download", "--from", "folder", "--output", "out").code == 0

@@ -41,6 +41,9 @@ def test_shares_are_shown_and_the_path_is_the_result(
         (["--output", "m.txt", "missing.txt:1"], 3, "missing.txt"),
         (["--output", "m.txt", "a.txt:1", "--by", "words"], 2, '"bytes", "tokens", "documents"'),
         (["--output", "a.txt", "a.txt:1"], 2, "both source and output"),
+        (["--output", "m.txt", ".:1"], 2, "into its own source ."),
+        (["--output", "deep/m.txt", "../*/**/*.txt:1"], 2, "into its own source"),
+        (["--output", "m.txt", "?.txt:1"], 2, "into its own source ?.txt"),
     ],
 )
 def test_mistakes_are_one_sentence_with_an_exit_code(

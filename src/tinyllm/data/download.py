@@ -23,7 +23,7 @@ from tinyllm.data.hub import is_hub_source, parse_address
 from tinyllm.data.manifest import Manifest, Source, read_manifest
 from tinyllm.data.published import NORMALISERS, own_conversations, own_text
 from tinyllm.data.rows import stem_of
-from tinyllm.data.sources import describe_source, expand_source
+from tinyllm.data.sources import describe_source, expand_source, require_outside
 from tinyllm.errors import DataError
 from tinyllm.files import sha256_file
 from tinyllm.reporting import Reporter, format_bytes
@@ -173,6 +173,8 @@ def _get_own(
     reporter.note(info.summary())
     is_text = info.format == "text" or config.text_field is not None
     stem = config.split or stem_of(name)
+    output = folder / f"{stem}{'.txt' if is_text else '.jsonl'}"
+    require_outside(output, place)
     if source is None and is_hub_source(place):
         sources: tuple[Source, ...] = (Source(place),)
     elif source is None:
@@ -180,7 +182,7 @@ def _get_own(
     else:
         sources = (source,)
     job = Job(
-        output=folder / f"{stem}{'.txt' if is_text else '.jsonl'}",
+        output=output,
         format="text" if is_text else "conversations",
         normaliser=own_text(config.text_field) if is_text else own_conversations,
         sources=sources,

@@ -17,7 +17,13 @@ from tinyllm.data.encoding import detect_encoding
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import Manifest, read_manifest, refuse_evaluation_data
 from tinyllm.data.rows import format_of
-from tinyllm.data.sources import describe_source, expand_source, read_conversations, read_documents
+from tinyllm.data.sources import (
+    describe_source,
+    expand_source,
+    read_conversations,
+    read_documents,
+    require_outside,
+)
 from tinyllm.data.writers import DataWriter, conversation_row
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import os_error, sha256_file
@@ -45,8 +51,10 @@ def open_inputs(config: MixConfig, stack: ExitStack, reporter: Reporter) -> list
     """Check and index every source; copies are removed when the stack closes.
 
     Raises DataError for what cannot be read, holds no text or is kept for evaluation, and
-    UsageError when text and conversations are mixed into one JSONL.
+    UsageError when text and conversations are mixed into one JSONL or a source holds the output.
     """
+    for source in config.sources:
+        require_outside(config.output, source.path)
     as_conversations = config.output.suffix == ".jsonl" and _all_conversations(config, reporter)
     inputs = []
     for number, source in enumerate(config.sources):

@@ -6,8 +6,10 @@ column of a table is found by name, else by length. Memory does not grow with th
 """
 
 import difflib
+import fnmatch
 import glob
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from tinyllm.data.encoding import detect_encoding, read_head, read_text
 from tinyllm.data.hub import is_hub_source, read_hub_rows
 from tinyllm.data.rows import KNOWN_SUFFIXES, Row, format_of, read_rows
 from tinyllm.data.text import split_documents
-from tinyllm.errors import DataError
+from tinyllm.errors import DataError, UsageError
 from tinyllm.files import require_file
 from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Reporter, SilentReporter, format_bytes
@@ -60,7 +62,7 @@ def expand_source(source: str) -> list[Path]:
     """Return the files of a path, folder or glob, sorted. Raises DataError when there is none."""
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [p for p in sorted(path.rglob("*")) if _is_data_file(p, path)]
+        found = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_data_name(p, path)]
         missing = f"there is no {', '.join(sorted(KNOWN_SUFFIXES))} file in the folder"
     elif glob.has_magic(source) and not path.exists():
         matches = sorted(glob.glob(str(path), recursive=True))
@@ -85,16 +87,41 @@ def _refuse_streams(source: str, path: Path) -> None:
         raise DataError("standard input cannot be read as data", hint)
 
 
-def _is_data_file(path: Path, root: Path) -> bool:
-    """Whether a file of a folder is taken as data: no hidden, manifest or README files."""
+def _is_data_name(path: Path, root: Path) -> bool:
+    """Whether a file of that name is taken as data: not a hidden, manifest or README file."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     aside = path.name.endswith(".manifest.json") or path.stem.lower() in ("readme", "license")
     return (
-        path.is_file()
-        and not hidden
+        not hidden
         and not aside
         and bool(KNOWN_SUFFIXES.intersection(suffix.lower() for suffix in path.suffixes))
     )
+
+
+def require_outside(output: Path, source: str) -> None:
+    """Raise UsageError when `output` would be read as a part of a folder or glob the next time."""
+    if is_hub_source(source):
+        return
+    place, written = Path(source).expanduser(), Path(os.path.abspath(output))
+    if place.is_dir():
+        written, folder = written.resolve(), place.resolve()
+        is_inside = written.is_relative_to(folder) and _is_data_name(written, folder)
+    else:
+        is_inside = glob.has_magic(source) and not place.exists() and _matches(written, place)
+    if is_inside:
+        raise UsageError(
+            f"{output} would be written into its own source {source}",
+            "Choose an --output outside of it: the next run would read it as data.",
+        )
+
+
+def _matches(path: Path, pattern: Path) -> bool:
+    """Whether a glob finds a path; `**` stands for any folders, none too."""
+    wanted = os.path.abspath(pattern)
+    if "**" in wanted:
+        return fnmatch.fnmatchcase(str(path), wanted.replace("**/", "*"))
+    parts = Path(wanted).parts
+    return len(parts) == len(path.parts) and all(map(fnmatch.fnmatchcase, path.parts, parts))
 
 
 def read_documents(
