@@ -13,10 +13,12 @@ from tinyllm.providers.grammar.inflection import (
     plural,
     third_person,
 )
+from tinyllm.providers.grammar.phrases import phrase
 from tinyllm.providers.grammar.resources import read_resource
 from tinyllm.providers.grammar.science import load_facts, quiz
 from tinyllm.providers.grammar.vocabulary import WordTriples, load_vocabulary
 from tinyllm.providers.story_grammar import FEATURES, tell_story
+from tinyllm.seeding import random_for
 
 SEEDS = st.integers(0, 2**40)
 INDICES = st.integers(0, 100_000)
@@ -155,6 +157,20 @@ def test_forms_hold_comparison_but_no_other_words() -> None:
 )
 def test_articles_follow_the_sound(word: str, expected: str) -> None:
     assert article(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("apple", r"an apple"),
+        ("honey", r"some honey"),
+        ("fly", r"to fly a kite"),
+        ("foggy", r"a foggy (day|morning)"),
+        ("eager", r"an eager \w+"),
+    ],
+)
+def test_phrases_show_a_word_in_its_place(word: str, expected: str) -> None:
+    assert re.fullmatch(expected, phrase(word, random_for(0, word)))
 
 
 def test_facts_are_many_and_asked_in_several_ways() -> None:

@@ -14,7 +14,7 @@ def quickstart(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Time for all training together.", show_default="4"),
+        typer.Option(help="Time for all training together.", show_default="4.5"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides every random choice.")] = None,
     resume: Annotated[
@@ -30,6 +30,10 @@ def quickstart(
     model on words and questions that it has never seen. An earlier demo in the same folder is
     replaced.
     """
+    from tinyllm.quickstart.process import prepare_process
+
+    prepare_process()
+
     from tinyllm.cli.display import print_json, print_text, reporter
     from tinyllm.config.base import load_config
     from tinyllm.config.quickstart import QuickstartConfig

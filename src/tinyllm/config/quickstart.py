@@ -13,7 +13,7 @@ class QuickstartConfig(Strict):
     output: ConfigPath = Path("demo")
     """The folder for data, checkpoints and results; an earlier demo in it is replaced."""
 
-    minutes: float = Field(default=4.0, gt=0.0, le=600.0, allow_inf_nan=False)
+    minutes: float = Field(default=4.5, gt=0.0, le=600.0, allow_inf_nan=False)
     """Wall-clock time for all training together; data and evaluation come on top."""
 
     seed: int = Field(default=0, ge=0)

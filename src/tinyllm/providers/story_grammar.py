@@ -16,6 +16,7 @@ from typing import Any
 from tinyllm.providers.grammar.inflection import article
 from tinyllm.providers.grammar.resources import read_resource
 from tinyllm.providers.grammar.vocabulary import (
+    MASS_GROUPS,
     Vocabulary,
     WordTriple,
     WordTriples,
@@ -39,8 +40,6 @@ _FEATURE_SHARES = {
     "foreshadowing": 0.1,
     "conflict": 0.1,
 }
-_MASS_GROUPS = ("stuff", "matter")
-_PERSON_TRAITS = ("trait", "feeling")
 _ADJECTIVE_REPEATS = 0.6  # share of later mentions of the noun that keep its adjective
 _ADJECTIVE_CLOSES = 0.8  # share of stories that come back to the adjective at their end
 _PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his")}
@@ -244,7 +243,7 @@ class _Teller:
         phrase = f"{adjective} {noun}" if has_adjective else noun
         if is_definite:
             return f"the {phrase}"
-        return f"some {phrase}" if self._noun_group in _MASS_GROUPS else _with_article(phrase)
+        return f"some {phrase}" if self._noun_group in MASS_GROUPS else _with_article(phrase)
 
 
 class _Slots(dict[str, str]):

@@ -17,6 +17,7 @@ from typing import TypeVar
 from tinyllm.chat_template import conversation_texts
 from tinyllm.data.manifest import Format, Manifest, author, write_manifest
 from tinyllm.data.writers import DataWriter, conversation_row, multiple_choice_row, open_writer
+from tinyllm.providers.grammar.phrases import phrase
 from tinyllm.providers.grammar.science import load_facts, quiz
 from tinyllm.providers.grammar.vocabulary import WordTriple, load_vocabulary
 from tinyllm.providers.story_grammar import Story, tell_story, word_triples
@@ -33,6 +34,7 @@ _LESSON_LENGTH = 110  # words in a lesson, about as many tokens as a story has
 _POOL = 16 * ROWS_PER_STEP
 _WARM_UP_LESSONS, _STORY_LESSONS = 0.7, 0.25
 _FACTS_PER_ROW, _FACT_ROUNDS = 12, 30
+_PHRASES_PER_ROW, _PHRASE_ROUNDS = 22, 25
 _QUESTIONS_PER_ROW, _QUESTION_ROUNDS = 4, 20
 _FEATURE_NAMES = {
     "dialogue": "a dialogue",
@@ -74,7 +76,8 @@ def write_corpus(folder: Path, seed: int, n_stories: int) -> Corpus:
     warm_up = [_row(story) for story in _tell(seed, range(n_warm_up))]
     warm_up += _lessons(seed, "warm-up", len(warm_up), _WARM_UP_LESSONS)
     middle = range(n_warm_up, n_stories - n_tune)
-    stories = [_row(story) for story in _tell(seed, middle)] + _fact_rows(seed)
+    stories = [_row(story) for story in _tell(seed, middle)]
+    stories += _fact_rows(seed) + _phrase_rows(seed)
     stories += _lessons(seed, "stories", len(stories), _STORY_LESSONS)
     instructions = [
         _conversation(story) for story in _tell(seed, range(n_stories - n_tune, n_stories))
@@ -143,6 +146,18 @@ def _fact_rows(seed: int) -> list[str]:
     for i in range(_FACT_ROUNDS):
         random_for(seed, "facts", i).shuffle(sentences)
         rows += [" ".join(part) for part in _parts(sentences, _FACTS_PER_ROW)]
+    return rows
+
+
+def _phrase_rows(seed: int) -> list[str]:
+    """Return rows that show each word in its place: who can be brave, what can be crunchy."""
+    words = list(load_vocabulary().words)
+    rows: list[str] = []
+    for i in range(_PHRASE_ROUNDS):
+        random = random_for(seed, "phrases", i)
+        random.shuffle(words)
+        phrases = [phrase(word, random) for word in words]
+        rows += [f"Words: {', '.join(part)}." for part in _parts(phrases, _PHRASES_PER_ROW)]
     return rows
 
 

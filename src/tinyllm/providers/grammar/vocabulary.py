@@ -9,6 +9,9 @@ from tinyllm.seeding import Permutation
 WordTriple = tuple[str, str, str]
 """A noun, a verb and an adjective, in this order."""
 
+MASS_GROUPS = ("stuff", "matter")
+"""Groups of nouns that are not counted: "some honey"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
