@@ -1,4 +1,4 @@
-"""Real processes that are killed, asked to stop, and go on: the bits must not tell."""
+"""`tinyllm train` as a process that is asked to stop and goes on; for kills see `test_kills.py`."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.conftest import make_conversations, make_text
+from tests.training.conftest import make_text
 
 STEPS = 10
 
@@ -76,12 +76,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(load_file(folder / "out" / "model.safetensors"))
 
 
-def losses(folder: Path) -> list[tuple[int, float]]:
-    lines = (folder / "out" / "model-run" / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [(r["step"], r["loss_nats"]) for r in rows if "loss_nats" in r]
-
-
 def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -97,17 +91,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, uninterrupted: Path) -> None:
-    make_text(tmp_path / "text.txt")
-    write_config(tmp_path)
-    assert signal_at_step(tmp_path, 7, signal.SIGKILL).returncode == -signal.SIGKILL
-    done = train(tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "going on from step 5" in done.stderr
-    assert same_bits(weights(tmp_path), weights(uninterrupted))
-    assert losses(tmp_path) == losses(uninterrupted)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(
     tmp_path: Path, uninterrupted: Path, number: signal.Signals, code: int
@@ -121,32 +104,6 @@ def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(
     done = train(tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
     assert same_bits(weights(tmp_path), weights(uninterrupted))
-
-
-def test_tuning_that_is_killed_goes_on_to_the_same_bits_across_epochs(
-    tmp_path: Path, uninterrupted: Path
-) -> None:
-    base = uninterrupted / "out" / "model.safetensors"
-    for name in ("whole", "killed"):
-        folder = tmp_path / name
-        folder.mkdir()
-        make_conversations(folder / "chat.jsonl", n=24)
-        config = json.loads(write_config(folder).read_text())
-        for key in ("tokenizer", "model", "max_steps"):
-            del config[key]
-        config["init_from"] = str(base)
-        config["data"] = {"train": "chat.jsonl", "packing": "single"}
-        config["epochs"] = 2
-        config["checkpoint"]["every_steps"] = 3
-        del config["batch"]["context_length"]
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    whole = train(tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    killed = signal_at_step(tmp_path / "killed", 4, signal.SIGKILL)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    done = train(tmp_path / "killed")
-    assert done.returncode == 0, done.stderr
-    assert same_bits(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
 
 
 def test_a_finished_run_is_left_alone(uninterrupted: Path) -> None:

@@ -15,6 +15,7 @@ from tinyllm.config.train import TrainConfig
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.reporting import RecordingReporter
 from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.state import list_states
 from tinyllm.training.workflow import TrainResult, run
 
 TINY = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "context_length": 48}
@@ -170,6 +171,18 @@ def test_a_measurement_that_fails_costs_nothing(
     monkeypatch.undo()
     result, _ = train(config)
     assert result.resumed_from == 3
+    measured = [row["step"] for row in rows_of(result) if "validation_loss_nats" in row]
+    assert measured == [3, 6]
+
+
+def test_milestones_are_kept_for_good_beside_the_newest_states(text: Path) -> None:
+    config = config_for(
+        text, checkpoint__every_steps=1, checkpoint__keep=1, checkpoint__milestones_every_steps=2
+    )
+    result, _ = train(config)
+    kept = sorted((result.run_folder / "milestones").iterdir())
+    assert [load_checkpoint(path).info.training["step"] for path in kept] == [2, 4, 6]
+    assert [path.name for path in list_states(result.run_folder / "state")] == ["step-00000006"]
 
 
 def test_going_on_under_another_config_is_refused_by_naming_the_keys(text: Path) -> None:

@@ -172,6 +172,10 @@ class Saving(Strict):
     keep: int = Field(default=2, ge=1)
     """Resumable states that are kept; older ones are removed after a new one is safe."""
 
+    milestones_every_steps: int | None = Field(default=None, ge=1)
+    """Steps between checkpoints that are kept for good, in the run folder's `milestones`; none are
+    when left out. The checkpoint with the best validation loss is always kept."""
+
     @model_validator(mode="after")
     def _one_file(self) -> Self:
         if self.path is not None and self.path.suffix != ".safetensors":

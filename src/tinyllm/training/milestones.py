@@ -44,6 +44,7 @@ class Milestones:
     log: logging.Logger
     save: Callable[[], None]
     save_best: Callable[[Measurement], None]
+    save_milestone: Callable[[int], None]
     save_counters: Callable[[], None]
     restore_good: Callable[[], bool]
     measure: Callable[[], Measurement] | None
@@ -80,10 +81,23 @@ class Milestones:
             return
         if step % self.config.checkpoint.every_steps == 0:
             self.save_now()
+        self._keep_milestone(step)
         if step % self.config.evaluation.every_steps == 0:
             self.measure_now()
         if step % self.config.samples.every_steps == 0:
             self.sample_now()
+
+    def catch_up(self) -> None:
+        """Do what was due at the step from which the training goes on, where it was not done.
+
+        A sitting may have ended between saving and measuring, and patience counts on measurements.
+        """
+        step, progress = self.training.progress.step, self.training.progress
+        if step == 0:
+            return
+        self._keep_milestone(step)
+        if step % self.config.evaluation.every_steps == 0 and progress.measured_step != step:
+            self.measure_now()
 
     def wants_to_stop(self) -> str | None:
         """End early when the validation loss has not fallen for `evaluation.patience` times."""
@@ -139,18 +153,27 @@ class Milestones:
         self.save_now()
         self.latest = measurement = self.measure()
         self.measured_at = step
+        if progress.measured_step == step:  # an earlier sitting ended here, and has counted it
+            return
         if progress.best_loss_nats is None or measurement.loss_nats < progress.best_loss_nats:
             progress.best_loss_nats, progress.best_step = measurement.loss_nats, step
             progress.evaluations_without_gain = 0
             self.save_best(measurement)
         else:
             progress.evaluations_without_gain += 1
+        progress.measured_step = step
+        self._tell_measurement(step, measurement)
         self.save_counters()
         if self.training.limits.max_seconds is not None:
             took = time.monotonic() - began
             most = _RESERVE_AT_MOST * self.training.limits.max_seconds
             self.training.reserve_seconds = min(took, most)
-        self._tell_measurement(step, measurement)
+
+    def _keep_milestone(self, step: int) -> None:
+        every = self.config.checkpoint.milestones_every_steps
+        if every is not None and step % every == 0:
+            self.save_now()
+            self.save_milestone(step)
 
     def sample_now(self) -> None:
         """Write samples of this step, once."""

@@ -7,6 +7,7 @@ pretrain-run/
     train.log        what was said
     samples.md       texts written on the way
     best.safetensors the checkpoint with the lowest validation loss
+    milestones/      checkpoints that are kept for good, where the config asks for them
     loss.png  report.md
     state/           what a resume needs
 """
@@ -50,6 +51,10 @@ class RunFolder:
         """The checkpoint with the lowest validation loss."""
         return self.path / "best.safetensors"
 
+    def milestone(self, step: int) -> Path:
+        """Return where the checkpoint of a step is kept for good."""
+        return self.path / "milestones" / f"step-{step:08d}.safetensors"
+
     @property
     def metrics_path(self) -> Path:
         """The figures, one JSON object a line."""
@@ -88,12 +93,17 @@ class RunFolder:
                 except json.JSONDecodeError:
                     continue
 
-    def forget_after(self, step: int) -> None:
-        """Drop figures and samples of steps that a resume will take again."""
+    def forget_after(self, step: int, measured: bool = True) -> None:
+        """Drop figures and samples of steps that a resume will take again.
+
+        Without `measured`, the measurement of `step` itself is also to be taken again.
+        """
         rows = [
             json.dumps(row)
             for row in self.read_metrics()
-            if row["step"] <= step or "rolled_back_from_step" in row
+            if row["step"] < step
+            or (row["step"] == step and (measured or "validation_loss_nats" not in row))
+            or "rolled_back_from_step" in row
         ]
         write_text(self.metrics_path, "".join(f"{row}\n" for row in rows))
         if self.samples_path.is_file():

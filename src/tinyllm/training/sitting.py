@@ -128,7 +128,8 @@ class Sitting:
         if self.state is not None:
             self._restore(self.state)
             if self.processes.is_main:
-                self.folder.forget_after(self.state.progress.step)
+                step, measured_step = self.state.progress.step, self.state.progress.measured_step
+                self.folder.forget_after(step, measured=measured_step == step)
         ended = self._why_nothing_is_left()
         if ended is not None:
             self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
@@ -176,6 +177,7 @@ class Sitting:
                 log=self.log,
                 save=self._save,
                 save_best=self._save_best,
+                save_milestone=self._save_milestone,
                 save_counters=self._save_state,
                 restore_good=self._restore_good,
                 measure=self._measure if self.rows.validation is not None else None,
@@ -184,6 +186,7 @@ class Sitting:
                 utilization=self._utilization,
                 write_samples=self._sample if self.config.samples.prompts else None,
             )
+            milestones.catch_up()
             reason = fit(self.training, milestones, stop)
             if not weights_are_finite(self.processes):
                 raise hopeless(progress)
@@ -192,11 +195,12 @@ class Sitting:
                 raise self._interrupted(stop.exit_code)
             milestones.save_now()
             milestones.measure_now()
-            progress.finished = True
-            self._save(milestones.latest)
+            self._write_checkpoint(self.path, milestones.latest)
             milestones.sample_now()
         result = self._result(reason, milestones.latest)
         self._close(result)
+        progress.finished = True
+        self._save_state()
         return result
 
     def _training(self) -> Training:
@@ -250,9 +254,9 @@ class Sitting:
 
     def _why_nothing_is_left(self) -> str | None:
         """Say why a resumed run is at its end already, or None."""
-        if self.state is None:
+        if self.state is None or not self.state.progress.finished:
             return None
-        if self.state.progress.finished and self.state.identity["limits"] == limits_of(self.config):
+        if self.state.identity["limits"] == limits_of(self.config):
             return f"this training ended at step {self.state.progress.step}"
         return self.training.end_reason()
 
@@ -289,9 +293,9 @@ class Sitting:
             "limits": limits_of(self.config),
         }
 
-    def _save(self, measured: Measurement | None = None) -> None:
+    def _save(self) -> None:
         self._save_state()
-        self._write_checkpoint(self.path, measured)
+        self._write_checkpoint(self.path, None)
 
     def _save_state(self) -> None:
         is_main, progress = self.processes.is_main, self.training.progress
@@ -327,6 +331,9 @@ class Sitting:
             self.folder.forget_after(progress.step)
         self._save_state()
         return True
+
+    def _save_milestone(self, step: int) -> None:
+        self._write_checkpoint(self.folder.milestone(step), None)
 
     def _save_best(self, measured: Measurement) -> None:
         self._write_checkpoint(self.folder.best, measured)

@@ -46,6 +46,8 @@ class Progress:
     best_loss_nats: float | None = None
     best_step: int | None = None
     evaluations_without_gain: int = 0
+    measured_step: int | None = None
+    """The latest step whose validation loss is known."""
     micro_batch_size: int | None = None
     """Rows in one forward pass at the latest step: memory may have decided on fewer."""
     loss_mean: float = 0.0

@@ -1,0 +1,48 @@
+"""Real processes that are ended at random moments, and go on: the bits must not tell."""
+
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM
+
+import pytest
+
+from tests.training.kill_harness import (
+    Pace,
+    same_outcome,
+    train_disturbed,
+    train_undisturbed,
+    write_pretraining,
+    write_tuning,
+)
+
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pace]:
+    """Return a folder with a run that nobody ended, and its pace."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_pretraining(folder, STEPS)
+    return folder, train_undisturbed(folder)
+
+
+def test_pretraining_that_is_killed_and_stopped_goes_on_to_the_same_bits(
+    tmp_path: Path, undisturbed: tuple[Path, Pace]
+) -> None:
+    whole, pace = undisturbed
+    write_pretraining(tmp_path, STEPS)
+    signals = [SIGKILL, SIGINT, SIGKILL, SIGTERM, SIGKILL]
+    tally = train_disturbed(tmp_path, signals, pace, seed=1)
+    assert tally.n_ended == len(signals)
+    assert same_outcome(tmp_path, whole)
+
+
+def test_tuning_that_is_killed_goes_on_to_the_same_bits_across_epochs(
+    tmp_path: Path, undisturbed: tuple[Path, Pace]
+) -> None:
+    base = undisturbed[0] / "out" / "model.safetensors"
+    for name in ("whole", "killed"):
+        write_tuning(tmp_path / name, base, STEPS)
+    train_undisturbed(tmp_path / "whole")
+    tally = train_disturbed(tmp_path / "killed", [SIGKILL] * 4, undisturbed[1], seed=2)
+    assert tally.n_ended == 4
+    assert same_outcome(tmp_path / "killed", tmp_path / "whole")
