@@ -122,6 +122,7 @@ def test_a_config_file_says_what_flags_say(infer, folder):
         ((), 2, "there is no prompt"),
         (("--prompts-file", "nothing.txt"), 3, "no prompts file"),
         (("-p", "fox " * 200), 2, "context holds 96"),
+        (("-c", "base", "-p", "fox " * 200), 2, "context holds 96"),
         (("-p", "x", "-c", "bas"), 4, "no checkpoint named bas"),
         (("-p", "x", "-c", "base", "--system", "Be brief."), 2, "not chat-tuned"),
     ],

@@ -49,7 +49,11 @@ class Answering:
         self._echo = is_plain if config.echo is None else config.echo
 
     def run(self, reporter: Reporter) -> None:
-        """Print every text, a single one as it comes; report the figures when they are wanted."""
+        """Print every text, a single one as it comes; report the figures when they are wanted.
+
+        Raises UsageError for a prompt that is too long, before anything is printed.
+        """
+        self._engine.require_room(self._ids)
         started = time.perf_counter()
         self._warn(reporter)
         is_single = len(self._prompts) * self._config.n == 1

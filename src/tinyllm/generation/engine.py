@@ -107,9 +107,8 @@ class Engine:
         An empty prompt begins a new document. Steps of different texts are interleaved. Raises
         UsageError for a prompt that leaves no room in the context.
         """
+        self.require_room(prompts)
         starts = [list(prompt) or [self.tokenizer.end_of_text_id] for prompt in prompts]
-        for number, start in enumerate(starts, 1):
-            self._require_room(start, f"prompt {number}" if len(starts) > 1 else "the prompt")
         seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
         rows = [
             self._row(index, sample, prompt, sampling, seed)
@@ -118,6 +117,17 @@ class Engine:
         ]
         for begin in range(0, len(rows), self._max_batch_size):
             yield from self._decode(rows[begin : begin + self._max_batch_size], sampling)
+
+    def require_room(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Raise UsageError for a prompt that leaves no room for an answer in the context."""
+        for number, prompt in enumerate(prompts, 1):
+            if max(1, len(prompt)) >= self.context_length:  # an empty one begins with one token
+                name = f"prompt {number}" if len(prompts) > 1 else "the prompt"
+                raise UsageError(
+                    f"{name} is {len(prompt)} tokens long, and the model's context holds "
+                    f"{self.context_length} with the answer",
+                    "Shorten the prompt.",
+                )
 
     def complete(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, n: int = 1
@@ -261,14 +271,6 @@ class Engine:
         if tokenizer.unknown_id is not None:
             banned[tokenizer.unknown_id] = True
         return banned.to(self._device) if bool(banned.any()) else None
-
-    def _require_room(self, prompt: Sequence[int], name: str) -> None:
-        if len(prompt) >= self.context_length:
-            raise UsageError(
-                f"{name} is {len(prompt)} tokens long, and the model's context holds "
-                f"{self.context_length} with the answer",
-                "Shorten the prompt.",
-            )
 
 
 def join(steps: Sequence[Step]) -> Completion:
