@@ -44,7 +44,9 @@ def test_a_path_longer_than_the_line_stays_in_one_piece() -> None:
 
     screen = io.StringIO()
     path = "/home/" + "a" * 60
-    RichReporter(Console(file=screen, force_terminal=True, width=40)).note(f"saved {path}")
+    RichReporter(Console(file=screen, force_terminal=True, width=40, highlight=False)).note(
+        f"saved {path}"
+    )
     assert path in screen.getvalue()
 
 
