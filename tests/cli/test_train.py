@@ -98,3 +98,18 @@ def test_a_mistake_ends_in_one_sentence_and_its_exit_code(
     assert said in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+def test_a_dry_run_tells_what_the_training_will_take_and_keeps_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--config", str(write_config(tmp_path)), "--dry-run"]
+    assert run(command) == 0
+    shown = capsys.readouterr()
+    for word in ("parameters:", "training: 3 steps", "tokens/s", "memory:", "disk:", "fits"):
+        assert word in shown.out
+    assert not (tmp_path / "out").exists()
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"] is True
+    assert run([*command, "--fresh"]) == 2
+    assert "--dry-run" in capsys.readouterr().err

@@ -113,6 +113,7 @@ MUTATIONS: dict[str, Mutation] = {
     "compile": Mutation("on"),
     "checkpoint.path": Mutation("elsewhere/model.safetensors"),
     "checkpoint.every_steps": Mutation(3, {"evaluation.every_steps": 3}),
+    "checkpoint.milestones_every_steps": Mutation(2),
     "checkpoint.keep": Mutation(1),
     "evaluation.every_steps": Mutation(1),
     "evaluation.max_tokens": Mutation(20),

@@ -7,10 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.training.conftest import make_conversations
-from tinyllm.config.base import validate
+from tinyllm.config.base import load_config, validate
 from tinyllm.config.layers import Layer
 from tinyllm.config.train import TrainConfig
-from tinyllm.training.plan import Machine, Plan, plan_training
+from tinyllm.errors import ConfigError
+from tinyllm.reporting import RecordingReporter, SilentReporter
+from tinyllm.training.plan import Machine, Plan, complete, plan_training
 
 LAPTOP = Machine(8e10, 10.0, "2 CPU threads")
 
@@ -89,3 +91,66 @@ def test_text_too_small_to_spare_any_is_not_split(tmp_path: Path, size: int) -> 
     path = tmp_path / "small.txt"
     path.write_text("x" * size, encoding="utf-8")
     assert config_of(plan_training([str(path)])).data.validation_fraction == 0
+
+
+def auto_config(path: Path, **flags: object) -> TrainConfig:
+    named = {key.replace("__", "."): value for key, value in flags.items()}
+    return load_config(
+        TrainConfig, flags={"data.train": str(path), "model.preset": "auto", **named}
+    )
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "book.txt"
+    path.write_text("Once upon a time there was a fox.\n" * 100_000, encoding="utf-8")
+    return path
+
+
+def test_an_auto_preset_plans_what_the_config_leaves_open_and_says_so(book: Path) -> None:
+    reporter = RecordingReporter()
+    config = complete(auto_config(book, max_minutes=2.0), reporter)
+    planned = plan_training([str(book)], minutes=2.0)
+    assert config == config_of(planned)
+    assert config.model.preset is None
+    assert config.max_minutes == 2.0
+    said = " ".join(reporter.notes)
+    for word in ("tokenizer:", "network:", "rows:", "learning rate:", "budget:", "tokens at most"):
+        assert word in said
+    assert complete(config, SilentReporter()) is config
+
+
+def test_what_the_config_says_stands(book: Path) -> None:
+    reporter = RecordingReporter()
+    config = complete(
+        auto_config(
+            book,
+            max_steps=7,
+            model__context_length=32,
+            batch__micro_batch_size="auto",
+            optimizer__learning_rate=0.5,
+            schedule__decay="constant",
+            tokenizer__kind="char",
+        ),
+        reporter,
+    )
+    assert (config.max_steps, config.max_minutes) == (7, None)
+    assert config.model.context_length == 32
+    assert config.model.hidden_size is not None
+    assert config.batch.micro_batch_size == "auto"
+    assert config.optimizer.learning_rate == 0.5
+    assert (config.schedule.decay, config.schedule.min_learning_rate) == ("constant", None)
+    assert (config.tokenizer.kind, config.tokenizer.vocab_size) == ("char", None)
+    assert any("as the config says: batch.micro_batch_size" in note for note in reporter.notes)
+
+
+def test_a_larger_budget_gets_a_larger_network(book: Path) -> None:
+    small, large = (
+        complete(auto_config(book, max_minutes=m), SilentReporter()) for m in (0.05, 100.0)
+    )
+    assert (small.model.hidden_size or 0) < (large.model.hidden_size or 0)
+
+
+def test_auto_does_not_go_with_a_checkpoint_to_start_from(book: Path) -> None:
+    with pytest.raises(ConfigError, match="comes from `init_from`"):
+        auto_config(book, init_from="base")

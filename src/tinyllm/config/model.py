@@ -17,6 +17,8 @@ from tinyllm.config.base import Strict
 
 Family = Literal["gpt-neo", "llama"]
 
+AUTO = "auto"
+"""In place of a preset: the training decides."""
 _LARGEST = 1 << 24
 """An upper bound on any size, far above use, that keeps arithmetic with absurd values cheap."""
 _DEFAULT_CONTEXT = 512
@@ -104,7 +106,8 @@ class ModelSpec(Strict):
     """A network's shape as it is asked for: a preset, sizes, or a preset with sizes changed."""
 
     preset: str | None = None
-    """Name of a ready shape, for example `tinystories-8m` or `llama-1m`."""
+    """Name of a ready shape, for example `tinystories-8m` or `llama-1m`; `auto` lets a training
+    choose shape, batch, learning rate and length by its text, machine and budget."""
 
     family: Family | None = None
     """`llama` (RoPE, RMSNorm, SwiGLU, grouped heads) or `gpt-neo` (learned positions, LayerNorm,
@@ -152,7 +155,7 @@ class ModelSpec(Strict):
     def merged(self) -> dict[str, Any]:
         """Return the fields that are said: those of the preset under those of the spec."""
         said = self.model_dump(exclude_none=True, exclude={"preset"})
-        preset = model_presets()[self.preset] if self.preset is not None else {}
+        preset = {} if self.preset in (None, AUTO) else model_presets()[self.preset]
         if "hidden_size" in said and "intermediate_size" not in said:
             preset = {k: v for k, v in preset.items() if k != "intermediate_size"}
         if "n_heads" in said and "n_kv_heads" not in said:
@@ -161,12 +164,12 @@ class ModelSpec(Strict):
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:
-        if self.preset is not None and self.preset not in model_presets():
+        if self.preset not in (None, AUTO) and self.preset not in model_presets():
             close = difflib.get_close_matches(self.preset, model_presets(), n=1)
             meant = f"did you mean {close[0]}? The " if close else "the "
             raise ValueError(
                 f"there is no preset {self.preset!r}; {meant}presets are "
-                f"{', '.join(model_presets())}"
+                f"{', '.join(model_presets())}, and {AUTO}"
             )
         said = self.merged()
         family: Family = said.get("family", "llama")

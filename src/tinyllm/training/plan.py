@@ -15,9 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tinyllm.config.base import validate
+from tinyllm.config.layers import Layer
+from tinyllm.config.model import AUTO
+from tinyllm.config.train import TrainConfig
 from tinyllm.data.corpus import Corpus
 from tinyllm.data.sources import describe_source, read_conversations, read_documents
-from tinyllm.reporting import format_bytes, format_count
+from tinyllm.reporting import Reporter, format_bytes, format_count
+from tinyllm.training.start import flatten
 
 _HUB_BYTES = 1_000_000_000
 """What is taken for the size of a text on the Hub, which is not known before it is read."""
@@ -101,6 +106,33 @@ def plan_training(
     return Plan(settings, reasons)
 
 
+def complete(config: TrainConfig, reporter: Reporter) -> TrainConfig:
+    """Return a config whose `model.preset` is "auto" with everything planned that it leaves open.
+
+    What the config says stands; the rest comes from `plan_training`. Other configs are returned
+    as they are. Raises ConfigError where both do not go together.
+    """
+    if config.model.preset != AUTO:
+        return config
+    said = config.model_dump(exclude_unset=True)
+    del said["model"]["preset"]
+    plan = plan_training(config.data.train, minutes=config.max_minutes)
+    settings = plan.settings
+    for section in ("tokenizer", "schedule"):  # their fields only make sense together
+        if said.get(section):
+            settings.pop(section, None)
+    if config.data.validation is not None:
+        settings["data"].pop("validation_fraction", None)
+    if config.max_minutes is None and (config.max_steps or config.epochs):
+        settings.pop("max_minutes")
+    for reason in plan.reasons:
+        reporter.note(reason)
+    kept = sorted(key for key, _ in flatten(said) if key != "data.train")
+    if kept:
+        reporter.note(f"as the config says: {', '.join(kept)}")
+    return validate(TrainConfig, [Layer(settings, "the plan"), Layer(said, "the config")])
+
+
 def _tune(settings: dict[str, Any], reasons: list[str]) -> None:
     settings["optimizer"] = {"name": "adamw", "learning_rate": 2e-4}
     settings["batch"] = {"micro_batch_size": 16}
@@ -148,8 +180,13 @@ def _network(
     )
     reasons.append(f"rows: {rows} of {context} tokens a step")
     reasons.append(
+        "learning rate: up to 3e-3, and 0.02 for Muon's matrices, falling in a line to zero"
+    )
+    reasons.append(
         f"budget: {machine.minutes:g} minutes or {epochs} passes over the text, whichever comes "
-        "first; more passes would only be learnt by heart"
+        f"first, {format_count(epochs * n_tokens)} tokens at most; more passes would only be "
+        f"learnt by heart, and {format_count(_TOKENS_PER_PARAMETER * n_parameters)} are what a "
+        "network of this size can use"
     )
     if settings["model"]["dropout"]:
         reasons.append("dropout: 0.1, because the text will be read many times")

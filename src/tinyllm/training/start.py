@@ -80,7 +80,7 @@ def identity_config(config: TrainConfig) -> dict[str, Any]:
     """Return the config's values that a resume must find unchanged, by dotted key."""
     return {
         key: value
-        for key, value in _flatten(config.model_dump(mode="json"))
+        for key, value in flatten(config.model_dump(mode="json"))
         if key not in _FREE and key.split(".")[0] not in _FREE
     }
 
@@ -144,9 +144,10 @@ def _short(value: object) -> str:
     return text if len(text) <= 40 else text[:12] + "…"
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested values by dotted key."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

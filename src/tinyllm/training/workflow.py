@@ -16,6 +16,7 @@ from tinyllm.data.corpus import name_of
 from tinyllm.device import choose_compute, prepare_arithmetic
 from tinyllm.reporting import Reporter, SilentReporter
 from tinyllm.training.distributed import Team
+from tinyllm.training.plan import complete
 from tinyllm.training.rehearsal import Forecast, Rehearsal, folder_that_exists
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.sitting import Sitting, TrainResult
@@ -60,6 +61,7 @@ def run(
     team = Team(compute)
     if not team.is_main:
         reporter = SilentReporter()
+    config = complete(config, reporter)
     with team.needing_each_other(), folder.locked() if team.is_main else nullcontext():
         with team.main_first():
             start = find_start(config, folder, resume=resume, fresh=fresh)
@@ -80,6 +82,7 @@ def rehearse(config: TrainConfig, reporter: Reporter) -> Forecast:
     """
     compute = choose_compute(config.device, config.precision)
     prepare_arithmetic(compute.device)
+    config = complete(config, reporter)
     path = checkpoint_path(config)
     with tempfile.TemporaryDirectory(
         prefix=".tinyllm-dry-run-", dir=folder_that_exists(path.parent)
