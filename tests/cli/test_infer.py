@@ -58,6 +58,21 @@ def test_the_newest_checkpoint_is_taken_and_named(infer):
     assert "newest" in result.err
 
 
+def test_a_checkpoint_that_was_sought_is_named_with_the_reason(infer, folder):
+    deep = folder / "runs" / "one"
+    deep.mkdir(parents=True)
+    (deep / "fox.safetensors").write_bytes((folder / "base.safetensors").read_bytes())
+    for name, said in [
+        ("runs", "checkpoint: runs/one/fox.safetensors (the only one in runs)"),
+        (".", "the newest of"),
+        ("fox", "checkpoint: runs/one/fox.safetensors (the only one named fox)"),
+        ("base", "checkpoint: base.safetensors (the file named base)"),
+    ]:
+        assert said in infer("-c", name, "-p", "Why?", *DRAW).err
+    assert "checkpoint:" not in infer("-c", "base.safetensors", "-p", "Why?", *DRAW).err
+    (deep / "fox.safetensors").unlink()
+
+
 def test_a_chat_model_answers_through_its_template_unless_raw(infer):
     [templated] = lines(infer("-c", "chat", "-p", "Why?", *DRAW, "--json"))
     [raw] = lines(infer("-c", "chat", "-p", "Why?", *DRAW, "--json", "--raw"))

@@ -30,6 +30,8 @@ class FoundCheckpoint:
 
     path: Path
     reason: str
+    was_sought: bool = True
+    """False for a file that was named in full."""
 
 
 def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
@@ -44,9 +46,11 @@ def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
     path = Path(name).expanduser()
     if path.is_dir():
         return _newest(path, (".", "checkpoints", "*", "*/checkpoints"), f"in {path}")
-    for whole in (path, path.with_name(f"{path.name}.safetensors")):
-        if path.name and whole.is_file():
-            return FoundCheckpoint(whole, "given by path")
+    if path.is_file():
+        return FoundCheckpoint(path, "given by path", was_sought=False)
+    whole = path.with_name(f"{path.name}.safetensors") if path.name else path
+    if whole.is_file():
+        return FoundCheckpoint(whole, f"the file named {path}")
     if len(path.parts) > 1:
         raise CheckpointError(
             f"there is no checkpoint at {path}", nearest_file_hint(path) or _MAKE_ONE
@@ -54,7 +58,8 @@ def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
     known = _candidates(here, SEARCHED)
     named = [found for found in known if name in (found.stem, found.name) and _is_ours(found)]
     if named:
-        return FoundCheckpoint(named[0], f"the newest named {name}")
+        which = f"newest of {len(named)}" if len(named) > 1 else "only one"
+        return FoundCheckpoint(named[0], f"the {which} named {name}")
     names = ", ".join(dict.fromkeys(found.stem for found in known))
     raise CheckpointError(
         f"there is no checkpoint named {name}; looked in {', '.join(SEARCHED)}",

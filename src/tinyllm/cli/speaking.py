@@ -8,12 +8,12 @@ if TYPE_CHECKING:
 
 
 def load_model(checkpoint: str | None, device: str, reporter: "Reporter") -> "LoadedModel":
-    """Load a checkpoint; without a name the newest one, and say which it is."""
+    """Load a checkpoint; without a name the newest one. Say which it is where it was sought."""
     from tinyllm.checkpoint import find_checkpoint, load_checkpoint
     from tinyllm.device import choose_device, prepare_arithmetic
 
     found = find_checkpoint(checkpoint)
-    if checkpoint is None:
+    if found.was_sought:
         reporter.note(f"checkpoint: {found.path} ({found.reason})")
     chosen = choose_device(device)
     prepare_arithmetic(chosen)
