@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -92,6 +92,28 @@ class TellingReporter(SilentReporter):
         else:
             with super().progress(label, total, unit) as bar:
                 yield bar
+
+
+class ActingReporter(SilentReporter):
+    """Do something after certain training steps, before anything is saved."""
+
+    def __init__(self, actions: Mapping[int, Callable[[], object]]) -> None:
+        self._actions = actions
+
+    @contextmanager
+    def progress(self, label: str, total: int | None, unit: str) -> Iterator[Progress]:
+        yield _ActingBar(total, self._actions if label == "train" else {})
+
+
+@dataclass
+class _ActingBar:
+    total: int | None
+    actions: Mapping[int, Callable[[], object]]
+    done: int = 0
+
+    def advance(self, n: int = 1, **values: object) -> None:
+        self.done += n
+        self.actions.get(self.done, int)()
 
 
 def write_pretraining(folder: Path, steps: int) -> None:

@@ -54,7 +54,7 @@ def train(folder: Path, *arguments: str, program: Sequence[str] = ("-m", "tinyll
     )
 
 
-def signal_at_step(folder: Path, step: int, number: signal.Signals) -> Finished:
+def signal_at_step(folder: Path, step: int, number: signal.Signals, times: int = 1) -> Finished:
     """Train, and send a signal when a step is done; from inside, so that no step is missed."""
     program = f"""
 import os, sys
@@ -63,7 +63,7 @@ from tinyllm.training.milestones import Milestones
 after_step = Milestones.after_step
 def observed(self, report):
     after_step(self, report)
-    if report.step == {step}:
+    for _ in range({times} if report.step == {step} else 0):
         os.kill(os.getpid(), {int(number)})
 Milestones.after_step = observed
 sys.argv[0] = "tinyllm"
@@ -103,6 +103,20 @@ def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(
     assert "tinyllm train --config config.json --resume" in stopped.stderr
     done = train(tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
+    assert same_bits(weights(tmp_path), weights(uninterrupted))
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_the_previous_state_is_whole(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    make_text(tmp_path / "text.txt")
+    write_config(tmp_path)
+    left = signal_at_step(tmp_path, 7, signal.SIGINT, times=2)
+    assert left.returncode == 130, left.stderr
+    assert "Traceback" not in left.stderr
+    done = train(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "going on from step 5" in done.stderr
     assert same_bits(weights(tmp_path), weights(uninterrupted))
 
 

@@ -1,0 +1,107 @@
+"""A disk that fills up in the middle of a training: one sentence, and what was saved stays whole.
+
+The disks are real: small tmpfs mounts, which take the right to mount. Where that is missing, the
+tests are skipped and say so.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import make_text
+from tests.training.kill_harness import ActingReporter
+from tests.training.test_workflow import config_for, train
+from tinyllm.checkpoint import load_checkpoint
+from tinyllm.config.train import TrainConfig
+from tinyllm.errors import DataError
+from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.state import list_states, read_state
+from tinyllm.training.workflow import run
+
+SmallDisk = Callable[[str], Path]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Return a function that mounts a small file system, with options such as size=2m."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("needs the mount command")
+        if done.returncode != 0:
+            pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def saved_on(disk: Path, text: Path) -> tuple[TrainConfig, RunFolder]:
+    path = disk / "out" / "model.safetensors"
+    config = config_for(
+        text, checkpoint__path=path, checkpoint__every_steps=2, evaluation__every_steps=100
+    )
+    return config, RunFolder.beside(path)
+
+
+def fill(disk: Path, leave_bytes: int) -> None:
+    """Use up a disk but for some bytes."""
+    with open(disk / "filler", "ab") as file:
+        file.write(bytes(max(0, shutil.disk_usage(disk).free - leave_bytes)))
+
+
+@pytest.mark.parametrize("leave_bytes", [0, 40_000, 200_000])
+def test_a_disk_that_fills_up_costs_only_the_save_at_hand(
+    tmp_path: Path, small_disk: SmallDisk, leave_bytes: int
+) -> None:
+    disk = small_disk("size=8m")
+    config, folder = saved_on(disk, make_text(tmp_path / "text.txt"))
+    reporter = ActingReporter({3: lambda: fill(disk, leave_bytes)})
+    with pytest.raises(DataError) as caught:
+        run(config, reporter)
+    assert caught.value.exit_code == 3
+    assert "\n" not in caught.value.message
+    assert str(disk) in caught.value.message
+    require_step(config, folder, 2)
+    (disk / "filler").unlink()
+    result, _ = train(config)
+    assert (result.resumed_from, result.steps) == (2, 6)
+
+
+def test_a_save_that_finds_no_room_half_way_leaves_nothing_half(
+    tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    """Bytes are plenty, so that the save begins; the file system then has no file left to give."""
+    disk = small_disk("size=64m,nr_inodes=40")
+    config, folder = saved_on(disk, make_text(tmp_path / "text.txt"))
+
+    def take_the_files() -> None:
+        free = subprocess.run(
+            ["stat", "-f", "-c", "%d", str(disk)], capture_output=True, text=True, check=True
+        )
+        for i in range(int(free.stdout) - 2):  # the save's folder and its first file
+            (disk / f"filler-{i}").touch()
+
+    with pytest.raises(DataError, match=r"disk is full|No space left") as caught:
+        run(config, ActingReporter({4: take_the_files}))
+    assert caught.value.exit_code == 3
+    require_step(config, folder, 2)
+    assert not list(folder.states.glob(".*"))
+
+
+def require_step(config: TrainConfig, folder: RunFolder, step: int) -> None:
+    """Load the checkpoint and the newest state, and compare their step."""
+    assert config.checkpoint.path is not None
+    assert load_checkpoint(config.checkpoint.path).info.training["step"] == step
+    assert read_state(list_states(folder.states)[-1]).progress.step == step
