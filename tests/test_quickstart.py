@@ -14,7 +14,7 @@ from tinyllm.providers.story_grammar import word_triples
 from tinyllm.quickstart.corpus import ask_for_story, write_corpus
 from tinyllm.quickstart.examination import Count
 from tinyllm.quickstart.report import as_text
-from tinyllm.quickstart.workflow import QuickstartResult, run
+from tinyllm.quickstart.workflow import QuickstartResult, run, stored_config
 from tinyllm.records import Conversation
 from tinyllm.reporting import RecordingReporter
 
@@ -110,9 +110,15 @@ def test_a_stopped_demo_says_how_to_go_on_and_does(tmp_path: Path) -> None:
     (run_folder / "stop").touch()
     with pytest.raises(Interrupted) as stopped:
         run(config, RecordingReporter(), resume=True)
-    assert "tinyllm quickstart --resume" in str(stopped.value.hint)
+    assert f"tinyllm quickstart --resume --output {config.output}" in str(stopped.value.hint)
+    assert stored_config(config.output) == config
     (run_folder / "stop").unlink(missing_ok=True)
     assert run(config, RecordingReporter(), resume=True).checkpoint.is_file()
+
+
+def test_going_on_needs_a_demo(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no demo to go on with"):
+        stored_config(tmp_path)
 
 
 def test_a_new_demo_replaces_the_old_one_and_nothing_else(

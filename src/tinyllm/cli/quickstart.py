@@ -18,7 +18,10 @@ def quickstart(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides every random choice.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted demo stopped.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on where an interrupted demo stopped, with its settings."
+        ),
     ] = False,
     config: ConfigOption = None,
     sets: SetOption = None,
@@ -38,10 +41,12 @@ def quickstart(
     from tinyllm.config.base import load_config
     from tinyllm.config.quickstart import QuickstartConfig
     from tinyllm.quickstart.report import as_text
-    from tinyllm.quickstart.workflow import run
+    from tinyllm.quickstart.workflow import run, stored_config
 
     flags = {"output": output, "minutes": minutes, "seed": seed}
     chosen = load_config(QuickstartConfig, config, sets=sets or (), flags=flags)
+    if resume:
+        chosen = stored_config(chosen.output)
     result = run(chosen, reporter(), resume=resume)
     if as_json:
         print_json(result.to_json())

@@ -8,6 +8,7 @@ demo/
     results.json      all figures
 """
 
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.checkpoint import load_checkpoint, save_checkpoint
+from tinyllm.config.base import load_config
 from tinyllm.config.quickstart import QuickstartConfig
 from tinyllm.config.tokenize import TokenizerSpec
 from tinyllm.data.tokenize import prepare_tokenizer
@@ -94,6 +96,16 @@ def run(config: QuickstartConfig, reporter: Reporter, *, resume: bool = False) -
     return finished
 
 
+def stored_config(folder: Path) -> QuickstartConfig:
+    """Return what an interrupted demo was started with. Raises UsageError where there is none."""
+    mark = folder / _MARK
+    if not mark.is_file():
+        raise UsageError(
+            f"there is no demo to go on with in {folder}", "Leave --resume out to begin one."
+        )
+    return load_config(QuickstartConfig, mark, flags={"output": folder})
+
+
 def _prepare_folder(folder: Path, config: QuickstartConfig, *, keeps_earlier: bool) -> None:
     try:
         is_ours = (folder / _MARK).is_file()
@@ -107,7 +119,7 @@ def _prepare_folder(folder: Path, config: QuickstartConfig, *, keeps_earlier: bo
         (folder / "data").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_error(error, f"prepare the folder {folder}") from error
-    write_json(folder / _MARK, config.model_dump(mode="json"))
+    write_json(folder / _MARK, config.model_dump(mode="json", exclude={"output"}))
 
 
 @contextmanager
@@ -145,4 +157,4 @@ def _finish(
 
 
 def _resume_command(config: QuickstartConfig) -> str:
-    return f"tinyllm quickstart --resume --output {config.output} --seed {config.seed}"
+    return f"tinyllm quickstart --resume --output {shlex.quote(str(config.output))}"
