@@ -33,6 +33,14 @@ def make_conversations(path: Path, n: int = 40, seed: int = 0) -> Path:
     return path
 
 
+def figures(folder: Path, key: str) -> list[float]:
+    """Return one kind of figure of the run in `folder`, as its metrics tell it."""
+    lines = (
+        (folder / "out" / "model-run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    )
+    return [row[key] for row in map(json.loads, lines) if key in row]
+
+
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     """Return a small text."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import make_text
-from tests.training.test_resume import losses, train, write_config
+from tests.training.conftest import figures, make_text
+from tests.training.test_resume import train, write_config
 
 
 @pytest.mark.long
@@ -21,5 +21,5 @@ def test_the_loss_curve_is_the_same_with_and_without_compiling(tmp_path: Path) -
         write_config(folder, model=model, compile=compiled, optimizer={"name": "adamw"})
         done = train(folder)
         assert done.returncode == 0, done.stderr
-        curves.append([loss for _, loss in losses(folder)])
+        curves.append(figures(folder, "loss_nats"))
     assert curves[1] == pytest.approx(curves[0], abs=1e-5)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.conftest import make_text
-from tests.training.test_resume import losses, train, weights, write_config
+from tests.training.conftest import figures, make_conversations, make_text
+from tests.training.test_resume import train, weights, write_config
 from tinyllm.errors import TrainingStopped
 from tinyllm.training.launch import launch
 
@@ -48,15 +48,10 @@ def half_way(done: Path, folder: Path) -> Path:
     return folder
 
 
-def figures(folder: Path, key: str) -> list[float]:
-    lines = (folder / "out" / "model-run" / "metrics.jsonl").read_text().splitlines()
-    return [row[key] for row in map(json.loads, lines) if key in row]
-
-
 def assert_same_training(found: Path, expected: Path) -> None:
-    assert len(losses(expected)) > 50
-    assert [step for step, _ in losses(found)] == [step for step, _ in losses(expected)]
-    assert figures(found, "trained_tokens") == figures(expected, "trained_tokens")
+    assert len(figures(expected, "loss_nats")) > 50
+    for key in ("step", "trained_tokens"):
+        assert figures(found, key) == figures(expected, key), key
     for key in ("loss_nats", "validation_loss_nats", "validation_bits_per_byte"):
         assert figures(found, key) == pytest.approx(figures(expected, key), abs=1e-5), key
     whole = weights(expected)
@@ -119,8 +114,8 @@ def test_one_process_goes_on_from_two_that_part_the_network(tmp_path: Path, opti
         if optimizer == "adamw":
             assert_same_training(folder, whole)
         else:  # Muon's products may be in bfloat16, whose rounding depends on how they are cut
-            found, expected = losses(folder), losses(whole)
-            assert found[-1][1] == pytest.approx(expected[-1][1], abs=0.02)
+            found, expected = figures(folder, "loss_nats"), figures(whole, "loss_nats")
+            assert found[-1] == pytest.approx(expected[-1], abs=0.02)
 
 
 def train_with(folder: Path, act: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -152,7 +147,7 @@ def test_a_lost_process_ends_the_others(
     said = capfd.readouterr().err
     assert "another process of this training has ended" in said
     assert "Traceback" not in said
-    assert [step for step, _ in losses(folder)][-1] >= HALF
+    assert figures(folder, "step")[-1] >= HALF
     states = folder / "out" / "model-run" / "state"
     assert [state.name for state in states.iterdir()] == [f"step-{HALF:08d}"]
 
@@ -168,3 +163,31 @@ def test_a_stop_reaches_both_processes_and_loses_nothing(
     done = train(folder)
     assert done.returncode == 0, done.stderr
     assert_same_training(folder, one)
+
+
+@pytest.mark.long
+def test_two_processes_tune_as_one_on_answers_of_unequal_length(one: Path, tmp_path: Path) -> None:
+    base = one / "out" / "model.safetensors"
+    for name in ("alone", "both"):
+        folder = prepare(tmp_path / name, init_from=str(base), data={"train": "chat.jsonl"})
+        make_conversations(folder / "chat.jsonl", n=61)
+        config = json.loads((folder / "config.json").read_text())
+        del config["tokenizer"], config["model"], config["batch"]["context_length"]
+        (folder / "config.json").write_text(json.dumps(config))
+    alone, both = train(tmp_path / "alone"), train(tmp_path / "both", "--processes", "2")
+    assert (alone.returncode, both.returncode) == (0, 0), alone.stderr + both.stderr
+    found, expected = tmp_path / "both", tmp_path / "alone"
+    assert figures(found, "trained_tokens") == figures(expected, "trained_tokens")
+    assert figures(found, "loss_nats") == pytest.approx(figures(expected, "loss_nats"), abs=1e-5)
+
+
+@pytest.mark.long
+def test_one_clock_sets_the_learning_rate_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepare(tmp_path / "run", epochs=None, max_minutes=0.05)
+    kept = "open(f'rates-{rank}.txt', 'a').write(f'{report.learning_rate}\\n')"
+    assert train_with(folder, kept, monkeypatch) == 0
+    rates = [(folder / f"rates-{rank}.txt").read_text().splitlines() for rank in (0, 1)]
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 3
