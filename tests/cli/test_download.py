@@ -62,3 +62,13 @@ def test_nothing_is_written_into_the_folder_it_is_made_from(here: Here, output: 
     assert "would be written into its own source folder" in done.err
     assert "hint: Choose an --output outside of it" in done.err
     assert here("download", "--from", "folder", "--output", "out").code == 0
+
+
+def test_a_name_that_is_not_in_the_catalogue_is_not_taken_with_a_file(here: Here) -> None:
+    hub = here("download", "hf:a/b", "--from", "folder/ok.txt")
+    assert hub.code == 2
+    assert "leave one of them out" in hub.err
+    own = here("download", "mine", "--from", "folder/ok.txt")
+    assert own.code == 2
+    assert "To take folder/ok.txt as text of your own, leave the name out." in own.err
+    assert "--from" not in own.err

@@ -59,6 +59,8 @@ class DownloadConfig(Strict):
             raise ValueError("`url` stands alone: leave out the names and `from_path`")
         if self.sha256 is not None and self.url is None:
             raise ValueError("`sha256` belongs to `url`; the catalogue knows its own hashes")
+        if self.from_path is not None and any(name.startswith("hf:") for name in self.names):
+            raise ValueError("`from_path` is on disk and `hf:` on the hub: leave one of them out")
         if self.from_path is not None and len(self.names) > 1:
             raise ValueError(f"`from_path` holds one data set, and {len(self.names)} are named")
         return self

@@ -77,17 +77,20 @@ def catalog() -> dict[str, Entry]:
     return {name: Entry.model_validate(value) for name, value in json.loads(text).items()}
 
 
-def find_entry(wanted: str) -> Chosen:
-    """Return the entry for `name` or `name:variant`. Raises UsageError with the nearest name."""
+def find_entry(wanted: str, from_path: Path | None = None) -> Chosen:
+    """Return the entry for `name` or `name:variant`, perhaps to be read from disk.
+
+    Raises UsageError with the nearest name.
+    """
     name, _, variant = wanted.partition(":")
     entries = catalog()
     if name not in entries:
         close = difflib.get_close_matches(name.lower(), entries, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(entries)}."
-        raise UsageError(
-            f"there is no data set {name!r} in the catalogue",
-            f"{hint} Any other is taken as hf:owner/name, with --url or with --from.",
-        )
+        other = "Any other is taken as hf:owner/name, with --url or with --from."
+        if from_path is not None:
+            other = f"To take {from_path} as text of your own, leave the name out."
+        raise UsageError(f"there is no data set {name!r} in the catalogue", f"{hint} {other}")
     entry = entries[name]
     variant = variant or next(iter(entry.variants))
     if variant not in entry.variants:

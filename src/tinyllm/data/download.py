@@ -58,7 +58,7 @@ def run(config: DownloadConfig, reporter: Reporter) -> DownloadResult:
             label = parse_address(name).label
             done.append(_get_own(config, name, _folder(config, label), label, reporter))
         else:
-            done += _get_known(config, find_entry(name), reporter)
+            done += _get_known(config, find_entry(name, config.from_path), reporter)
     return DownloadResult(tuple(done))
 
 
