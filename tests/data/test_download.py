@@ -262,6 +262,16 @@ def test_a_data_set_of_the_hub(hub: FileServer, tmp_path: Path, run_tinyllm: Run
     assert "me/storys" in done.stderr
 
 
+def test_a_hub_that_is_not_there_is_given_up_at_once_and_named(
+    hub: FileServer, run_tinyllm: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLLM_HF_ENDPOINT", "http://127.0.0.1:9")
+    done = run_tinyllm("download", "hf:me/stories")
+    assert done.returncode == 3
+    assert "error: 127.0.0.1:9 cannot be reached: " in done.stderr
+    assert "--from" in done.stderr
+
+
 def test_a_gated_data_set_asks_for_a_token(hub: FileServer, run_tinyllm: RunCommand) -> None:
     refusal = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"}
     for path in ("/api/datasets/me/secret", "/datasets/me/secret/resolve/main/README.md"):

@@ -167,10 +167,12 @@ def test_a_web_page_is_not_data(server: FileServer, target: Path) -> None:
         get(server, target)
 
 
-def test_nobody_there(tmp_path: Path, target: Path) -> None:
-    pauses = Pauses(attempts=2)
-    with pytest.raises(DataError, match="the connection failed"):
+def test_a_host_that_is_not_there_is_tried_twice_and_named(target: Path) -> None:
+    pauses = Pauses(attempts=8)
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:9 cannot be reached: ") as error:
         fetch("http://127.0.0.1:9/x", target, RecordingReporter(), patience=pauses.patience)
+    assert len(pauses.seconds) == 1
+    assert "--from" in str(error.value.hint)
 
 
 def test_no_room_on_the_disk_is_said_before_anything_is_written(

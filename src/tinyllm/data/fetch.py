@@ -5,7 +5,7 @@
 
 A part is carried on with `Range` and `If-Range`, so a file that has changed meanwhile starts
 over. Broken connections, busy servers (429 and 5xx, `Retry-After` honoured) are tried again with
-growing pauses; every byte gained renews the patience.
+growing pauses; every byte gained renews the patience. A host that was never reached is tried twice.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 from tinyllm.data.http_answers import (
     TryAgain,
     continues_at,
+    not_reached,
     require_success,
     stated_sha256,
     total_bytes,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     import httpx
 
 _MAX_PAUSE_SECONDS = 120.0
+_TRIES_OF_ABSENT = 2
+"""How often a host is tried whose name is not known or that refuses the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +168,17 @@ class _Transfer:
         import httpx
 
         attempt = 0
+        was_reached = False
         while True:
             n_before = self.n_have
             try:
                 return self._once()
             except (httpx.TransportError, TryAgain) as error:
                 attempt = 0 if self.n_have > n_before else attempt + 1
+                is_absent = isinstance(error, httpx.ConnectError) and not was_reached
+                if is_absent and attempt >= min(_TRIES_OF_ABSENT, patience.attempts):
+                    raise not_reached(self.url, error) from error
+                was_reached = not is_absent
                 why = error.why if isinstance(error, TryAgain) else _describe(error)
                 if attempt >= patience.attempts:
                     raise DataError(

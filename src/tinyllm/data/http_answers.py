@@ -5,6 +5,7 @@ import email.utils
 import re
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tinyllm.errors import DataError
 
@@ -21,6 +22,15 @@ class TryAgain(Exception):
         super().__init__(why)
         self.why = why
         self.asked_seconds = asked_seconds
+
+
+def not_reached(url: str, error: Exception) -> DataError:
+    """Say that nobody answers at all: a name that is not known, a refused connection."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return DataError(
+        f"{urlsplit(url).netloc} cannot be reached: {reason}",
+        "Check the address and the network, or take the file from disk with --from.",
+    )
 
 
 def require_success(response: "httpx.Response", url: str) -> None:

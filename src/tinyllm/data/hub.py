@@ -4,6 +4,7 @@ The address is `hf:owner/name[/config][:split]`. The library keeps what it fetch
 cache and resumes there. The hub's address and token come from the settings.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -11,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tinyllm.config.settings import settings
-from tinyllm.errors import DataError, UsageError
+from tinyllm.data.http_answers import not_reached
+from tinyllm.errors import DataError, TinyLLMError, UsageError
 from tinyllm.files import os_error
 from tinyllm.reporting import Reporter, SilentReporter
 
@@ -78,14 +80,58 @@ def _load(name: str, config: str | None, split: str, reporter: Reporter) -> Any:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     token = own.hf_token.get_secret_value() if own.hf_token else None
     reporter.note(f"fetching {name}{f' ({config})' if config else ''}, split {split}, {endpoint}")
+    absent = _find_absent(endpoint)
     try:
-        return datasets.load_dataset(name, config, split=split, token=token)
-    except OSError as error:
-        if error.errno is not None:
-            raise os_error(error, f"fetch {name}") from error
-        raise _refusal(name, endpoint, error) from error
+        with _from_cache_alone() if absent else contextlib.nullcontext():
+            return datasets.load_dataset(name, config, split=split, token=token)
     except Exception as error:
-        raise _refusal(name, endpoint, error) from error
+        if absent is not None:
+            raise absent from error
+        raise _translate(name, endpoint, error) from error
+
+
+def _find_absent(endpoint: str) -> DataError | None:
+    """Try twice, without the library's long patience, whether anybody is there at all."""
+    import httpx
+    import huggingface_hub.constants
+
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return None
+    absent = None
+    for _ in range(2):
+        try:
+            httpx.head(endpoint, timeout=10.0)
+        except httpx.ConnectError as error:
+            absent = not_reached(endpoint, error)
+        except httpx.HTTPError:
+            return None
+        else:
+            return None
+    return absent
+
+
+@contextlib.contextmanager
+def _from_cache_alone() -> Iterator[None]:
+    """Have the library look in its cache and not on the network."""
+    import huggingface_hub.constants
+
+    import datasets
+
+    homes: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [home.HF_HUB_OFFLINE for home in homes]
+    for home in homes:
+        home.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for home, value in zip(homes, before, strict=True):
+            home.HF_HUB_OFFLINE = value
+
+
+def _translate(name: str, endpoint: str, error: Exception) -> TinyLLMError:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os_error(error, f"fetch {name}")
+    return _refusal(name, endpoint, error)
 
 
 def _refusal(name: str, endpoint: str, error: Exception) -> DataError:
