@@ -1,26 +1,34 @@
 """The step and the loop: right mathematics, whatever the split into micro-batches."""
 
+import itertools
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from tinyllm.config.base import load_config
 from tinyllm.config.model import ModelConfig
-from tinyllm.config.train import Optimizer
+from tinyllm.config.train import Optimizer, TrainConfig
 from tinyllm.data.loader import IGNORE, Batch
 from tinyllm.device import choose_compute
 from tinyllm.errors import TrainingStopped
 from tinyllm.model.transformer import Transformer
+from tinyllm.reporting import CountedProgress, SilentReporter
 from tinyllm.training.distributed import Processes
 from tinyllm.training.loop import Limits, StepReport, Training, fit, take_step
 from tinyllm.training.loss import next_token_loss
+from tinyllm.training.milestones import Milestones
 from tinyllm.training.optimizer import build_optimizers
+from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.schedule import LearningRateShape
 from tinyllm.training.state import Progress
 from tinyllm.training.stop import StopRequest
+from tinyllm.training.validation import Measurement
 
 CONFIG = ModelConfig(
     vocab_size=17, hidden_size=16, n_layers=2, n_heads=2, context_length=12, dropout=0.0
@@ -198,6 +206,63 @@ def test_a_clock_ends_the_training_with_the_rate_at_its_floor() -> None:
     assert reason == "the budget of 0.166667 minutes is used up"
     assert now[0] == pytest.approx(10.0, rel=0.05)
     assert observer.reports[-1].learning_rate == pytest.approx(1e-3, rel=0.02)
+
+
+@pytest.mark.parametrize("seconds_per_measure", [0.5, 2.0, 3.1])
+@pytest.mark.parametrize("every_steps", [3, 7, 10])
+def test_measuring_on_the_way_keeps_the_clock_and_the_fall_of_the_rate(
+    every_steps: int, seconds_per_measure: float, tmp_path: Path
+) -> None:
+    """Steps of uneven length, with pauses to measure, in a budget of forty seconds."""
+    training = training_of(4, 1, steps=8)
+    training.stream.n_rows = None
+    training.limits = Limits(None, 40.0)
+    training.shape = LearningRateShape("cosine", 0, 0.1, None)
+    now, ticks = [0.0], itertools.cycle([0.05, 0.2, 0.1])
+
+    def clock() -> float:
+        now[0] += next(ticks)
+        return now[0]
+
+    def measure() -> Measurement:
+        now[0] += seconds_per_measure
+        return Measurement(1.0, 1, 1)
+
+    training.clock, training.started = clock, 0.0
+    config = load_config(
+        TrainConfig,
+        flags={"data.train": "a.txt", "max_minutes": 1.0, "evaluation.every_steps": every_steps},
+    )
+    milestones = Milestones(
+        config=config,
+        training=training,
+        folder=RunFolder(tmp_path),
+        reporter=SilentReporter(),
+        bar=CountedProgress(None),
+        log=logging.getLogger("test"),
+        save=lambda: None,
+        save_milestone=lambda _: None,
+        save_best=lambda _: None,
+        save_counters=lambda: None,
+        restore_good=lambda: False,
+        measure=measure,
+        track=lambda _: None,
+        utilization=lambda _: None,
+        write_samples=None,
+    )
+    rates = []
+    after_step = milestones.after_step
+
+    def keep_rate(report: StepReport) -> None:
+        rates.append(report.learning_rate)
+        after_step(report)
+
+    milestones.after_step = keep_rate  # type: ignore[method-assign]
+    reason = fit(training, milestones, StopRequest())
+    milestones.measure_now()
+    assert "is used up" in str(reason)
+    assert now[0] == pytest.approx(40.0, rel=0.05)
+    assert rates[-1] == pytest.approx(1e-3, rel=0.02)
 
 
 def test_dropout_draws_the_same_in_any_sitting() -> None:

@@ -87,6 +87,12 @@ class Training:
         used = self.clock() - self.started + self.step_seconds
         return self.processes.from_main(used / usable)
 
+    def seconds_left(self) -> float | None:
+        """Return the time for steps that the budget leaves, None without one."""
+        if self.limits.max_seconds is None:
+            return None
+        return (1.0 - self.clock_progress()) * (self.limits.max_seconds - self.reserve_seconds)
+
     def end_reason(self) -> str | None:
         """Say why the training is over, or None while it is not."""
         total = self.limits.total_steps

@@ -62,6 +62,7 @@ class Milestones:
     micro_batch_size: int = field(init=False)
     """Rows in one forward pass at the latest step."""
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_SPEED_WINDOW))
+    _took: dict[str, float] = field(default_factory=dict)
     _shown: float = 0.0
 
     def __post_init__(self) -> None:
@@ -82,10 +83,22 @@ class Milestones:
         if step % self.config.checkpoint.every_steps == 0:
             self.save_now()
         self._keep_milestone(step)
-        if step % self.config.evaluation.every_steps == 0:
+        evaluation, samples = self.config.evaluation, self.config.samples
+        is_due = step % evaluation.every_steps == 0, step % samples.every_steps == 0
+        if not any(is_due) or self._the_last_ones_are_near():
+            return
+        if is_due[0]:
             self.measure_now()
-        if step % self.config.samples.every_steps == 0:
+        if is_due[1]:
             self.sample_now()
+
+    def _the_last_ones_are_near(self) -> bool:
+        """Tell whether measuring now would take the time in which the learning rate ends its fall.
+
+        What is left out here is done when the training ends, moments later.
+        """
+        left = self.training.seconds_left()
+        return left is not None and left < 2 * self.training.reserve_seconds
 
     def catch_up(self) -> None:
         """Do what was due at the step from which the training goes on, where it was not done.
@@ -149,7 +162,7 @@ class Milestones:
         step, progress = self.training.progress.step, self.training.progress
         if self.measure is None or self.measured_at == step:
             return
-        began = time.monotonic()
+        began = self.training.clock()
         self.save_now()
         self.latest = measurement = self.measure()
         self.measured_at = step
@@ -164,10 +177,14 @@ class Milestones:
         progress.measured_step = step
         self._tell_measurement(step, measurement)
         self.save_counters()
+        self._reserve("measure", self.training.clock() - began)
+
+    def _reserve(self, work: str, seconds: float) -> None:
+        """Keep back as much of the budget as the last measurement and samples took this time."""
+        self._took[work] = seconds
         if self.training.limits.max_seconds is not None:
-            took = time.monotonic() - began
             most = _RESERVE_AT_MOST * self.training.limits.max_seconds
-            self.training.reserve_seconds = min(took, most)
+            self.training.reserve_seconds = min(sum(self._took.values()), most)
 
     def _keep_milestone(self, step: int) -> None:
         every = self.config.checkpoint.milestones_every_steps
@@ -181,7 +198,9 @@ class Milestones:
         if self.write_samples is None or self.sampled_at == step:
             return
         self.sampled_at = step
+        began = self.training.clock()
         self.write_samples(step)
+        self._reserve("sample", self.training.clock() - began)
 
     def tokens_per_second(self) -> float:
         """Trained tokens over measured seconds of the recent steps."""
