@@ -34,6 +34,8 @@ def test_pretraining_that_is_killed_and_stopped_goes_on_to_the_same_bits(
     tally = train_disturbed(tmp_path, signals, pace, seed=1)
     assert tally.n_ended == len(signals)
     assert same_outcome(tmp_path, whole)
+    states = tmp_path / "out" / "model-run" / "state"
+    assert {path.name for path in states.iterdir()} == {"step-00000019", "step-00000020"}
 
 
 def test_tuning_that_is_killed_goes_on_to_the_same_bits_across_epochs(

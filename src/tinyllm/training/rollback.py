@@ -7,13 +7,12 @@ that a run killed at any moment of this goes on to the same bits.
 """
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import torch
 
 from tinyllm.training.distributed import Processes
-from tinyllm.training.state import Progress, SavedState, list_states, read_state
+from tinyllm.training.state import Progress, SavedState, list_states, read_state, remove_state
 
 MAX_ROLLBACKS = 3
 LEARNING_RATE_CUT = 0.5
@@ -53,7 +52,7 @@ def forget_states_after(states: Path, step: int) -> None:
     """Remove the states of steps that will be taken again."""
     for path in list_states(states):
         if read_state(path).progress.step > step:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_state(path)
 
 
 def weights_are_finite(processes: Processes) -> bool:

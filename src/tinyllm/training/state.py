@@ -9,6 +9,7 @@ No generator state is kept: every random draw of a step is seeded by (seed, purp
 the order of rows is a function of (seed, epoch), so the counters say it all.
 """
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -120,7 +121,7 @@ def save_state(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in list_states(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_state(old)
     return final
 
 
@@ -132,6 +133,14 @@ def has_state(folder: Path, progress: Progress) -> bool:
 def list_states(folder: Path) -> list[Path]:
     """Return the whole states under `folder`, oldest first."""
     return sorted(p for p in folder.glob("step-*") if (p / _PROGRESS).is_file())
+
+
+def remove_state(path: Path) -> None:
+    """Remove a state; it gets a temporary name first, so that it is whole or no state at all."""
+    gone = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        os.replace(path, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def read_state(path: Path) -> SavedState:
