@@ -5,13 +5,17 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinyllm.chat_template import ChatTemplate, render
+from tinyllm.data.loader import Loader
 from tinyllm.data.shard_cache import building
 from tinyllm.data.shards import Shards, build_shards, open_shards
 from tinyllm.data.sources import read_conversations, read_documents
@@ -25,6 +29,10 @@ STORIES = [
     f"Once upon a time number {i} went to the park — naïve 🌍.\n" * (1 + i % 3) for i in range(60)
 ]
 TOKENIZER = train_bpe(STORIES, 300, SilentReporter())
+
+
+CHARACTERS = train_characters(["qa\n#: InstructionResponse"], SilentReporter())
+PROMPT_LENGTH = len("### Instruction:\n\n\n### Response:\n")
 
 
 def write_stories(path: Path, stories: list[str] = STORIES) -> str:
@@ -44,6 +52,66 @@ def write_conversations(path: Path, n: int = 40) -> str:
 def build(source: str, tokenizer: Tokenizer = TOKENIZER, **arguments: object) -> Shards:
     settings: dict[str, object] = {"format": "text", "reporter": SilentReporter(), **arguments}
     return build_shards([source], tokenizer, **settings)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 30), st.integers(0, 40)), min_size=1, max_size=3),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(16, 90),
+    st.booleans(),
+    st.integers(0, 2),
+)
+def test_conversations_of_any_length_are_used_once_or_reported(
+    shapes: list[list[tuple[int, int]]], context_length: int, pack: bool, epoch: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_exchanges(Path(folder, "chat.jsonl"), shapes)
+        try:
+            shards = build(
+                source, CHARACTERS, format="conversations", context_length=context_length
+            )
+            loader = Loader(
+                shards,
+                batch_size=3,
+                context_length=context_length,
+                packing="documents",
+                pack=pack,
+            )
+        except DataError:  # all of them are empty, or have prompts that fill a row
+            assert all(
+                not any(answer for _, answer in shape)
+                or PROMPT_LENGTH + shape[0][0] >= context_length
+                for shape in shapes
+            )
+            return
+        batches = list(loader.batches(epoch))
+        assert all(batch.n_targets > 0 for batch in batches)
+        assert sum(len(batch.input_ids) for batch in batches) == loader.n_rows
+        rows = range(epoch * loader.n_rows, (epoch + 1) * loader.n_rows)
+        used = [i for row in rows for i in loader.documents(row, 1)]
+        assert len(used) == len(set(used))
+        left_out = shards.counts.n_empty + shards.counts.n_no_room + loader.report.n_dropped
+        assert len(used) + left_out == len(shapes)
+
+
+def write_exchanges(path: Path, shapes: list[list[tuple[int, int]]]) -> str:
+    """Write conversations of so many characters a question and an answer."""
+    rows = (
+        {
+            "messages": [
+                {"role": role, "content": word * n}
+                for question, answer in shape
+                for role, word, n in (("user", "q", question), ("assistant", "a", answer))
+            ]
+        }
+        for shape in shapes
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
 
 
 def folders(cache: Path) -> list[str]:
