@@ -76,20 +76,26 @@ class Forecast:
         total = sum(self.parameters.values())
         parts = ", ".join(f"{format_count(n)} {part}" for part, n in self.parameters.items())
         steps = "steps until the time is up" if self.n_steps is None else f"{self.n_steps:,} steps"
-        return [
-            f"parameters: {format_count(total)} ({parts})",
+        size = (
             f"training: {steps} of {self.rows_per_step} rows, {self.micro_batch_size} at once; "
             f"{format_count(self.trained_tokens)} tokens, "
-            f"{self.tokens_per_parameter:.1f} per parameter",
+            f"{self.tokens_per_parameter:.1f} per parameter"
+        )
+        speed = (
             f"speed: {format_count(self.tokens_per_second)} tokens/s, "
             f"{self.data_wait_share:.1%} of it waiting for data; "
-            f"{format_duration(self.eta_seconds)} in all",
+            f"{format_duration(self.eta_seconds)} in all"
+        )
+        room = (
             f"memory: {format_bytes(self.peak_memory_bytes)} at the peak, "
-            f"{format_bytes(self.available_bytes)} were free at the start",
+            f"{format_bytes(self.available_bytes)} were free at the start"
+        )
+        disk = (
             f"disk: {format_bytes(self.checkpoint_bytes)} a checkpoint, "
-            f"{format_bytes(self.state_bytes)} a state, {format_bytes(self.disk_bytes)} in all",
-            self.verdict,
-        ]
+            f"{format_bytes(self.state_bytes)} a state, {format_bytes(self.disk_bytes)} in all"
+        )
+        parameters = f"parameters: {format_count(total)} ({parts})"
+        return [parameters, size, speed, room, disk, self.verdict]
 
 
 class Rehearsal(Sitting):
@@ -107,7 +113,7 @@ class Rehearsal(Sitting):
             fits = self._fit(available_bytes)
             memory.forget_peak(device)
             reports = self._steps()
-            seconds_per_save = _timed(self._save)
+            seconds_per_save = _timed(self.keeper.save)
             seconds_per_measure = self._seconds_per_measure()
             seconds_per_sample = _timed(lambda: self._sample(0)) if self._prompts else 0.0
             peak = memory.peak(device)
@@ -258,10 +264,11 @@ def folder_that_exists(path: Path) -> Path:
 def _amount(tokens_per_parameter: float) -> list[str]:
     if tokens_per_parameter >= 1:
         return []
-    return [
+    few = (
         f"{tokens_per_parameter:.2g} tokens for each parameter are few: train longer, on more "
         "text, or a smaller model (about 20 are usual)"
-    ]
+    )
+    return [few]
 
 
 def _timed(work: Callable[[], object]) -> float:
