@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.kill_harness import ActingReporter
 from tests.training.test_workflow import config_for, train
 from tinyllm.errors import Interrupted
-from tinyllm.training.milestones import Milestones
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.stop import stop_on_signals
+from tinyllm.training.workflow import run
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -37,24 +38,15 @@ def test_earlier_handlers_come_back() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_file_named_stop_ends_a_training_after_saving(
-    text: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_named_stop_ends_a_training_after_saving(text: Path) -> None:
     config = config_for(text)
     assert config.checkpoint.path is not None
     folder = RunFolder.beside(config.checkpoint.path)
-    after_step = Milestones.after_step
-
-    def touching(self: Milestones, report: object) -> None:
-        after_step(self, report)  # type: ignore[arg-type]
-        folder.stop_request.touch()
-
-    monkeypatch.setattr(Milestones, "after_step", touching)
+    reporter = ActingReporter({1: folder.stop_request.touch})
     with pytest.raises(Interrupted, match="step 1 is saved") as caught:
-        train(config, resume_command="tinyllm train text.txt --resume")
+        run(config, reporter, resume_command="tinyllm train text.txt --resume")
     assert caught.value.exit_code == 130
     assert caught.value.hint == "Go on with: tinyllm train text.txt --resume"
     assert not folder.stop_request.exists()
-    monkeypatch.undo()
     result, _ = train(config, resume=True)
     assert (result.resumed_from, result.steps) == (1, 6)

@@ -1,6 +1,7 @@
 """Whole trainings in this process: what they leave, refuse and say."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tests.training.conftest import make_conversations, make_text
+from tests.training.kill_harness import ActingReporter
 from tinyllm.checkpoint import load_checkpoint
 from tinyllm.config.base import load_config
 from tinyllm.config.train import TrainConfig
@@ -156,23 +158,25 @@ def test_patience_ends_a_training_that_no_longer_gains(text: Path) -> None:
     assert "has not fallen in 2 measurements" in result.reason
 
 
-def test_a_measurement_that_fails_costs_nothing(
-    text: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("no measurement today")
-
-    monkeypatch.setattr("tinyllm.training.sitting.measure", fail)
-    config = config_for(text)
-    with pytest.raises(RuntimeError, match="no measurement today"):
-        train(config)
+def test_a_measurement_that_fails_costs_nothing(text: Path) -> None:
+    held_out = make_text(text.with_name("held-out.txt"), seed=1)
+    config = config_for(text, data__validation=str(held_out))
+    with pytest.raises(IndexError):  # ids that the model does not have
+        run(config, ActingReporter({3: lambda: spoil_shards(held_out)}))
     assert config.checkpoint.path is not None
     assert load_checkpoint(config.checkpoint.path).info.training["step"] == 3
-    monkeypatch.undo()
+    shutil.rmtree(text.with_name(".tinyllm-cache"))
     result, _ = train(config)
     assert result.resumed_from == 3
     measured = [row["step"] for row in rows_of(result) if "validation_loss_nats" in row]
     assert measured == [3, 6]
+
+
+def spoil_shards(text: Path) -> None:
+    """Overwrite the ids of a text while a training reads them, as a failing disk might."""
+    (ids,) = text.parent.glob(f".tinyllm-cache/{text.stem}-*/ids.bin")
+    with open(ids, "r+b") as file:
+        file.write(b"\xff" * ids.stat().st_size)
 
 
 def test_milestones_are_kept_for_good_beside_the_newest_states(text: Path) -> None:
