@@ -3,6 +3,7 @@ import pytest
 from tinyllm.reporting import (
     RecordingReporter,
     SilentReporter,
+    counted,
     format_bytes,
     format_count,
     format_duration,
@@ -29,6 +30,10 @@ def test_sizes_are_decimal(n: float, text: str) -> None:
 )
 def test_counts_are_short(n: float, text: str) -> None:
     assert format_count(n) == text
+
+
+def test_one_thing_is_not_several() -> None:
+    assert [counted(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,11 @@ def format_count(n: float) -> str:
     return f"{n / 1e9:.2f}B"
 
 
+def counted(n: int, noun: str) -> str:
+    """Write a number of things: `counted(1, "row")` is `'1 row'`, of 2,000 `'2,000 rows'`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def format_duration(seconds: float) -> str:
     """Write a time span for people: 4.2 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 60:

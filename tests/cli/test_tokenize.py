@@ -104,6 +104,18 @@ def test_a_mistake_is_one_sentence_and_the_right_exit_code(
     assert done.stdout == ""
 
 
+def test_what_is_odd_in_the_text_is_said_once(stories: Path, run_tinyllm: RunCommand) -> None:
+    stories.write_bytes(f"{STORIES[0]} {END_OF_TEXT} caf\xe9 caf\xe9s\n".encode("latin-1") * 9)
+    stories.with_name("t.csv").write_text("id,text\n1,A fox.\n2,A bird.\n3,\n")
+    for name, words in [
+        (stories.name, ("is not UTF-8", "inside a line 9 times")),
+        ("t.csv", ("the text is taken from", "skipped 1 row without text")),
+    ]:
+        done = run_tinyllm("tokenize", name, "--kind", "char")
+        assert done.returncode == 0, done.stderr
+        assert [done.stderr.count(word) for word in words] == [1, 1], done.stderr
+
+
 def test_a_killed_run_leaves_nothing_broken_and_the_same_command_carries_on(
     stories: Path, run_tinyllm: RunCommand
 ) -> None:

@@ -72,7 +72,7 @@ def test_stray_bytes_far_behind_the_judged_head_are_repaired(tmp_path: Path) -> 
     data = b"plain words\n" * 30_000 + b"caf\xe9\n"
     reporter = RecordingReporter()
     assert "".join(read_text(write(tmp_path / "a.txt", data), reporter)).endswith("café\n")
-    assert "1 stray bytes" in reporter.warnings[0]
+    assert "1 stray byte outside" in reporter.warnings[0]
 
 
 @given(

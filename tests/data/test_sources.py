@@ -131,7 +131,7 @@ def test_rows_without_text_are_counted(tmp_path: Path) -> None:
     path.write_text('{"text": "a"}\n{"text": null}\n{"text": ""}\n{"other": 1}\n')
     reporter = RecordingReporter()
     assert len(list(read_documents(str(path), reporter=reporter))) == 1
-    assert "3 rows have no text" in reporter.warnings[0]
+    assert "skipped 3 rows without text" in reporter.warnings[0]
 
 
 def test_a_table_without_text_is_refused(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_rows_without_an_exchange_are_counted(tmp_path: Path) -> None:
     path.write_text('{"prompt": "Q", "completion": "A"}\n{"prompt": "Q", "completion": " "}\n')
     reporter = RecordingReporter()
     assert len(list(read_conversations(str(path), reporter))) == 1
-    assert "1 rows" in reporter.warnings[0]
+    assert "skipped 1 row without" in reporter.warnings[0]
 
 
 def test_text_is_no_conversation(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_separator_inside_a_line_is_text_and_is_warned_about() -> None:
     reporter = RecordingReporter()
     whole = f"one{END_OF_TEXT}\ntwo\n{END_OF_TEXT}\nthree\n"
     assert list(split_documents([whole], reporter)) == [f"one{END_OF_TEXT}\ntwo", "three"]
-    assert "1 times" in reporter.warnings[0]
+    assert "1 time;" in reporter.warnings[0]
 
 
 def test_text_without_separators_is_cut_at_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tinyllm.errors import UsageError
 from tinyllm.generation.engine import Completion, Engine, Step, join
 from tinyllm.generation.prompting import Prompt, prompt_ids, read_prompts, settings
 from tinyllm.records import END_OF_TEXT
-from tinyllm.reporting import Reporter
+from tinyllm.reporting import Reporter, counted
 
 
 def find_prompts(config: InferConfig) -> list[Prompt]:
@@ -76,7 +76,9 @@ class Answering:
         if tokenizer.unknown_id is not None:
             n_unknown = sum(ids.count(tokenizer.unknown_id) for ids in self._ids)
             if n_unknown:
-                reporter.warn(f"the model does not know {n_unknown} characters of the prompt")
+                reporter.warn(
+                    f"the model does not know {counted(n_unknown, 'character')} of the prompt"
+                )
 
     def _stream(self) -> Completion:
         _write(self._prompts[0].text if self._echo else "")
@@ -131,7 +133,7 @@ def _figures(done: list[Completion], seed: int, elapsed_seconds: float) -> str:
     reasons = Counter(completion.finish_reason for completion in done)
     ended = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
     return (
-        f"{len(done)} texts, {n_tokens} tokens in {elapsed_seconds:.2f} s "
+        f"{counted(len(done), 'text')}, {counted(n_tokens, 'token')} in {elapsed_seconds:.2f} s "
         f"({n_tokens / elapsed_seconds:.0f} tokens/s), seed {seed}, ended by: {ended}"
     )
 

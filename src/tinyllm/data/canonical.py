@@ -28,7 +28,7 @@ from tinyllm.data.tally import Tally
 from tinyllm.data.writers import DataWriter, open_writer
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import require_free_space, sha256_file
-from tinyllm.reporting import Reporter, format_bytes
+from tinyllm.reporting import Reporter, counted, format_bytes
 
 _HUB = "https://huggingface.co/"
 
@@ -118,7 +118,7 @@ def _report(job: Job, manifest: Manifest, tally: Tally, reporter: Reporter) -> N
         )
     summary = tally.summary()
     reporter.note(
-        f"{job.output}: {manifest.documents:,} documents, {format_bytes(manifest.bytes)}"
+        f"{job.output}: {counted(manifest.documents, 'document')}, {format_bytes(manifest.bytes)}"
         + (f" ({summary})" if summary else "")
     )
 

@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 
 from tinyllm.errors import DataError
 from tinyllm.files import os_error, require_file
-from tinyllm.reporting import Reporter, SilentReporter
+from tinyllm.reporting import Reporter, SilentReporter, counted
 
 _BLOCK = 1 << 18  # blocks of a megabyte fragment the heap: 100 MB more at the peak
 _HEAD = 1 << 18
@@ -199,7 +199,7 @@ def read_text(path: Path, reporter: Reporter | None = None) -> Iterator[str]:
     yield from _unify_newlines(_decode_utf8(path, encoding.name, damaged))
     if damaged[0]:
         reporter.warn(
-            f"{path.name}: {damaged[0]:,} stray bytes are not UTF-8 and were read as Windows-1252"
+            f"{path.name}: {counted(damaged[0], 'stray byte')} outside UTF-8, read as Windows-1252"
         )
 
 

@@ -22,7 +22,7 @@ from tinyllm.data.mix_sources import MixInput, open_inputs
 from tinyllm.data.writers import SEPARATOR_LINE, DataWriter, open_writer
 from tinyllm.errors import DataError
 from tinyllm.files import require_free_space
-from tinyllm.reporting import Progress, Reporter, format_bytes, format_count
+from tinyllm.reporting import Progress, Reporter, counted, format_bytes, format_count
 
 if TYPE_CHECKING:
     from tinyllm.tokenizer import Tokenizer
@@ -245,12 +245,12 @@ def _manifest(
 def _report(mixture: Mixture, manifest: Manifest, reporter: Reporter) -> None:
     by, total = mixture.config.by, mixture.apportioner.total
     unit = format_bytes(total) if by == "bytes" else f"{format_count(total)} {by}"
-    reporter.note(f"{mixture.config.output}: {manifest.documents:,} documents, {unit}")
+    reporter.note(f"{mixture.config.output}: {counted(manifest.documents, 'document')}, {unit}")
     for i, source in enumerate(manifest.sources):
         passes = mixture.documents[i] / len(mixture.inputs[i].index)
         reporter.note(
             f"  {100 * (source.share or 0):.2f} % of {by} from {source.place}: "
-            f"{source.documents:,} documents, {format_bytes(source.bytes or 0)}, "
+            f"{counted(source.documents or 0, 'document')}, {format_bytes(source.bytes or 0)}, "
             f"{passes:.2f} of it"
         )
     if mixture.used_up is not None:

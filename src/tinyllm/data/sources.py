@@ -23,7 +23,7 @@ from tinyllm.data.text import split_documents
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import require_file
 from tinyllm.records import Conversation, Document
-from tinyllm.reporting import Reporter, SilentReporter, format_bytes
+from tinyllm.reporting import Reporter, SilentReporter, counted, format_bytes
 
 _TEXT_FIELDS = ("text", "story", "content", "document", "article", "body", "markdown", "sentence")
 _NEVER_TEXT = frozenset({"id", "_id", "uuid", "url", "source", "label", "answerkey", "timestamp"})
@@ -169,7 +169,7 @@ def read_conversations(source: str, reporter: Reporter | None = None) -> Iterato
     if not n_read:
         raise DataError(f"{source} holds no conversation", describe_layouts())
     if n_skipped:
-        reporter.warn(f"{source}: {n_skipped:,} rows hold no whole exchange and were skipped")
+        reporter.warn(f"{source}: skipped {counted(n_skipped, 'row')} without a whole exchange")
 
 
 def _parts(source: str, reporter: Reporter) -> Iterator[tuple[str, Path | Iterator[Row]]]:
@@ -209,7 +209,7 @@ def _texts_of_rows(
         else:
             n_skipped += 1
     if n_skipped:
-        reporter.warn(f"{name}: {n_skipped:,} rows have no text in {field!r} and were skipped")
+        reporter.warn(f"{name}: skipped {counted(n_skipped, 'row')} without text in {field!r}")
 
 
 def find_text_field(name: str, rows: Sequence[Row], wanted: str | None = None) -> str:

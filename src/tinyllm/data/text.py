@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from tinyllm.records import END_OF_TEXT
-from tinyllm.reporting import Reporter, SilentReporter, format_bytes
+from tinyllm.reporting import Reporter, SilentReporter, counted, format_bytes
 
 MAX_DOCUMENT_CHARACTERS = 16 << 20
 """A longer document is cut at a line end, so that memory stays flat on text with no separators."""
@@ -41,8 +41,8 @@ def split_documents(blocks: Iterable[str], reporter: Reporter | None = None) -> 
     yield from _whole(held)
     if n_inline > 0:
         reporter.warn(
-            f"{n_inline:,} times {END_OF_TEXT} stands inside a line; only a line of its own "
-            "separates documents"
+            f"{END_OF_TEXT} stands inside a line {counted(n_inline, 'time')}; only a line of its "
+            "own separates documents"
         )
     if n_cut:
         reporter.note(

@@ -22,7 +22,7 @@ from tinyllm.data.shards import Shards, build_shards
 from tinyllm.data.sources import expand_source
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import write_text
-from tinyllm.reporting import Progress, Reporter
+from tinyllm.reporting import Progress, Reporter, SilentReporter
 from tinyllm.tokenizer import SAMPLE_BYTES, Tokenizer, train_bpe, train_characters
 
 DEFAULT_VOCAB_SIZE = 4096
@@ -154,12 +154,17 @@ def prepare_tokenizer(
 
 
 def _train(spec: TokenizerSpec, corpus: Corpus, reporter: Reporter) -> Tokenizer:
-    """Train on the whole text, or for BPE on every k-th document of a very large one."""
+    """Train on the whole text, or for BPE on every k-th document of a very large one.
+
+    What is odd in the text is said when the shards are built from it, and here not a second time.
+    """
     stride = max(1, -(-corpus.n_bytes // SAMPLE_BYTES)) if spec.kind == "bpe" else 1
     if stride > 1:
         reporter.note(f"the tokenizer is trained on one document in {stride}")
     with reporter.progress("read text", None, "documents") as progress:
-        texts = _counted(itertools.islice(corpus.texts(reporter), 0, None, stride), progress)
+        texts = _counted(
+            itertools.islice(corpus.texts(SilentReporter()), 0, None, stride), progress
+        )
         if spec.kind == "char":
             return train_characters(texts, reporter, spec.vocab_size)
         size = spec.vocab_size or DEFAULT_VOCAB_SIZE
