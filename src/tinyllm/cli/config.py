@@ -55,10 +55,17 @@ def init(
 def show(
     command: CommandArgument = "train", config: ConfigOption = None, sets: SetOption = None
 ) -> None:
-    """Print the config that a file and --set come to, defaults included."""
+    """Print the config that a file and --set come to, defaults included.
+
+    Without either, print the defaults, with REQUIRED where a command has none.
+    """
     from tinyllm.cli.display import print_text
     from tinyllm.config.base import load_config
+    from tinyllm.config.registry import starting_config
 
+    if config is None and not sets:
+        print_text(starting_config(command))
+        return
     print_text(load_config(_schema(command), config, sets=sets or ()).model_dump_json(indent=2))
 
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from tinyllm.config.explain import explain
-from tinyllm.config.layers import FileString, Layer, merge, read_layers, set_layer
+from tinyllm.config.explain import explain, unfinished
+from tinyllm.config.layers import FileString, Layer, merge, placeholders, read_layers, set_layer
 
 
 class Strict(BaseModel):
@@ -81,6 +81,9 @@ def load_config(
 def validate(schema: type[S], layers: Sequence[Layer]) -> S:
     """Check merged layers against a schema. Raises ConfigError."""
     merged: dict[str, Any] = merge(layers)
+    left = list(placeholders(merged))
+    if left:
+        raise unfinished(left, schema, layers)
     try:
         return schema.model_validate(merged)
     except ValidationError as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.config.fields import all_paths, allowed_values, field_at, names_at
-from tinyllm.config.layers import MISSING, Keys, Layer
+from tinyllm.config.layers import MISSING, REQUIRED, Keys, Layer
 from tinyllm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,6 +51,18 @@ def explain(
         sentences = [*sentences[:_MOST_SHOWN], f"… and {more} more"]
     hint = next((hint for hint in faults.values() if hint), None)
     return ConfigError("\n".join(sentences), hint)
+
+
+def unfinished(
+    places: Sequence[Keys], schema: "type[BaseModel]", layers: Sequence[Layer]
+) -> ConfigError:
+    """Say where a fresh config file has not been filled in."""
+    sentences = []
+    for keys in places:
+        layer = _source(keys, layers)
+        place = f"{layer.place(keys)}: " if layer is not None else ""
+        sentences.append(f"{place}`{_dotted(keys)}`: replace {REQUIRED} by a value of your own")
+    return ConfigError("\n".join(sentences), _describe(schema, places[0]))
 
 
 def _fault(

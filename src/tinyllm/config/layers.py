@@ -5,7 +5,7 @@ message can point at the place to mend.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Keys = tuple[str | int, ...]
 MISSING = object()
+REQUIRED = "REQUIRED"
+"""What a fresh config file holds where the user has to put something."""
 
 
 class FileString(str):
@@ -149,6 +151,18 @@ def set_layer(text: str, schema: "type[BaseModel]") -> Layer:
     values: dict[str, Any] = {}
     _put(values, keys, value)
     return Layer(values, f"--set {text}")
+
+
+def placeholders(value: object, keys: Keys = ()) -> Iterator[Keys]:
+    """Yield where a value still holds the placeholder of a fresh config file."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from placeholders(inner, (*keys, key))
+    elif isinstance(value, tuple):
+        for index, inner in enumerate(value):
+            yield from placeholders(inner, (*keys, index))
+    elif isinstance(value, FileString) and value == REQUIRED:
+        yield keys
 
 
 def merge(layers: Iterable[Layer]) -> dict[str, Any]:

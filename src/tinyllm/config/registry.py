@@ -8,6 +8,7 @@ from typing import Any, cast
 from pydantic_core import PydanticUndefined
 
 from tinyllm.config.base import Strict
+from tinyllm.config.layers import REQUIRED
 from tinyllm.errors import UsageError
 
 _SCHEMAS = {
@@ -21,6 +22,8 @@ _SCHEMAS = {
     "chat": ("tinyllm.config.generation", "ChatConfig"),
     "quickstart": ("tinyllm.config.quickstart", "QuickstartConfig"),
 }
+_ONE_OF_SEVERAL = {"download": {"names": [REQUIRED]}}
+"""Keys that have a default and still must be given, or another in their place."""
 
 
 def command_names() -> list[str]:
@@ -52,7 +55,8 @@ def json_schema(command: str) -> dict[str, Any]:
 
 def starting_config(command: str) -> str:
     """Return JSON text with every key at its default; required keys hold a placeholder."""
-    return json.dumps(_defaults(schema_of(command)), indent=2, ensure_ascii=False)
+    values = _defaults(schema_of(command)) | _ONE_OF_SEVERAL.get(command, {})
+    return json.dumps(values, indent=2, ensure_ascii=False)
 
 
 def _defaults(schema: type[Strict]) -> dict[str, Any]:
@@ -62,7 +66,7 @@ def _defaults(schema: type[Strict]) -> dict[str, Any]:
         if default is PydanticUndefined:
             annotation = info.annotation
             is_schema = isinstance(annotation, type) and issubclass(annotation, Strict)
-            values[name] = _defaults(cast("type[Strict]", annotation)) if is_schema else "REQUIRED"
+            values[name] = _defaults(cast("type[Strict]", annotation)) if is_schema else REQUIRED
         elif isinstance(default, Strict):
             values[name] = default.model_dump(mode="json")
         elif default is not None:
