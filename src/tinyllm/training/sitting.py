@@ -20,13 +20,13 @@ from tinyllm.training import memory
 from tinyllm.training.artifacts import (
     data_record,
     training_record,
-    write_checkpoint,
     write_samples,
 )
 from tinyllm.training.budget import epochs_of, limits_for, shape_for
 from tinyllm.training.diagnosis import Curves, diagnose
 from tinyllm.training.distributed import Processes
 from tinyllm.training.fitting import fit_to_memory, require_room
+from tinyllm.training.keeper import Keeper
 from tinyllm.training.loop import Training, fit, hopeless
 from tinyllm.training.milestones import Milestones
 from tinyllm.training.optimizer import build_optimizers
@@ -40,20 +40,16 @@ from tinyllm.training.prepare import (
 )
 from tinyllm.training.report import format_speed, read_curves, write_report
 from tinyllm.training.rollback import (
-    forget_states_after,
-    return_to,
-    state_before_trouble,
     weights_are_finite,
 )
 from tinyllm.training.run_folder import RunFolder
-from tinyllm.training.sharding import whole_network
 from tinyllm.training.start import (
     Start,
     identity_config,
     limits_of,
     require_same_data,
 )
-from tinyllm.training.state import Progress, SavedState, has_state, restore, save_state
+from tinyllm.training.state import Progress
 from tinyllm.training.stop import stop_on_signals
 from tinyllm.training.tracking import Trackers, open_trackers, require_trackers
 from tinyllm.training.validation import Measurement, measure
@@ -126,7 +122,7 @@ class Sitting:
         """Build the network, take the steps, leave the report."""
         self.build()
         if self.state is not None:
-            self._restore(self.state)
+            self.keeper.restore(self.state)
             if self.processes.is_main:
                 step, measured_step = self.state.progress.step, self.state.progress.measured_step
                 self.folder.forget_after(step, measured=measured_step == step)
@@ -157,8 +153,23 @@ class Sitting:
             self.compute, network, optimizers, self.config.distributed.strategy
         )
         self.byte_lengths = self.byte_lengths.to(self.compute.device)
-        self.optimizers = optimizers
         self.training = self._training()
+        self.keeper = Keeper(
+            path=self.path,
+            folder=self.folder,
+            processes=self.processes,
+            model=self.model,
+            optimizers=optimizers,
+            progress=self.training.progress,
+            beginning=self.beginning,
+            record=self.record,
+            identity={
+                "config": identity_config(self.config),
+                "fingerprints": self.fingerprints,
+                "limits": limits_of(self.config),
+            },
+            n_states=self.config.checkpoint.keep,
+        )
 
     def _train(self) -> TrainResult:
         limits, progress = self.training.limits, self.training.progress
@@ -175,11 +186,11 @@ class Sitting:
                 reporter=self.reporter,
                 bar=bar,
                 log=self.log,
-                save=self._save,
-                save_best=self._save_best,
-                save_milestone=self._save_milestone,
-                save_counters=self._save_state,
-                restore_good=self._restore_good,
+                save=self.keeper.save,
+                save_best=self.keeper.save_best,
+                save_milestone=self.keeper.save_milestone,
+                save_counters=self.keeper.save_state,
+                restore_good=self.keeper.restore_good,
                 measure=self._measure if self.rows.validation is not None else None,
                 n_measured_tokens=self._n_measured_tokens(),
                 track=self.trackers.figures,
@@ -195,12 +206,12 @@ class Sitting:
                 raise self._interrupted(stop.exit_code)
             milestones.save_now()
             milestones.measure_now()
-            self._write_checkpoint(self.path, milestones.latest)
+            self.keeper.write_checkpoint(milestones.latest)
             milestones.sample_now()
         result = self._result(reason, milestones.latest)
         self._close(result)
         progress.finished = True
-        self._save_state()
+        self.keeper.save_state()
         return result
 
     def _training(self) -> Training:
@@ -286,65 +297,6 @@ class Sitting:
     def _n_parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "config": identity_config(self.config),
-            "fingerprints": self.fingerprints,
-            "limits": limits_of(self.config),
-        }
-
-    def _save(self) -> None:
-        self._save_state()
-        self._write_checkpoint(self.path, None)
-
-    def _save_state(self) -> None:
-        is_main, progress = self.processes.is_main, self.training.progress
-        only_counters = self.processes.agree(is_main and has_state(self.folder.states, progress))
-        if is_main or not only_counters:
-            save_state(
-                self.folder.states,
-                self.model,
-                self.optimizers,
-                progress,
-                self._identity(),
-                scaler=self.processes.scaler_state(),
-                keep=self.config.checkpoint.keep,
-                writes=is_main,
-            )
-        self.processes.wait()
-
-    def _restore(self, state: SavedState) -> None:
-        restore(state.path, self.model, self.optimizers)
-        self.processes.restore_scaler(state.scaler)
-
-    def _restore_good(self) -> bool:
-        """Return to the last good state at a lower learning rate; False when there is none."""
-        progress = self.training.progress
-        good = state_before_trouble(self.folder.states, progress)
-        if good is None:
-            return False
-        self._restore(good)
-        return_to(progress, good.progress)
-        self.processes.wait()
-        if self.processes.is_main:
-            forget_states_after(self.folder.states, progress.step)
-            self.folder.forget_after(progress.step)
-        self._save_state()
-        return True
-
-    def _save_milestone(self, step: int) -> None:
-        self._write_checkpoint(self.folder.milestone(step), None)
-
-    def _save_best(self, measured: Measurement) -> None:
-        self._write_checkpoint(self.folder.best, measured)
-
-    def _write_checkpoint(self, path: Path, measured: Measurement | None) -> None:
-        network = whole_network(self.model, keep=self.processes.is_main)
-        if self.processes.is_main and network is not None:
-            write_checkpoint(
-                path, network, self.beginning, self.record, self.training.progress, measured
-            )
-
     def _measure(self) -> Measurement:
         assert self.rows.validation is not None
         batches = validation_batches(self.config, self.rows.validation)
@@ -363,8 +315,8 @@ class Sitting:
         return n_targets if most is None else min(most, n_targets)
 
     def _sample(self, step: int) -> None:
-        network = whole_network(self.model, keep=self.processes.is_main)
-        if not self.processes.is_main or network is None:
+        network = self.keeper.whole_network()
+        if network is None:
             return
         network.to(self.processes.device)
         texts = write_samples(self.folder, network, self.beginning, self.config, step)

@@ -1,0 +1,106 @@
+"""What a run keeps on disk and goes back to: its state, its checkpoint, the best, the milestones.
+
+Every process calls each method, since a network that is parted between them is made whole by all
+together; only the main one writes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinyllm.model.transformer import Transformer
+from tinyllm.training.artifacts import write_checkpoint
+from tinyllm.training.distributed import Processes
+from tinyllm.training.prepare import Beginning
+from tinyllm.training.rollback import forget_states_after, return_to, state_before_trouble
+from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.sharding import whole_network
+from tinyllm.training.state import Progress, SavedState, has_state, restore, save_state
+from tinyllm.training.validation import Measurement
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Write and restore one run."""
+
+    path: Path
+    """The checkpoint."""
+    folder: RunFolder
+    processes: Processes
+    model: Transformer
+    optimizers: Sequence[torch.optim.Optimizer]
+    progress: Progress
+    """That of the training: it changes from step to step."""
+    beginning: Beginning
+    record: dict[str, Any]
+    identity: Mapping[str, Any]
+    n_states: int
+    """Resumable states that are kept."""
+
+    def save(self) -> None:
+        """Write the state, then the checkpoint."""
+        self.save_state()
+        self.write_checkpoint()
+
+    def save_state(self) -> None:
+        """Write what a resume needs; where the step is saved already, its counters only."""
+        is_main = self.processes.is_main
+        only_counters = self.processes.agree(
+            is_main and has_state(self.folder.states, self.progress)
+        )
+        if is_main or not only_counters:
+            save_state(
+                self.folder.states,
+                self.model,
+                self.optimizers,
+                self.progress,
+                self.identity,
+                scaler=self.processes.scaler_state(),
+                keep=self.n_states,
+                writes=is_main,
+            )
+        self.processes.wait()
+
+    def save_best(self, measured: Measurement) -> None:
+        """Keep the weights as the best so far."""
+        self._write(self.folder.best, measured)
+
+    def save_milestone(self, step: int) -> None:
+        """Keep the weights of a step for good."""
+        self._write(self.folder.milestone(step), None)
+
+    def write_checkpoint(self, measured: Measurement | None = None) -> None:
+        """Write the checkpoint, with its latest measurement where there is one."""
+        self._write(self.path, measured)
+
+    def whole_network(self) -> Transformer | None:
+        """Return the whole network to the main process, None to the others."""
+        network = whole_network(self.model, keep=self.processes.is_main)
+        return network if self.processes.is_main else None
+
+    def restore(self, state: SavedState) -> None:
+        """Give weights, moments and gradient scaler back."""
+        restore(state.path, self.model, self.optimizers)
+        self.processes.restore_scaler(state.scaler)
+
+    def restore_good(self) -> bool:
+        """Return to the last good state at a lower learning rate; False when there is none."""
+        good = state_before_trouble(self.folder.states, self.progress)
+        if good is None:
+            return False
+        self.restore(good)
+        return_to(self.progress, good.progress)
+        self.processes.wait()
+        if self.processes.is_main:
+            forget_states_after(self.folder.states, self.progress.step)
+            self.folder.forget_after(self.progress.step)
+        self.save_state()
+        return True
+
+    def _write(self, path: Path, measured: Measurement | None) -> None:
+        network = self.whole_network()
+        if network is not None:
+            write_checkpoint(path, network, self.beginning, self.record, self.progress, measured)
