@@ -100,7 +100,7 @@ def test_not_one_row_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_clock_bounds_the_forecast(text: Path) -> None:
     forecast = rehearse(config_for(text, max_steps=None, max_minutes=0.5), RecordingReporter())
     assert forecast.eta_seconds == 30
-    assert forecast.n_steps is None
+    assert forecast.n_steps > 1
     assert forecast.trained_tokens > 0
 
 

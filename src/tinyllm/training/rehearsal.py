@@ -45,8 +45,8 @@ class Forecast:
 
     parameters: dict[str, int]
     """By part; they add up to all."""
-    n_steps: int | None
-    """Planned optimizer steps; None when only the clock ends the training."""
+    n_steps: int
+    """Optimizer steps until the data, the configured steps or the time end the training."""
     rows_per_step: int
     micro_batch_size: int
     """Rows in one forward pass that were measured; the most that fit, where the wanted do not."""
@@ -75,9 +75,8 @@ class Forecast:
         """Return the forecast for people, a line for each figure."""
         total = sum(self.parameters.values())
         parts = ", ".join(f"{format_count(n)} {part}" for part, n in self.parameters.items())
-        steps = "steps until the time is up" if self.n_steps is None else f"{self.n_steps:,} steps"
         size = (
-            f"training: {steps} of {self.rows_per_step} rows, {self.micro_batch_size} at once; "
+            f"training: {self.n_steps:,} steps of {self.rows_per_step} rows, {self.micro_batch_size} at once; "
             f"{format_count(self.trained_tokens)} tokens, "
             f"{self.tokens_per_parameter:.1f} per parameter"
         )
@@ -129,7 +128,7 @@ class Rehearsal(Sitting):
         per_parameter = trained_tokens / sum(parts.values())
         return Forecast(
             parameters=parts,
-            n_steps=self.training.limits.total_steps,
+            n_steps=n_steps,
             rows_per_step=self.training.rows_per_step,
             micro_batch_size=self.training.micro_batch_size,
             fits=fits,
