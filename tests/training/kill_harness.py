@@ -158,6 +158,16 @@ def write_tuning(folder: Path, base: Path, steps: int) -> None:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
+def write_diverging(folder: Path, steps: int) -> None:
+    """Write a training whose weights grow without bound until rollbacks have cut its rate."""
+    write_pretraining(folder, steps)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["optimizer"] = {"learning_rate": 1e-3, "weight_decay": 7500}
+    config["schedule"] = {"decay": "constant", "warmup_steps": 0}
+    config["checkpoint"]["every_steps"] = 4
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
 def train_undisturbed(folder: Path) -> Pace:
     """Train to the end in one process; return how fast."""
     began = time.monotonic()

@@ -10,6 +10,7 @@ from tests.training.kill_harness import (
     same_outcome,
     train_disturbed,
     train_undisturbed,
+    write_diverging,
     write_pretraining,
     write_tuning,
 )
@@ -48,3 +49,16 @@ def test_tuning_that_is_killed_goes_on_to_the_same_bits_across_epochs(
     tally = train_disturbed(tmp_path / "killed", [SIGKILL] * 4, undisturbed[1], seed=2)
     assert tally.n_ended == 4
     assert same_outcome(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.long
+def test_a_training_that_goes_back_is_killed_and_goes_back_to_the_same_bits(tmp_path: Path) -> None:
+    steps = 60
+    for name in ("whole", "killed"):
+        write_diverging(tmp_path / name, steps)
+    pace = train_undisturbed(tmp_path / "whole")
+    tally = train_disturbed(tmp_path / "killed", [SIGKILL] * 12, pace, seed=3)
+    assert tally.n_ended == 12
+    assert same_outcome(tmp_path / "killed", tmp_path / "whole")
+    metrics = (tmp_path / "killed" / "out" / "model-run" / "metrics.jsonl").read_text()
+    assert "rolled_back_from_step" in metrics
