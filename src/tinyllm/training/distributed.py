@@ -66,8 +66,9 @@ class Team:
         except RuntimeError as error:
             if self.count == 1 or not any(word in str(error) for word in _LOST):
                 raise
+            line = str(error).strip().split("\n")[0][:200]
             raise TrainingStopped(
-                "another process of this training has ended",
+                f"another process of this training has ended or cannot be reached: {line}",
                 "Its own message says why. The last save is whole: the same command goes on.",
             ) from error
 
