@@ -194,6 +194,16 @@ MISTAKES = [
 ]
 
 
+EMPTY_PATHS = [
+    ("infer", "--prompt", "x", "-c", ""),
+    ("infer", "-c", "tiny.safetensors", "--prompts-file="),
+    ("download", "--from", ""),
+    ("tokenize", "story.txt", "--output", " "),
+    ("mix-datasets", "--output", "", "story.txt:1"),
+    ("train", "story.txt", "--config", ""),
+]
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one of everything, whole and broken."""
@@ -247,3 +257,17 @@ def test_a_mistake_gets_one_sentence_a_hint_and_its_exit_code(
 def test_the_table_covers_the_exit_codes_of_users() -> None:
     assert {mistake.exit_code for mistake in MISTAKES} == {2, 3, 4, 7}
     assert len({mistake.name for mistake in MISTAKES}) == len(MISTAKES)
+
+
+@pytest.mark.parametrize("arguments", EMPTY_PATHS, ids=lambda arguments: arguments[0])
+def test_an_empty_path_is_refused(
+    arguments: tuple[str, ...],
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(workplace)
+    assert run(list(arguments)) == USAGE
+    captured = capsys.readouterr()
+    assert "a path is empty" in captured.err
+    assert captured.out == ""

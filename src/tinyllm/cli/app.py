@@ -10,10 +10,12 @@ import io
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from tinyllm.errors import TinyLLMError, UsageError
 
@@ -91,6 +93,23 @@ class Commands(TyperGroup):
                 formatter.write_dl([(name, entry.summary) for name, entry in group.items()])
 
 
+class CarefulCommand(TyperCommand):
+    """A command that refuses an empty path, which would stand for the current folder."""
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        """Read the arguments. Raises UsageError for a path of no letters (an unset variable)."""
+        hints = get_type_hints(self.callback)
+        takes_path = {name for name, hint in hints.items() if Path in (hint, *get_args(hint))}
+        flags = {flag for p in self.params if p.name in takes_path for flag in p.opts}
+        for argument, following in zip_longest(args, args[1:], fillvalue="-"):
+            flag, equals, value = argument.partition("=")
+            if flag in flags and not (value if equals else following).strip():
+                raise UsageError(
+                    f"{flag}: a path is empty", f"Give a path, or leave {flag} out altogether."
+                )
+        return super().parse_args(ctx, args)
+
+
 def _build(name: str, entry: Entry) -> "Command":
     attribute = getattr(import_module(f"tinyllm.cli.{entry.module}"), entry.attribute)
     if isinstance(attribute, typer.Typer):
@@ -98,7 +117,7 @@ def _build(name: str, entry: Entry) -> "Command":
         group.name = name
         return group
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
-    holder.command(name)(attribute)
+    holder.command(name, cls=CarefulCommand)(attribute)
     command = typer.main.get_command(holder)
     command.name = name
     return command

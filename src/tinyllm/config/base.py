@@ -29,21 +29,21 @@ class Strict(BaseModel):
     )
 
 
-def _refuse_nothing(value: object) -> None:
+def refuse_nothing(value: object) -> None:
     """Refuse an empty path, which would stand for the current folder (an unset shell variable)."""
     if isinstance(value, str) and not value.strip():
         raise ValueError("a path is empty")
 
 
 def _to_path(value: object) -> object:
-    _refuse_nothing(value)
+    refuse_nothing(value)
     if isinstance(value, FileString):
         return value.folder / Path(value).expanduser()
     return Path(value).expanduser() if isinstance(value, str) else value
 
 
 def _to_source(value: object) -> object:
-    _refuse_nothing(value)
+    refuse_nothing(value)
     if isinstance(value, FileString):
         text = str(value)
         return text if text.startswith("hf:") else str(value.folder / Path(text).expanduser())

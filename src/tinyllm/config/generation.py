@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from tinyllm.config.base import ConfigPath, Strict
+from tinyllm.config.base import ConfigPath, Strict, refuse_nothing
 from tinyllm.config.layers import FileString
 from tinyllm.errors import CheckpointError
 
 
 def _to_checkpoint(value: object) -> object:
+    refuse_nothing(value)
     if isinstance(value, FileString):
         beside = value.folder / str(value)
         named = value.endswith(".safetensors") or beside.exists()
