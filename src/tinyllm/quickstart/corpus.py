@@ -26,12 +26,12 @@ from tinyllm.seeding import random_for
 
 T = TypeVar("T")
 
-ROWS_PER_STEP = 32
+ROWS_PER_STEP = 16
 N_VALIDATION = 200
 _LICENCE = ("Apache-2.0",)
 _LESSON_WORDS = (3, 8)
 _LESSON_LENGTH = 110  # words in a lesson, about as many tokens as a story has
-_POOL = 16 * ROWS_PER_STEP
+_POOL = 32 * ROWS_PER_STEP
 _WARM_UP_LESSONS, _STORY_LESSONS = 0.7, 0.25
 _FACTS_PER_ROW, _FACT_ROUNDS = 12, 30
 _PHRASES_PER_ROW, _PHRASE_ROUNDS = 22, 25
@@ -80,7 +80,8 @@ def write_corpus(folder: Path, seed: int, n_stories: int) -> Corpus:
     stories += _fact_rows(seed) + _phrase_rows(seed)
     stories += _lessons(seed, "stories", len(stories), _STORY_LESSONS)
     instructions = [
-        _conversation(story) for story in _tell(seed, range(n_stories - n_tune, n_stories))
+        _conversation(story, _free_request(story, i))
+        for i, story in enumerate(_tell(seed, range(n_stories - n_tune, n_stories)))
     ]
     instructions += _question_rows(seed)
     n_bytes = [
@@ -115,12 +116,20 @@ def _held_out(seed: int) -> Iterator[Conversation]:
         yield _conversation(tell_story(seed, index, triples.training(index)))
 
 
-def _conversation(story: Story) -> Conversation:
-    """Ask for the words, and for the features too where the story's first word says so."""
-    asks_for_features = sum(map(ord, story.text)) % 3 == 0
-    prompt = ask_for_story(story.words, story.features if asks_for_features else ())
+def _conversation(story: Story, prompt: str | None = None) -> Conversation:
+    """Ask for the story's words, and for one story in three for its features too."""
+    if prompt is None:
+        asks_for_features = sum(map(ord, story.text)) % 3 == 0
+        prompt = ask_for_story(story.words, story.features if asks_for_features else ())
     messages = (Message("user", prompt), Message("assistant", story.text))
     return Conversation("-".join(story.words), messages)
+
+
+def _free_request(story: Story, index: int) -> str | None:
+    """Return how people ask who do not know of words, for one story in eight; else None."""
+    noun = story.words[0]
+    free = {0: f"Tell me a story about {phrase(noun, Random(0))}.", 8: "Tell me a story."}
+    return free.get(index % 16)
 
 
 def _row(story: Story) -> str:

@@ -31,7 +31,7 @@ _HEAD_DIM = 32
 _OPTIMIZER = Optimizer(name="muon", learning_rate=1e-2, matrix_learning_rate=0.02, weight_decay=0.0)
 _STEADY = Schedule(decay="constant", warmup_steps=20)
 _FALLING = Schedule(decay="linear", warmup_steps=10, min_learning_rate=0.0)
-_ROWS_AT_ONCE = 8  # small blocks fit the cache; 16 is no faster and takes more memory
+_ROWS_AT_ONCE = 8  # small blocks fit the cache; more are no faster and take more memory
 _NEVER = 1_000_000_000
 
 
