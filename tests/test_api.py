@@ -7,7 +7,7 @@ import pytest
 
 import tinyllm
 from tests.tiny import write_tiny_checkpoint
-from tinyllm.errors import CheckpointError, ConfigError
+from tinyllm.errors import CheckpointError, ConfigError, UsageError
 
 DRAW = {"seed": 4, "max_new_tokens": 12, "temperature": 1.0}
 
@@ -76,6 +76,25 @@ def test_a_setting_out_of_range_or_unknown_is_refused(model):
     with pytest.raises(ConfigError, match="temprature") as caught:
         model.generate("x", temprature=1)
     assert "Did you mean `temperature`" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("prompt", [5, None, ["a"], b"a"])
+def test_a_prompt_that_is_no_text_is_refused(model, prompt):
+    with pytest.raises(UsageError, match="a prompt must be a string"):
+        model.generate(prompt)
+    with pytest.raises(UsageError, match="a prompt must be a string"):
+        next(model.stream(prompt))
+
+
+def test_a_call_that_cannot_be_meant_is_refused(model):
+    with pytest.raises(UsageError, match="at least 1, found 0"):
+        model.complete(["x"], n=0)
+    with pytest.raises(UsageError, match="a list was expected"):
+        model.complete("x")
+    with pytest.raises(UsageError, match="returns one text"):
+        model.generate("x", n=0)
+    with pytest.raises(ConfigError, match=r"^`temperature`: must be at least 0"):
+        model.generate("x", temperature=-1)
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path):

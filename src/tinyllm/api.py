@@ -5,13 +5,16 @@ the checkpoint, and then those of `Sampling`; their names are the same as on the
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tinyllm.checkpoint import CheckpointInfo, LoadedModel, find_checkpoint, load_checkpoint
-from tinyllm.config.base import load_config
+from tinyllm.config.base import validate
 from tinyllm.config.generation import Sampling
+from tinyllm.config.layers import Layer
 from tinyllm.device import choose_device, prepare_arithmetic
+from tinyllm.errors import UsageError
 from tinyllm.generation.chat_session import ChatSession
 from tinyllm.generation.engine import Completion, Engine
 from tinyllm.generation.loglikelihood import LogLikelihood, encode_pair
@@ -20,8 +23,9 @@ from tinyllm.tokenizer import Tokenizer
 
 
 def load(checkpoint: str | Path | None = None, *, device: str = "auto") -> "Model":
-    """Load a checkpoint by file, folder or name; without one, the newest that is found.
+    """Load a checkpoint by file, folder or name; without one (None), the newest that is found.
 
+    It is sought in the current folder and in those where training and quickstart leave theirs.
     Raises CheckpointError when there is none or it is broken.
     """
     found = find_checkpoint(None if checkpoint is None else str(checkpoint))
@@ -60,6 +64,8 @@ class Model:
         `sampling` takes the fields of `Sampling`, as in temperature=0.5, max_new_tokens=100.
         Raises ConfigError for a value out of range, UsageError for a prompt that is too long.
         """
+        if "n" in sampling:
+            raise UsageError("`generate` returns one text", "`complete` takes n.")
         [completion] = self.complete([prompt], raw=raw, system=system, **sampling)
         return completion.text
 
@@ -67,7 +73,7 @@ class Model:
         self, prompt: str, *, raw: bool = False, system: str | None = None, **sampling: Any
     ) -> Iterator[str]:
         """Yield the text of `generate` piece by piece, never half a character."""
-        ids = prompt_ids(self._loaded, prompt, raw=raw, system=system)
+        ids = self._ids(prompt, raw, system)
         for step in self._engine.generate([ids], self._settings(sampling, raw)):
             if step.text:
                 yield step.text
@@ -81,8 +87,16 @@ class Model:
         system: str | None = None,
         **sampling: Any,
     ) -> list[Completion]:
-        """Return n completions per prompt, prompt by prompt, drawn in one batch."""
-        ids = [prompt_ids(self._loaded, prompt, raw=raw, system=system) for prompt in prompts]
+        """Return n completions per prompt, prompt by prompt, drawn in one batch.
+
+        Raises ConfigError for a value out of range, UsageError for what is no list of texts, for
+        an n below 1 and for a prompt that is too long.
+        """
+        if isinstance(prompts, str):
+            raise UsageError("prompts is one text, and a list was expected", "Write [prompt].")
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise UsageError(f"n must be a whole number of at least 1, found {n!r}")
+        ids = [self._ids(prompt, raw, system) for prompt in prompts]
         return self._engine.complete(ids, self._settings(sampling, raw), n=n)
 
     def chat(self, *, system: str | None = None, **sampling: Any) -> ChatSession:
@@ -94,10 +108,15 @@ class Model:
         requests = [encode_pair(self.tokenizer, *pair)[:2] for pair in pairs]
         return self._engine.loglikelihood(requests)
 
+    def _ids(self, prompt: object, raw: bool, system: str | None) -> list[int]:
+        if not isinstance(prompt, str):
+            raise UsageError(f"a prompt must be a string, found {prompt!r:.80}")
+        return prompt_ids(self._loaded, prompt, raw=raw, system=system)
+
     def _settings(self, sampling: dict[str, Any], raw: bool) -> Sampling:
         return settings(self._loaded, _sampling(sampling), raw=raw)
 
 
 def _sampling(values: dict[str, Any]) -> Sampling:
     frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return load_config(Sampling, flags=frozen)
+    return validate(Sampling, [replace(Layer.from_flags(frozen), label="")])

@@ -89,10 +89,14 @@ def _fault(
 
 
 def _source(keys: Keys, layers: Sequence[Layer]) -> Layer | None:
-    """Return the layer that a fault came from; for one of the whole config, the file."""
+    """Return the layer that a fault came from; for one of the whole config, the file.
+
+    A layer without a label, the arguments of a Python call, is not told of.
+    """
     if not keys:
         return next((x for x in reversed(layers) if x.lines), None)
-    return next((x for x in reversed(layers) if x.find(keys) is not MISSING), None)
+    found = next((x for x in reversed(layers) if x.find(keys) is not MISSING), None)
+    return found if found is not None and found.label else None
 
 
 def _real_keys(loc: tuple[int | str, ...], schema: "type[BaseModel]", kind: str) -> Keys:
