@@ -141,6 +141,21 @@ def test_a_pipe_is_answered_line_by_line_and_can_be_saved(chat, tmp_path):
     assert record["messages"][1]["content"] in result.out
 
 
+def test_a_mistake_in_a_command_is_two_sentences(chat, tmp_path):
+    stdin = f"/set temperature nan\nhello\n/save {tmp_path}/no/x.jsonl\n/zzzz\n"
+    result = chat("-c", "chat", "--max-new-tokens", "16", stdin=stdin)
+    assert result.code == 0
+    assert 'found "nan". temperature: ' in result.err
+    assert f"there is no folder {tmp_path}/no. Make it first" in result.err
+    assert "there is no /zzzz. /help lists" in result.err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_base_model_is_said_to_be_cut_off_once(chat):
+    result = chat("-c", "base", "--max-new-tokens", "4", stdin="Once\nThe\nOne\n")
+    assert result.err.count("cut off") == 1
+
+
 def test_a_full_context_drops_the_oldest_turns_and_says_so(chat):
     stdin = "".join(f"message number {i} about the fox\n" for i in range(8))
     result = chat("-c", "chat", "--max-new-tokens", "8", stdin=stdin)

@@ -94,6 +94,8 @@ def _save(talk: Talk, argument: str) -> None:
     path = Path(argument or f"chat-{time.strftime('%Y%m%d-%H%M%S')}{suffix}").expanduser()
     if path.exists():
         raise UsageError(f"{path} exists already.", "Choose another name.")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}.", "Make it first, or choose another.")
     write_text(path, _as_conversation(session) if session.is_chat_tuned else _as_text(session))
     talk.reporter.note(f"saved as {path}; `tinyllm train` takes it as data")
 

@@ -23,6 +23,7 @@ class Repl:
         self.session = session
         self.reporter = reporter
         self._is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        self._knows_of_cuts = False
 
     def run(self) -> None:
         """Talk until the input ends or /quit is typed."""
@@ -43,7 +44,8 @@ class Repl:
             except KeyboardInterrupt:
                 self.reporter.note("stopped")
             except TinyLLMError as error:
-                self.reporter.warn(error.message + (f" {error.hint}" if error.hint else ""))
+                sentences = [error.message.rstrip("."), *([error.hint] if error.hint else [])]
+                self.reporter.warn(". ".join(sentences))
 
     def show(self, reply: Iterator[str]) -> None:
         """Write a reply as it comes; Ctrl-C ends it, and what was said stays said."""
@@ -66,8 +68,9 @@ class Repl:
         sys.stdout.flush()
         if is_broken_off:
             self.reporter.note("stopped; /retry draws it anew")
-        elif self.session.finish_reason == "length":
+        elif self.session.finish_reason == "length" and not self._knows_of_cuts:
             self.reporter.note("cut off: no tokens are left (context or max_new_tokens)")
+            self._knows_of_cuts = not self.session.is_chat_tuned  # which seldom ends by itself
 
     def _handle(self, message: str) -> None:
         if message.startswith("/"):
