@@ -12,6 +12,7 @@ from tinyllm.errors import DataError
 from tinyllm.files import (
     append_line,
     atomic_write,
+    nearest_file_hint,
     os_error,
     read_json,
     require_file,
@@ -85,6 +86,23 @@ def test_a_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no text at") as caught:
         require_file(tmp_path / "storys.txt", "text")
     assert caught.value.hint == f"Did you mean {tmp_path / 'stories.txt'}?"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "is_suggested"),
+    [
+        ("nope.json", "roles.jsonl", False),
+        ("no.safetensors", "tiny.safetensors", False),
+        ("story.json", "story.jsonl", True),
+        ("pretain.json", "pretrain.json", True),
+    ],
+)
+def test_only_a_name_that_is_alike_without_its_suffix_is_suggested(
+    tmp_path: Path, wanted: str, there: str, is_suggested: bool
+) -> None:
+    (tmp_path / there).touch()
+    hint = nearest_file_hint(tmp_path / wanted)
+    assert hint == (f"Did you mean {tmp_path / there}?" if is_suggested else None)
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:

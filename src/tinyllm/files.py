@@ -174,8 +174,11 @@ def nearest_file_hint(path: Path) -> str | None:
     parent = path.parent
     if not parent.is_dir():
         return f"The folder {parent} does not exist either."
-    close = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=1)
-    return f"Did you mean {parent / close[0]}?" if close else None
+    close = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=10)
+    for name in close:  # the suffix alone makes short names look alike
+        if difflib.get_close_matches(path.stem, [Path(name).stem], cutoff=0.7):
+            return f"Did you mean {parent / name}?"
+    return None
 
 
 _SENTENCES = {
