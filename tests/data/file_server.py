@@ -7,6 +7,7 @@ plan is empty every answer is proper.
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,17 @@ class Answer:
     content_type: str = "application/octet-stream"
 
 
+class QuietServer(ThreadingHTTPServer):
+    """A server that says nothing of a client that went away."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Tell of mistakes of ours only."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class FileServer:
     """Serves `files` (path to bytes) and `routes` (path to a function); keeps what was asked."""
 
@@ -36,8 +48,7 @@ class FileServer:
         self.plan: list[Answer] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.has_etags = True
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         self._server.owner = self  # type: ignore[attr-defined]
         self._thread = Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
