@@ -106,6 +106,17 @@ def test_a_resume_keeps_the_size_that_memory_left(
     assert (again.resumed_from, state.progress.micro_batch_size) == (3, 2)
 
 
+def test_a_network_that_memory_refuses_is_told_in_a_sentence(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise REFUSALS[0]
+
+    monkeypatch.setattr("tinyllm.training.sitting.build_model", refuse)
+    with pytest.raises(memory.OutOfMemory, match="memory ran out"):
+        train(config_for(text))
+
+
 @given(
     fixed=st.integers(0, 1000),
     per_row=st.integers(1, 100),

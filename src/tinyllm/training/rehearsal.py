@@ -76,7 +76,8 @@ class Forecast:
         total = sum(self.parameters.values())
         parts = ", ".join(f"{format_count(n)} {part}" for part, n in self.parameters.items())
         size = (
-            f"training: {self.n_steps:,} steps of {self.rows_per_step} rows, {self.micro_batch_size} at once; "
+            f"training: {self.n_steps:,} steps of {self.rows_per_step} rows, "
+            f"{self.micro_batch_size} at once; "
             f"{format_count(self.trained_tokens)} tokens, "
             f"{self.tokens_per_parameter:.1f} per parameter"
         )

@@ -15,6 +15,7 @@ from tinyllm.config.train import TrainConfig
 from tinyllm.data.corpus import name_of
 from tinyllm.device import choose_compute, prepare_arithmetic
 from tinyllm.reporting import Reporter, SilentReporter
+from tinyllm.training import memory
 from tinyllm.training.distributed import Team
 from tinyllm.training.plan import complete
 from tinyllm.training.rehearsal import Forecast, Rehearsal, folder_that_exists
@@ -70,7 +71,8 @@ def run(
             sitting = Sitting(
                 config, reporter, path, folder, compute, start, run_name(config), resume_command
             )
-        result = sitting.run()
+        with memory.refusals_translated():
+            result = sitting.run()
     team.leave()
     return result
 
