@@ -98,7 +98,7 @@ class Milestones:
         What is left out here is done when the training ends, moments later.
         """
         left = self.training.seconds_left()
-        return left is not None and left < 2 * self.training.reserve_seconds
+        return left is not None and left < 3 * self.training.reserve_seconds
 
     def catch_up(self) -> None:
         """Do what was due at the step from which the training goes on, where it was not done.
