@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +102,16 @@ def test_an_earlier_run_is_moved_beside_with_its_checkpoint(tmp_path: Path) -> N
         assert aside == tmp_path / f"model-run.{n}"
         assert (aside / "model.safetensors").read_bytes() == bytes([n])
         assert not checkpoint.exists()
+
+
+def test_the_log_is_renewed_before_it_grows_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyllm.training.run_folder._LOG_BYTES", 1000)
+    with RunFolder(tmp_path).open_log() as log:
+        for i in range(200):
+            log.info("line %d of a long training", i)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["train.log", "train.log.1", "train.log.2", "train.log.3"]
+    assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())
+    assert "line 199" in (tmp_path / "train.log").read_text()
