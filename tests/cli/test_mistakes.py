@@ -123,6 +123,7 @@ MISTAKES = [
         "prompt.txt",
         "",
     ),
+    Mistake("no steps", "train story.txt --max-steps 0", USAGE, "`max_steps`", "max_steps"),
     Mistake("no such device", "train story.txt --device cuda", 7, "cuda", ""),
     Mistake(
         "a place that cannot be written",
@@ -252,6 +253,14 @@ def test_a_mistake_gets_one_sentence_a_hint_and_its_exit_code(
     assert captured.out == ""
     assert {n for n in os.listdir(workplace) if n.endswith((".tmp", ".part"))} == set()
     assert "out.txt" not in set(os.listdir(workplace)) - before
+
+
+def test_a_wrong_flag_is_refused_before_any_advice(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    assert run(["train", "story.txt", "--max-steps", "0"]) == USAGE
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_the_table_covers_the_exit_codes_of_users() -> None:

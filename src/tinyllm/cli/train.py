@@ -178,9 +178,11 @@ def _resolve(
         return validate(TrainConfig, changes)
     said = {key: value for layer in changes for key, value in layer.values.items()}
     plan = plan_training(sources, tunes="init_from" in said, minutes=said.get("max_minutes"))
+    planned = [Layer(plan.settings, "the plan made from the data"), *changes]
+    resolved = validate(TrainConfig, planned)
     for reason in plan.reasons:
         screen.note(reason)
-    return validate(TrainConfig, [Layer(plan.settings, "the plan made from the data"), *changes])
+    return resolved
 
 
 def _state_folder(data: list[str] | None) -> Path | None:
