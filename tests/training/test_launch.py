@@ -1,13 +1,15 @@
 """Processes are started, stopped and judged together."""
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tinyllm.errors import TrainingStopped
-from tinyllm.training.launch import launch
+from tinyllm.training.launch import Crew, launch
 
 
 def run(program: str, n_processes: int = 2) -> int:
@@ -55,7 +57,7 @@ def test_a_signal_reaches_every_process(number: signal.Signals, code: int) -> No
         "signal.pause()"
     )
     parent = (
-        "import sys; from tinyllm.training.launch import launch\n"
+        "import sys; from tinyllm.training.launch import Crew, launch\n"
         f"sys.exit(launch([sys.executable, '-c', {child!r}], 2))"
     )
     done = subprocess.run(
@@ -65,3 +67,14 @@ def test_a_signal_reaches_every_process(number: signal.Signals, code: int) -> No
         check=False,
     )
     assert done.returncode == code
+
+
+def test_a_signal_reaches_a_process_that_starts_after_it(tmp_path: Path) -> None:
+    waiting = [sys.executable, "-c", "import signal; signal.pause()"]
+    crew = Crew(tmp_path)
+    with crew.told_of_signals():
+        crew.start(waiting, os.environ)
+        os.kill(os.getpid(), signal.SIGTERM)
+        crew.start(waiting, os.environ)
+        crew.wait()
+    assert crew.exit_code() == 143

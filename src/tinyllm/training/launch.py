@@ -77,7 +77,9 @@ class Crew:
     ended: list[int] = field(default_factory=list)
     """Ranks in the order in which they ended."""
     asked: set[int] = field(default_factory=set)
-    """Signals that were handed on."""
+    """Signals that came to us."""
+    told: set[tuple[int, int]] = field(default_factory=set)
+    """Which rank was handed which signal."""
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start the next process, in a session of its own: a terminal's Ctrl-C comes through us."""
@@ -99,6 +101,7 @@ class Crew:
         finally:
             if quiet is not None:
                 quiet.close()
+        self._hand_on_all()  # a signal may have come before this process was known
 
     def wait(self) -> None:
         """Return when all have ended; when one fails, the others are given a while to notice."""
@@ -156,9 +159,15 @@ class Crew:
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
         self.asked.add(number)
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(number)
+        self._hand_on_all()
+
+    def _hand_on_all(self) -> None:
+        """Tell every process each signal once."""
+        for number in tuple(self.asked):
+            for rank, process in enumerate(self.processes):
+                if (rank, number) not in self.told:
+                    self.told.add((rank, number))
+                    process.send_signal(number)
 
     def _code(self, rank: int) -> int:
         """Return an exit code; a signal that we handed on counts as being asked to stop."""
