@@ -63,7 +63,7 @@ def test_a_conversation_on_a_terminal(terminal, folder):
         ("/help", "Draw the last reply anew"),
         ("/set temperature 0.25", "temperature = 0.25"),
         ("/set temperature -1", "must be at least 0"),
-        ("/set temperatur 1", "Did you mean `temperature`"),
+        ("/set temperatur 1", r"Did you mean\s+`temperature`"),
         ("/set", "top_p = 0.95"),
         ("/system You are a fox.", "system text: You are a fox."),
         ("/system clear", r"system text: \(none\)"),

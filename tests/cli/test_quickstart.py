@@ -41,7 +41,7 @@ def test_a_folder_with_other_files_is_left_alone(run_tinyllm: RunCommand, tmp_pa
 def test_the_process_is_prepared_before_torch_is_loaded() -> None:
     code = (
         "import os, sys\n"
-        "from tinyllm.quickstart.process import prepare_process\n"
+        "from tinyllm.process import prepare_process\n"
         "prepare_process()\n"
         "assert 'torch' not in sys.modules\n"
         "print(os.environ['OMP_WAIT_POLICY'])\n"
