@@ -123,6 +123,9 @@ MISTAKES = [
         "prompt.txt",
         "",
     ),
+    Mistake(
+        "a name of 300 letters", f"infer --prompt x -c {'x' * 300}", CHECKPOINT, "too long", ""
+    ),
     Mistake("no steps", "train story.txt --max-steps 0", USAGE, "`max_steps`", "max_steps"),
     Mistake("no such device", "train story.txt --device cuda", 7, "cuda", ""),
     Mistake(

@@ -78,7 +78,9 @@ def test_a_run_folder_is_all_that_a_resume_needs(
         (["train", "text.txt", "--set", "tokenizer.vocab_size=60000"], 2, "60,000"),
         (["train", "text.txt", "--init-from", "nowhere"], 4, "nowhere"),
         (["train", "text.txt", "--device", "tpu"], 2, "tpu"),
-        (["train", "--resume", "a-folder"], 2, "neither a run folder"),
+        (["train", "--resume", "a-folder"], 3, "a-folder"),
+        (["train", "text.txt", "--max-minutes", "-5"], 2, "max_minutes"),
+        (["train", "text.txt", "--set", "max_minutes=abc"], 2, "max_minutes"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence_and_its_exit_code(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tinyllm.checkpoint.weights import METADATA_KEY, open_weights
 from tinyllm.errors import CheckpointError
-from tinyllm.files import nearest_file_hint
+from tinyllm.files import nearest_file_hint, os_error
 
 SEARCHED = (
     ".",
@@ -44,9 +44,15 @@ def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
     if name is None:
         return _newest(here, SEARCHED, "in this folder")
     path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise CheckpointError(
+            os_error(error, f"look for a checkpoint {name[:40]}…").message
+        ) from error
+    if is_folder:
         return _newest(path, (".", "checkpoints", "*", "*/checkpoints"), f"in {path}")
-    if path.is_file():
+    if is_file:
         return FoundCheckpoint(path, "given by path", was_sought=False)
     whole = path.with_name(f"{path.name}.safetensors") if path.name else path
     if whole.is_file():

@@ -180,7 +180,9 @@ def _resolve(
             )
         return validate(TrainConfig, changes)
     said = {key: value for layer in changes for key, value in layer.values.items()}
-    plan = plan_training(sources, tunes="init_from" in said, minutes=said.get("max_minutes"))
+    minutes = said.get("max_minutes")
+    is_span = isinstance(minutes, int | float) and 0 < minutes < float("inf")  # else refused below
+    plan = plan_training(sources, tunes="init_from" in said, minutes=minutes if is_span else None)
     planned = [Layer(plan.settings, "the plan made from the data"), *changes]
     resolved = validate(TrainConfig, planned)
     for reason in plan.reasons:
@@ -189,18 +191,12 @@ def _resolve(
 
 
 def _state_folder(data: list[str] | None) -> Path | None:
-    """Return the run or state folder named after --resume, if there is one."""
-    from tinyllm.errors import UsageError
-
+    """Return the run or state folder named after --resume; any other folder is data."""
     if not data or len(data) > 1 or not Path(data[0]).is_dir():
         return None
     folder = Path(data[0])
-    if (folder / "progress.json").is_file() or (folder / "state").is_dir():
-        return folder.absolute()
-    raise UsageError(
-        f"{folder} is neither a run folder nor a training state",
-        "Name a folder such as runs/notes/notes-run, or one of its state/step-… folders.",
-    )
+    is_state = (folder / "progress.json").is_file() or (folder / "state").is_dir()
+    return folder.absolute() if is_state else None
 
 
 def _run_folder_of(folder: Path) -> Path:

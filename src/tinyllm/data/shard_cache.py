@@ -25,11 +25,13 @@ def read_description(folder: Path) -> dict[str, Any] | None:
 
 def _sizes_agree(folder: Path, description: Mapping[str, Any]) -> bool:
     counts = description.get("counts", {})
+    is_masked = description.get("recipe", {}).get("format") == "conversations"
     width = {"uint16": 2, "uint32": 4}.get(description.get("dtype", ""), 0)
     sizes = {
         "ids.bin": width * counts.get("n_tokens", -1),
         "offsets.bin": 8 * (counts.get("n_documents", -1) + 1),
         "keys.bin": 8 * counts.get("n_documents", -1),
+        "mask.bin": counts.get("n_tokens", -1) if is_masked else 0,
     }
     return all((folder / name).stat().st_size == size for name, size in sizes.items())
 

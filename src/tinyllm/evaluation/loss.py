@@ -140,7 +140,8 @@ def _score_conversation(conversation: Conversation, loaded: LoadedModel, overlap
             rows.append(Row(row.input_ids, targets))
     answers = [m.content for m in conversation.messages if m.role == "assistant"]
     n_bytes = sum(len(answer.encode("utf-8", "replace")) for answer in answers)
-    return _Scored(rows, n_bytes, _count_unknown(example.ids, tokenizer))
+    scored = [i for i, is_scored in zip(example.ids, example.loss_mask, strict=True) if is_scored]
+    return _Scored(rows, n_bytes, _count_unknown(scored, tokenizer))
 
 
 def _count_unknown(ids: list[int], tokenizer: Tokenizer) -> int:
