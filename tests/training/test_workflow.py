@@ -278,3 +278,14 @@ def test_two_trainings_do_not_write_to_one_folder(text: Path) -> None:
     with folder.locked(), pytest.raises(ConfigError, match="another training is writing"):
         train(config)
     train(config)
+
+
+def test_going_on_from_an_older_state_replaces_the_newer_ones(text: Path) -> None:
+    first, _ = train(config_for(text))
+    older, newer = list_states(RunFolder(first.run_folder).states)
+    whole = (newer / "model.safetensors").read_bytes()
+    (newer / "model.safetensors").write_bytes(b"broken")
+    (newer / "progress.json").write_text("{")
+    again, _ = train(config_for(text), resume=older)
+    assert again.resumed_from == 3
+    assert (newer / "model.safetensors").read_bytes() == whole

@@ -49,9 +49,9 @@ def return_to(progress: Progress, good: Progress) -> None:
 
 
 def forget_states_after(states: Path, step: int) -> None:
-    """Remove the states of steps that will be taken again."""
+    """Remove the states of steps that will be taken again, broken ones too."""
     for path in list_states(states):
-        if read_state(path).progress.step > step:
+        if path.name > f"step-{step:08d}":
             remove_state(path)
 
 

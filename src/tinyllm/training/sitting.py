@@ -39,9 +39,7 @@ from tinyllm.training.prepare import (
     validation_batches,
 )
 from tinyllm.training.report import format_speed, read_curves, write_report
-from tinyllm.training.rollback import (
-    weights_are_finite,
-)
+from tinyllm.training.rollback import forget_states_after, weights_are_finite
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.start import (
     Start,
@@ -125,7 +123,9 @@ class Sitting:
             self.keeper.restore(self.state)
             if self.processes.is_main:
                 step, measured_step = self.state.progress.step, self.state.progress.measured_step
+                forget_states_after(self.folder.states, step)
                 self.folder.forget_after(step, measured=measured_step == step)
+            self.processes.wait()
         ended = self._why_nothing_is_left()
         if ended is not None:
             self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
