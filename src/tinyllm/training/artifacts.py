@@ -101,7 +101,10 @@ def write_checkpoint(
 def write_samples(
     folder: RunFolder, model: Transformer, beginning: Beginning, config: TrainConfig, step: int
 ) -> list[str]:
-    """Continue the config's prompts and keep the texts; the same step writes the same texts."""
+    """Continue the config's prompts and keep the texts; the same step writes the same texts.
+
+    Of a prompt that would leave no room in the context, the beginning is continued.
+    """
     from tinyllm.chat_template import render_prompt
     from tinyllm.generation.engine import Engine
 
@@ -121,7 +124,8 @@ def write_samples(
     )
     was_training = model.training
     try:
-        completions = engine.complete(prompts, sampling)
+        fitting = [ids[: engine.context_length - 1] for ids in prompts]
+        completions = engine.complete(fitting, sampling)
     finally:
         model.train(was_training)
     for prompt, completion in zip(config.samples.prompts, completions, strict=True):
