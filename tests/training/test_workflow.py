@@ -289,3 +289,18 @@ def test_going_on_from_an_older_state_replaces_the_newer_ones(text: Path) -> Non
     again, _ = train(config_for(text), resume=older)
     assert again.resumed_from == 3
     assert (newer / "model.safetensors").read_bytes() == whole
+
+
+def test_the_tokenizer_is_written_whole_and_once(text: Path) -> None:
+    config = config_for(text, max_steps=3)
+    folder = RunFolder.beside(text.parent / "out" / "model.safetensors").path
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("left by a run without a state")
+    (folder / "seen").hardlink_to(folder / "tokenizer.json")
+    train(config)
+    assert (folder / "seen").read_text() == "left by a run without a state"
+    written = (folder / "tokenizer.json").stat()
+    again, _ = train(config_for(text))
+    assert again.resumed_from == 3
+    assert (folder / "tokenizer.json").stat().st_ino == written.st_ino
+    assert (folder / "tokenizer.json").stat().st_mtime_ns == written.st_mtime_ns

@@ -14,6 +14,7 @@ from torch import nn
 from tinyllm.config.train import TrainConfig
 from tinyllm.device import Compute, peak_flops_per_second
 from tinyllm.errors import ConfigError, Interrupted
+from tinyllm.files import write_text
 from tinyllm.model.sizing import training_flops_per_token
 from tinyllm.reporting import Reporter, format_bytes, format_count, format_duration
 from tinyllm.training import memory
@@ -275,9 +276,9 @@ class Sitting:
         config, training = self.config, self.training
         if self.processes.is_main:
             self.folder.write_config(config.model_dump(mode="json"))
-            (self.folder.path / "tokenizer.json").write_text(
-                self.beginning.tokenizer.to_json(), encoding="utf-8"
-            )
+            tokenizer = self.folder.path / "tokenizer.json"
+            if self.state is None or not tokenizer.exists():
+                write_text(tokenizer, self.beginning.tokenizer.to_json())
         total = training.limits.total_steps
         steps = f"{total:,} steps" if total is not None else "steps until the time is up"
         family, size = self.beginning.model_config.family, format_count(self._n_parameters())
