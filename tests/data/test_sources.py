@@ -233,3 +233,10 @@ def test_real_slices_hold_what_their_card_says(real_data: Path) -> None:
     }
     for name, n_documents in counts.items():
         assert sum(1 for _ in read_documents(str(real_data / name))) == n_documents
+
+
+def test_a_folder_is_read_without_what_trainings_left_in_it(tmp_path: Path) -> None:
+    for name in ("a.txt", "runs/a/a-run/samples.md", "b-run.1/metrics.jsonl", "c.tokenizer.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert expand_source(str(tmp_path)) == [tmp_path / "a.txt"]

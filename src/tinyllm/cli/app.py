@@ -123,6 +123,8 @@ def _build(name: str, entry: Entry) -> "Command":
     return command
 
 
+_INTERRUPTED = 130  # what typer makes of Ctrl-C where no command catches it
+
 app = typer.Typer(
     cls=Commands, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False
 )
@@ -160,7 +162,10 @@ def run(arguments: list[str]) -> int:
     """Run one command line; return the exit code. A user's mistake prints no traceback."""
     try:
         result: Any = app(arguments, prog_name="tinyllm", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        if code == _INTERRUPTED:
+            _say("interrupted", "The same command goes on from what was saved, or begins again.")
+        return code
     except TinyLLMError as error:
         _say(error.message, error.hint)
         return error.exit_code

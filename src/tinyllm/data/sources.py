@@ -88,12 +88,17 @@ def _refuse_streams(source: str, path: Path) -> None:
 
 
 def _is_data_name(path: Path, root: Path) -> bool:
-    """Whether a file of that name is taken as data: not a hidden, manifest or README file."""
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    aside = path.name.endswith(".manifest.json") or path.stem.lower() in ("readme", "license")
+    """Whether a file of that name is taken as data: not one that is hidden or that we wrote aside.
+
+    A folder `runs` or `…-run` holds logs, samples and configs of trainings.
+    """
+    folders = path.relative_to(root).parts[:-1]
+    of_a_run = any(part == "runs" or part.split(".")[0].endswith("-run") for part in folders)
+    hidden = any(part.startswith(".") for part in (*folders, path.name))
+    aside = path.name.endswith((".manifest.json", ".tokenizer.json"))
     return (
-        not hidden
-        and not aside
+        not (hidden or aside or of_a_run)
+        and path.stem.lower() not in ("readme", "license")
         and bool(KNOWN_SUFFIXES.intersection(suffix.lower() for suffix in path.suffixes))
     )
 
