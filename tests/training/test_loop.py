@@ -20,7 +20,7 @@ from tinyllm.errors import TrainingStopped
 from tinyllm.model.transformer import Transformer
 from tinyllm.reporting import CountedProgress, SilentReporter
 from tinyllm.training.distributed import Processes
-from tinyllm.training.loop import Limits, StepReport, Training, fit, take_step
+from tinyllm.training.loop import Limits, StepReport, Training, fit, hopeless, take_step
 from tinyllm.training.loss import next_token_loss
 from tinyllm.training.milestones import Milestones
 from tinyllm.training.optimizer import build_optimizers
@@ -176,6 +176,13 @@ def test_several_bad_steps_in_a_row_stop_the_training_with_advice() -> None:
     with pytest.raises(TrainingStopped, match="5 steps in a row") as caught:
         fit(training, Quiet(), StopRequest())
     assert "learning_rate" in str(caught.value.hint)
+
+
+def test_a_single_bad_step_is_told_in_the_singular() -> None:
+    progress = Progress(step=3, skipped_in_a_row=1, rollbacks=1)
+    said = hopeless(progress).message
+    assert said.startswith("step 3 had no finite loss or gradient, ")
+    assert said.endswith(" and 1 rollback")
 
 
 def test_being_asked_to_stop_ends_after_the_step_at_hand() -> None:

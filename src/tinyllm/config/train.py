@@ -102,13 +102,13 @@ class Optimizer(Strict):
     name: Literal["adamw", "muon"] = "adamw"
     """`adamw`, or `muon` for hidden matrices with AdamW for embeddings, norms and head."""
 
-    learning_rate: float = Field(default=1e-3, gt=0.0)
+    learning_rate: float = Field(default=1e-3, gt=0.0, allow_inf_nan=False)
     """Peak learning rate of AdamW."""
 
-    matrix_learning_rate: float = Field(default=0.02, gt=0.0)
+    matrix_learning_rate: float = Field(default=0.02, gt=0.0, allow_inf_nan=False)
     """Peak learning rate of Muon's matrices; follows the same schedule (muon only)."""
 
-    weight_decay: float = Field(default=0.1, ge=0.0)
+    weight_decay: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
     """Decoupled weight decay of matrices; norms and biases are never decayed."""
 
     betas: Annotated[
@@ -117,7 +117,7 @@ class Optimizer(Strict):
     ] = (0.9, 0.95)
     """Decay of AdamW's running mean and running square of the gradient."""
 
-    grad_clip: float = Field(default=1.0, ge=0.0)
+    grad_clip: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     """Largest gradient norm; a longer gradient is scaled down to it, 0 turns clipping off."""
 
     @model_validator(mode="after")
@@ -137,7 +137,7 @@ class Schedule(Strict):
     decay: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     """Shape of the fall to `min_learning_rate`; `wsd` stays at the peak and falls at the end."""
 
-    min_learning_rate: float | None = Field(default=None, ge=0.0)
+    min_learning_rate: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
     """Learning rate at the end; a tenth of the peak when left out."""
 
     decay_share: float = Field(default=0.3, gt=0.0, le=1.0)
@@ -193,7 +193,8 @@ class Evaluation(Strict):
     """Tokens of the held-out split that are measured, always the same ones; null takes all."""
 
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this many measurements in a row without a better validation loss."""
+    """Stop after this many measurements in a row without a better validation loss; needs held-out
+    text."""
 
 
 class Samples(Strict):
@@ -208,7 +209,7 @@ class Samples(Strict):
     max_new_tokens: int = Field(default=120, ge=1)
     """Longest continuation."""
 
-    temperature: float = Field(default=0.8, ge=0.0)
+    temperature: float = Field(default=0.8, ge=0.0, allow_inf_nan=False)
     """Randomness of the choice of tokens; 0 always takes the likeliest."""
 
 
@@ -267,7 +268,7 @@ class TrainConfig(Strict):
     max_steps: int | None = Field(default=None, ge=1)
     """Optimizer steps to take; with other limits the first one reached ends the training."""
 
-    max_minutes: float | None = Field(default=None, gt=0.0)
+    max_minutes: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     """Wall-clock budget of the training steps; the schedule ends with it."""
 
     device: Device = "auto"
@@ -300,6 +301,11 @@ class TrainConfig(Strict):
             for key in ("model", "tokenizer"):
                 if _differs(self, key):
                     raise ValueError(f"`{key}` comes from `init_from`; remove one of the two")
+        measures = self.data.validation is not None or self.data.validation_fraction > 0
+        if self.evaluation.patience is not None and not measures:
+            raise ValueError(
+                "`evaluation.patience` needs held-out text, and `data.validation_fraction` is 0"
+            )
         lowest, peak = self.schedule.min_learning_rate, self.optimizer.learning_rate
         if lowest is not None and lowest > peak:
             raise ValueError(

@@ -287,12 +287,14 @@ def hopeless(progress: Progress) -> TrainingStopped:
     in_a_row, tries = progress.skipped_in_a_row, progress.rollbacks
     what = (
         f"{in_a_row} steps in a row up to step {progress.step} had no finite loss or gradient"
+        if in_a_row > 1
+        else f"step {progress.step} had no finite loss or gradient"
         if in_a_row
         else f"the weights are no longer finite after step {progress.step}"
     )
     return TrainingStopped(
         f"{what}, after {format_count(progress.trained_tokens)} trained tokens"
-        + (f" and {tries} rollbacks" if tries else ""),
+        + (f" and {tries} rollback{'s' if tries > 1 else ''}" if tries else ""),
         "The last save is whole, and train.log names the documents of skipped steps. Lower "
         "optimizer.learning_rate by half, or set precision to float32, and start again with "
         "--fresh.",
