@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,6 +215,33 @@ def test_a_clock_ends_the_training_with_the_rate_at_its_floor() -> None:
     assert observer.reports[-1].learning_rate == pytest.approx(1e-3, rel=0.02)
 
 
+def milestones_of(
+    training: Training, folder: Path, measure: Callable[[], Measurement], every_steps: int
+) -> Milestones:
+    """Return milestones that measure, in a training by the clock, and keep nothing."""
+    config = load_config(
+        TrainConfig,
+        flags={"data.train": "a.txt", "max_minutes": 1.0, "evaluation.every_steps": every_steps},
+    )
+    return Milestones(
+        config=config,
+        training=training,
+        folder=RunFolder(folder),
+        reporter=SilentReporter(),
+        bar=CountedProgress(None),
+        log=logging.getLogger("test"),
+        save=lambda: None,
+        save_milestone=lambda _: None,
+        save_best=lambda _: None,
+        save_counters=lambda: None,
+        restore_good=lambda: False,
+        measure=measure,
+        track=lambda _: None,
+        utilization=lambda _: None,
+        write_samples=None,
+    )
+
+
 @pytest.mark.parametrize("seconds_per_measure", [0.5, 2.0, 3.1])
 @pytest.mark.parametrize("every_steps", [3, 7, 10])
 def test_measuring_on_the_way_keeps_the_clock_and_the_fall_of_the_rate(
@@ -236,27 +263,7 @@ def test_measuring_on_the_way_keeps_the_clock_and_the_fall_of_the_rate(
         return Measurement(1.0, 1, 1)
 
     training.clock, training.started = clock, 0.0
-    config = load_config(
-        TrainConfig,
-        flags={"data.train": "a.txt", "max_minutes": 1.0, "evaluation.every_steps": every_steps},
-    )
-    milestones = Milestones(
-        config=config,
-        training=training,
-        folder=RunFolder(tmp_path),
-        reporter=SilentReporter(),
-        bar=CountedProgress(None),
-        log=logging.getLogger("test"),
-        save=lambda: None,
-        save_milestone=lambda _: None,
-        save_best=lambda _: None,
-        save_counters=lambda: None,
-        restore_good=lambda: False,
-        measure=measure,
-        track=lambda _: None,
-        utilization=lambda _: None,
-        write_samples=None,
-    )
+    milestones = milestones_of(training, tmp_path, measure, every_steps)
     rates = []
     after_step = milestones.after_step
 
@@ -270,6 +277,40 @@ def test_measuring_on_the_way_keeps_the_clock_and_the_fall_of_the_rate(
     assert "is used up" in str(reason)
     assert now[0] == pytest.approx(40.0, rel=0.05)
     assert rates[-1] == pytest.approx(1e-3, rel=0.02)
+
+
+class OneOfTwo:
+    """A process whose clock is not the main one's, and whose partner raises a flag."""
+
+    def __init__(self, of_main: list[float], flag: bool) -> None:
+        self.of_main, self.flag = of_main, flag
+
+    def from_main(self, value: float) -> float:
+        return self.of_main.pop(0)
+
+    def agree(self, flag: bool) -> bool:
+        return flag or self.flag
+
+
+@pytest.mark.parametrize(("used", "half_step", "is_over"), [(1.1, 0.05, True), (1.1, 0.2, False)])
+def test_the_main_process_tells_when_the_time_is_up(
+    used: float, half_step: float, is_over: bool
+) -> None:
+    training = training_of(4, 1)
+    training.limits, training.step_seconds = Limits(None, 10.0), 3.0
+    training.progress.step = 2
+    training.processes = OneOfTwo([used, half_step], flag=False)  # type: ignore[assignment]
+    assert (training.end_reason() is not None) == is_over
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_no_process_measures_alone_near_the_end(flag: bool, tmp_path: Path) -> None:
+    training = training_of(4, 1)
+    training.limits = Limits(None, 10.0)
+    milestones = milestones_of(training, tmp_path, lambda: Measurement(1.0, 1, 1), 1)
+    training.reserve_seconds = 1.0
+    training.processes = OneOfTwo([0.1], flag)  # type: ignore[assignment]
+    assert milestones._the_last_ones_are_near() == flag
 
 
 def test_dropout_draws_the_same_in_any_sitting() -> None:

@@ -104,10 +104,13 @@ class Training:
         return None
 
     def _half_step(self) -> float:
-        """Return half a step as a share of the budget: the clock may be missed by so much."""
+        """Return half a step as a share of the budget: the clock may be missed by so much.
+
+        The main process's step counts, so that all end at the same one.
+        """
         if self.limits.max_seconds is None:
             return 0.0
-        return 0.5 * self.step_seconds / self.limits.max_seconds
+        return self.processes.from_main(0.5 * self.step_seconds / self.limits.max_seconds)
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,13 @@ class Milestones:
     def _the_last_ones_are_near(self) -> bool:
         """Tell whether measuring now would take the time in which the learning rate ends its fall.
 
-        What is left out here is done when the training ends, moments later.
+        What is left out here is done when the training ends, moments later. Any process that finds
+        it so decides for all: none may measure alone.
         """
         left = self.training.seconds_left()
-        return left is not None and left < 3 * self.training.reserve_seconds
+        if left is None:
+            return False
+        return self.training.processes.agree(left < 3 * self.training.reserve_seconds)
 
     def catch_up(self) -> None:
         """Do what was due at the step from which the training goes on, where it was not done.
