@@ -17,6 +17,7 @@ from tinyllm.config.train import TrainConfig
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.reporting import RecordingReporter
 from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.start import config_from_anywhere
 from tinyllm.training.state import list_states
 from tinyllm.training.workflow import TrainResult, run
 
@@ -304,3 +305,30 @@ def test_the_tokenizer_is_written_whole_and_once(text: Path) -> None:
     assert again.resumed_from == 3
     assert (folder / "tokenizer.json").stat().st_ino == written.st_ino
     assert (folder / "tokenizer.json").stat().st_mtime_ns == written.st_mtime_ns
+
+
+def test_a_run_folder_is_resumed_from_any_folder(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base, _ = train(config_for(Path(text.name), checkpoint__path=Path("base.safetensors")))
+    config = tuning_config(
+        Path("*.txt"),
+        Path("base"),
+        data__validation=text.name,
+        checkpoint__path=Path("tuned.safetensors"),
+    )
+    tuned, _ = train(config)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for result in (tuned, base):
+        kept = load_config(TrainConfig, result.run_folder / "config.json", flags={"max_steps": 8})
+        again, _ = train(kept, resume=result.run_folder)
+        assert (again.steps, again.resumed_from) == (8, 6)
+        assert again.checkpoint == result.checkpoint
+
+
+def test_the_kept_config_leaves_hub_data_as_it_is(tmp_path: Path) -> None:
+    config = config_for(tmp_path / "text.txt", data__train="hf:owner/name:train")
+    kept = config_from_anywhere(config, tmp_path / "model.safetensors", None)
+    assert kept["data"]["train"] == ["hf:owner/name:train"]

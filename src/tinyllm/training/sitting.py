@@ -44,6 +44,7 @@ from tinyllm.training.rollback import forget_states_after, weights_are_finite
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.start import (
     Start,
+    config_from_anywhere,
     identity_config,
     limits_of,
     require_same_data,
@@ -275,7 +276,9 @@ class Sitting:
     def _introduce(self) -> None:
         config, training = self.config, self.training
         if self.processes.is_main:
-            self.folder.write_config(config.model_dump(mode="json"))
+            loaded = self.beginning.loaded
+            base = None if loaded is None else loaded.info.path
+            self.folder.write_config(config_from_anywhere(config, self.path, base))
             tokenizer = self.folder.path / "tokenizer.json"
             if self.state is None or not tokenizer.exists():
                 write_text(tokenizer, self.beginning.tokenizer.to_json())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.config.train import TrainConfig
+from tinyllm.data.hub import is_hub_source
 from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.state import SavedState, list_states, read_state
@@ -83,6 +84,28 @@ def identity_config(config: TrainConfig) -> dict[str, Any]:
         for key, value in flatten(config.model_dump(mode="json"))
         if key not in _FREE and key.split(".")[0] not in _FREE
     }
+
+
+def config_from_anywhere(
+    config: TrainConfig, checkpoint: Path, base: Path | None
+) -> dict[str, Any]:
+    """Return the config's values with whole paths, so that they mean the same in any folder.
+
+    `base` is the checkpoint that `init_from` was found to be.
+    """
+    values = config.model_dump(mode="json")
+    data = values["data"]
+    data["train"] = [_whole(source) for source in data["train"]]
+    data["validation"] = None if data["validation"] is None else _whole(data["validation"])
+    if config.tokenizer.path is not None:
+        values["tokenizer"]["path"] = _whole(str(config.tokenizer.path))
+    values["checkpoint"]["path"] = str(checkpoint)
+    values["init_from"] = None if base is None else str(base.absolute())
+    return values
+
+
+def _whole(source: str) -> str:
+    return source if is_hub_source(source) else str(Path(source).expanduser().absolute())
 
 
 def limits_of(config: TrainConfig) -> dict[str, Any]:
