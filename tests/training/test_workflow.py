@@ -332,3 +332,24 @@ def test_the_kept_config_leaves_hub_data_as_it_is(tmp_path: Path) -> None:
     config = config_for(tmp_path / "text.txt", data__train="hf:owner/name:train")
     kept = config_from_anywhere(config, tmp_path / "model.safetensors", None)
     assert kept["data"]["train"] == ["hf:owner/name:train"]
+
+
+def test_a_checkpoint_without_its_run_folder_is_kept_beside(text: Path) -> None:
+    config = config_for(text, max_steps=3)
+    first, _ = train(config)
+    copied = first.checkpoint.read_bytes()
+    shutil.rmtree(first.run_folder)
+    _, reporter = train(config_for(text, max_steps=4))
+    aside = first.run_folder.with_name(f"{first.run_folder.name}.1")
+    assert (aside / first.checkpoint.name).read_bytes() == copied
+    assert first.checkpoint.read_bytes() != copied
+    assert any(f"moved to {aside}" in note for note in reporter.notes)
+
+
+def test_the_base_is_never_the_file_that_is_written(text: Path) -> None:
+    base, _ = train(config_for(text, max_steps=3))
+    before = base.checkpoint.read_bytes()
+    shutil.rmtree(base.run_folder)
+    with pytest.raises(ConfigError, match="are one file"):
+        train(tuning_config(text, base.checkpoint), fresh=True)
+    assert base.checkpoint.read_bytes() == before

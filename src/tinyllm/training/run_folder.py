@@ -42,6 +42,11 @@ class RunFolder:
         return cls(checkpoint.with_name(f"{checkpoint.stem}-run"))
 
     @property
+    def checkpoint(self) -> Path:
+        """The checkpoint file that this folder belongs to."""
+        return self.path.with_name(f"{self.path.name.removesuffix('-run')}.safetensors")
+
+    @property
     def states(self) -> Path:
         """The folder of resumable states."""
         return self.path / "state"
@@ -120,14 +125,20 @@ class RunFolder:
         append_line(self.samples_path, f"\n## step {step}\n\n> {body}")
 
     def set_aside(self, checkpoint: Path) -> Path | None:
-        """Move this folder and its checkpoint out of the way of a new run; return where."""
-        if not self.path.exists():
+        """Move this folder and its checkpoint out of the way of a new run; return where.
+
+        A checkpoint without its folder, such as a copied one, is moved too.
+        """
+        if not self.path.exists() and not checkpoint.exists():
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
             number += 1
         try:
-            os.replace(self.path, aside)
+            if self.path.exists():
+                os.replace(self.path, aside)
+            else:
+                aside.mkdir()
             if checkpoint.exists():
                 os.replace(checkpoint, aside / checkpoint.name)
         except OSError as error:

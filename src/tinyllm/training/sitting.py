@@ -105,6 +105,7 @@ class Sitting:
         known = folder.path / "tokenizer.json" if start.state is not None else None
         with reporter.stage("prepare the data"):
             self.beginning = find_beginning(config, known, reporter)
+            self._require_another_base()
             self.rows = find_rows(config, self.beginning, reporter)
             self.fingerprints = fingerprints(config, self.beginning, self.rows)
         if self.state is not None:
@@ -117,6 +118,15 @@ class Sitting:
             config, self.beginning, self.rows, data_record(config.data.train)
         )
         self.byte_lengths = torch.tensor(self.beginning.tokenizer.byte_lengths)
+
+    def _require_another_base(self) -> None:
+        """Raise ConfigError when the training would replace the checkpoint it starts from."""
+        loaded = self.beginning.loaded
+        if loaded is not None and loaded.info.path.resolve() == self.path.resolve():
+            raise ConfigError(
+                f"init_from and checkpoint.path are one file: {self.path}",
+                "Give checkpoint.path another name, so that the base is kept.",
+            )
 
     def run(self) -> TrainResult:
         """Build the network, take the steps, leave the report."""

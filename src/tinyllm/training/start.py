@@ -70,7 +70,8 @@ def find_start(
             "Leave --resume out to begin; the same command goes on by itself later.",
         )
     if not states:
-        return Start(None, set_aside=folder.metrics_path.exists())
+        in_the_way = folder.metrics_path.exists() or folder.checkpoint.exists()
+        return Start(None, set_aside=in_the_way)
     newest = read_state(states[-1])
     if newest.progress.finished and not resume and differing_keys(newest, config):
         return Start(None, set_aside=True)
