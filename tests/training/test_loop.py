@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -60,10 +61,17 @@ class FixedRows:
 
 
 def training_of(
-    micro: int, accum: int, *, stream: FixedRows | None = None, steps: int = 8, lr: float = 1e-2
+    micro: int,
+    accum: int,
+    *,
+    stream: FixedRows | None = None,
+    steps: int = 8,
+    lr: float = 1e-2,
+    optimizer: Literal["adamw", "muon"] = "adamw",
 ) -> Training:
+    torch.manual_seed(0)
     model = Transformer(CONFIG)
-    optimizers = build_optimizers(model, Optimizer(learning_rate=lr))
+    optimizers = build_optimizers(model, Optimizer(name=optimizer, learning_rate=lr))
     processes = Processes.start(choose_compute("cpu", "float32"), model, optimizers)
     return Training(
         processes=processes,
@@ -166,6 +174,39 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_counted() -> No
     model.forward = forward  # type: ignore[method-assign]
     assert not take_step(training).skipped
     assert training.progress.skipped_in_a_row == 0
+
+
+@pytest.mark.parametrize("overflows", [False, True])
+def test_half_precision_unscales_once_and_skips_for_all_optimizers(overflows: bool) -> None:
+    """A scaler on the CPU stands for that of fp16, and powers of two change no gradient."""
+    after = []
+    for scale in (None, 1024.0):
+        training = training_of(4, 1, optimizer="muon")
+        processes = training.processes
+        assert len(processes.optimizers) == 2
+        if scale is not None:
+            accelerator = processes.accelerator
+            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=99)
+            processes.optimizers = [
+                type(o)(o.optimizer, scaler=accelerator.scaler)  # type: ignore[attr-defined,call-arg]
+                for o in processes.optimizers
+            ]
+            accelerator.native_amp = True
+            accelerator.state._mixed_precision = "fp16"
+        take_step(training)
+        before = weights_of(training)
+        if overflows:
+            weight = training.processes.model.model.norm.weight
+            weight.register_hook(lambda gradient: gradient * float("nan"))
+        assert take_step(training).skipped == overflows
+        assert overflows == all(torch.equal(w, before[n]) for n, w in weights_of(training).items())
+        after.append(weights_of(training))
+        if scale is not None:
+            state = processes.scaler_state()
+            assert state is not None
+            assert state["scale"] == (scale / 2 if overflows else scale)
+    for name, weight in after[0].items():
+        torch.testing.assert_close(after[1][name], weight, atol=1e-6, rtol=0)
 
 
 def test_several_bad_steps_in_a_row_stop_the_training_with_advice() -> None:

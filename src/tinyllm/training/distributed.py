@@ -171,11 +171,6 @@ class Processes:
         """Whether this process writes the files and speaks to the user."""
         return bool(self.accelerator.is_main_process)
 
-    @property
-    def skips_by_itself(self) -> bool:
-        """Whether steps with overflowing gradients are dropped by a gradient scaler (fp16)."""
-        return self.accelerator.scaler is not None
-
     def place(self, batch: Batch) -> Batch:
         """Bring a batch to this process's device."""
         if self.device.type == "cpu":
@@ -237,9 +232,18 @@ class Processes:
         return float(whole(norm))
 
     def step(self) -> None:
-        """Let every optimizer take its step."""
+        """Let every optimizer take its step, on gradients that `clip` has unscaled."""
+        scaler = self.accelerator.scaler
         for optimizer in self.optimizers:
-            optimizer.step()
+            if scaler is None:
+                optimizer.step()
+            else:  # accelerate's own step would start the scaler anew before the next optimizer
+                scaler.step(cast(Any, optimizer).optimizer)
+
+    def adjust_loss_scale(self) -> None:
+        """Let the gradient scaler (fp16) learn from the step, which may have been skipped."""
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
 
     def clear_gradients(self) -> None:
         """Forget the gradients."""

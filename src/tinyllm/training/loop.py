@@ -195,8 +195,9 @@ def take_step(training: Training) -> StepReport:
         _take_smaller_bites(training)
     grad_norm = processes.clip(training.grad_clip)
     finite = math.isfinite(loss) and math.isfinite(grad_norm)
-    if finite or processes.skips_by_itself:
+    if finite:
         processes.step()
+    processes.adjust_loss_scale()
     processes.clear_gradients()
     _count(progress, n_rows, n_tokens if finite else None)
     spike_score = score_loss(progress, loss) if finite else None
