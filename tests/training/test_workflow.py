@@ -204,7 +204,7 @@ def test_going_on_with_changed_text_is_refused(text: Path) -> None:
     train(config_for(text))
     make_text(text, n_documents=70)
     with pytest.raises(ConfigError, match="shards"):
-        train(config_for(text, max_steps=8))
+        train(config_for(text, max_steps=8), resume=True)
 
 
 def test_more_steps_and_another_cadence_may_be_asked_for(text: Path) -> None:
@@ -353,3 +353,16 @@ def test_the_base_is_never_the_file_that_is_written(text: Path) -> None:
     with pytest.raises(ConfigError, match="are one file"):
         train(tuning_config(text, base.checkpoint), fresh=True)
     assert base.checkpoint.read_bytes() == before
+
+
+def test_a_finished_run_gives_way_to_edited_text_unless_it_is_to_be_resumed(text: Path) -> None:
+    config = config_for(text, max_steps=3)
+    first, _ = train(config)
+    text.write_text(text.read_text().replace("cat", "\u0416uk"))
+    with pytest.raises(ConfigError, match="started differently"):
+        train(config, resume=True)
+    again, reporter = train(config)
+    assert (again.steps, again.resumed_from) == (3, None)
+    assert any("the earlier run was moved to" in note for note in reporter.notes)
+    assert "\u0416" in load_checkpoint(again.checkpoint).tokenizer.to_json()
+    assert list_states(RunFolder(first.run_folder.with_name("model-run.1")).states)

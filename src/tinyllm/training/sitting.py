@@ -45,6 +45,7 @@ from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.start import (
     Start,
     config_from_anywhere,
+    differing_data,
     identity_config,
     limits_of,
     require_same_data,
@@ -104,10 +105,10 @@ class Sitting:
         self.trackers = Trackers([])
         known = folder.path / "tokenizer.json" if start.state is not None else None
         with reporter.stage("prepare the data"):
-            self.beginning = find_beginning(config, known, reporter)
-            self._require_another_base()
-            self.rows = find_rows(config, self.beginning, reporter)
-            self.fingerprints = fingerprints(config, self.beginning, self.rows)
+            self._prepare(known)
+            if start.gives_way and differing_data(start.state, self.fingerprints):
+                start, self.state = Start(None, set_aside=True), None
+                self._prepare(None)
         if self.state is not None:
             require_same_data(self.state, self.fingerprints, folder)
         elif start.set_aside:
@@ -118,6 +119,13 @@ class Sitting:
             config, self.beginning, self.rows, data_record(config.data.train)
         )
         self.byte_lengths = torch.tensor(self.beginning.tokenizer.byte_lengths)
+
+    def _prepare(self, known_tokenizer: Path | None) -> None:
+        """Find tokenizer, shape and rows, and what identifies them."""
+        self.beginning = find_beginning(self.config, known_tokenizer, self.reporter)
+        self._require_another_base()
+        self.rows = find_rows(self.config, self.beginning, self.reporter)
+        self.fingerprints = fingerprints(self.config, self.beginning, self.rows)
 
     def _require_another_base(self) -> None:
         """Raise ConfigError when the training would replace the checkpoint it starts from."""

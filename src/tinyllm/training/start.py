@@ -47,6 +47,8 @@ class Start:
     state: SavedState | None
     set_aside: bool = False
     """Whether an older run has to be moved out of the way first."""
+    gives_way: bool = False
+    """Whether the run of `state` is finished, so that one of other data may set it aside."""
 
 
 def find_start(
@@ -56,7 +58,7 @@ def find_start(
 
     `resume` is a state or run folder to go on from, True to insist on the newest state, or False
     for the everyday rule: go on with an unfinished run of the same config, set a finished run of
-    another one aside, refuse to touch an unfinished run of another config. Raises ConfigError or
+    another config or other data aside, refuse to touch an unfinished one. Raises ConfigError or
     CheckpointError.
     """
     if fresh:
@@ -75,7 +77,8 @@ def find_start(
     newest = read_state(states[-1])
     if newest.progress.finished and not resume and differing_keys(newest, config):
         return Start(None, set_aside=True)
-    return Start(_checked(newest, config, folder))
+    gives_way = newest.progress.finished and not resume
+    return Start(_checked(newest, config, folder), gives_way=gives_way)
 
 
 def identity_config(config: TrainConfig) -> dict[str, Any]:
@@ -119,11 +122,18 @@ def differing_keys(state: SavedState, config: TrainConfig) -> list[str]:
     return _differences(state.identity["config"], identity_config(config))
 
 
+def differing_data(state: SavedState | None, fingerprints: Mapping[str, Any]) -> list[str]:
+    """Return `name: old -> new` for text, tokenizer, shape or weights that are not the state's."""
+    if state is None:
+        return []
+    return _differences(state.identity["fingerprints"], dict(fingerprints))
+
+
 def require_same_data(
     state: SavedState, fingerprints: Mapping[str, Any], folder: RunFolder
 ) -> None:
     """Raise ConfigError when text, tokenizer, shape or starting weights are not what they were."""
-    changed = _differences(state.identity["fingerprints"], dict(fingerprints))
+    changed = differing_data(state, fingerprints)
     if changed:
         raise _refusal(folder, state, changed)
 
