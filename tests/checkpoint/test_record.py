@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -22,6 +23,7 @@ from tinyllm.chat_template import ChatTemplate
 from tinyllm.checkpoint import (
     CheckpointInfo,
     load_checkpoint,
+    read_checkpoint,
     read_checkpoint_info,
     save_checkpoint,
 )
@@ -116,6 +118,25 @@ def test_loading_leaves_the_compiler_out(saved: Path) -> None:
         "sys.exit('torch._inductor' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script, str(saved)], check=True)
+
+
+def test_reading_imports_no_torch(saved: Path) -> None:
+    script = (
+        "import sys; from tinyllm.checkpoint import read_checkpoint;"
+        "dict(read_checkpoint(sys.argv[1]).weights); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(saved)], check=True)
+
+
+def test_weights_of_float32_are_views_that_never_reach_the_file(saved: Path) -> None:
+    before = saved.read_bytes()
+    stored = read_checkpoint(saved)
+    for name, weight in stored.weights.items():
+        assert not weight.flags.owndata
+        assert weight.dtype == np.float32
+        assert weight.shape == stored.weights.shapes[name]
+        weight += 1
+    assert saved.read_bytes() == before
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -14,14 +14,16 @@
       training        how it came to be: config, data manifests, steps, tokens, losses, versions
 
 Nothing is ever unpickled. Names, shapes and the file's true size are checked before anything is
-allocated for them.
+allocated for them. Reading imports no PyTorch; `load_checkpoint`, which builds the network, does.
 """
 
 from tinyllm.checkpoint.record import (
     FORMAT_VERSION,
     CheckpointInfo,
     LoadedModel,
+    StoredModel,
     load_checkpoint,
+    read_checkpoint,
     read_checkpoint_info,
     save_checkpoint,
 )
@@ -32,8 +34,10 @@ __all__ = [
     "CheckpointInfo",
     "FoundCheckpoint",
     "LoadedModel",
+    "StoredModel",
     "find_checkpoint",
     "load_checkpoint",
+    "read_checkpoint",
     "read_checkpoint_info",
     "save_checkpoint",
 ]

@@ -1,22 +1,36 @@
-"""What a checkpoint holds besides weights, and how it is written and read as a whole."""
+"""What a checkpoint holds besides weights, and how it is written and read as a whole.
+
+Reading needs no PyTorch: `read_checkpoint` checks everything and gives weights as numpy arrays;
+`load_checkpoint` builds the network from them.
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import ValidationError
 
 from tinyllm.chat_template import ChatTemplate
 from tinyllm.checkpoint.search import find_checkpoint
-from tinyllm.checkpoint.weights import DTYPES, METADATA_KEY, open_weights, write_weights
+from tinyllm.checkpoint.weights import (
+    METADATA_KEY,
+    STORED_DTYPES,
+    StoredWeights,
+    open_weights,
+    write_weights,
+)
 from tinyllm.config.model import ModelConfig
 from tinyllm.errors import CheckpointError, TinyLLMError
 from tinyllm.files import atomic_write
-from tinyllm.model.transformer import Transformer
+from tinyllm.model.parameters import parameter_shapes
 from tinyllm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from tinyllm.model.transformer import Transformer
 
 FORMAT_VERSION = 1
 Kind = Literal["base", "chat"]
@@ -37,28 +51,58 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is ready to speak; `template` is None for a base model."""
+    """A network that is ready to speak; `template` is None for a base model."""
 
-    model: Transformer
+    model: "Transformer"
     tokenizer: Tokenizer
     template: ChatTemplate | None
     info: CheckpointInfo
 
 
+@dataclass(frozen=True)
+class StoredModel:
+    """A checkpoint that has been read and checked, without a network: no PyTorch is needed."""
+
+    weights: StoredWeights
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    info: CheckpointInfo
+
+    def to_torch(
+        self, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
+    ) -> LoadedModel:
+        """Build the network, in evaluation mode, its weights in dtype (None: float32) on device."""
+        import torch
+
+        from tinyllm.model.transformer import Transformer
+
+        with torch.device("meta"):  # names and shapes only
+            model = Transformer(self.info.config)
+        weights = {
+            name: torch.from_numpy(weight).to(device=device, dtype=dtype or torch.float32)
+            for name, weight in self.weights.items()
+        }
+        model.load_state_dict(weights, assign=True)
+        return LoadedModel(model.eval(), self.tokenizer, self.template, self.info)
+
+
 def save_checkpoint(
     path: Path,
-    model: Transformer,
+    model: "Transformer",
     tokenizer: Tokenizer,
     *,
     template: ChatTemplate | None,
     training: Mapping[str, Any],
     generation: Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: "torch.dtype | None" = None,
 ) -> None:
     """Write a checkpoint; the file appears whole or not at all. Raises DataError as the disk does.
 
-    `training` and `generation` hold what JSON can hold. dtype is float32, bfloat16 or float16.
+    `training` and `generation` hold what JSON can hold. dtype is float32 (None), bfloat16 or
+    float16.
     """
+    import torch
+
     about = {
         "format_version": FORMAT_VERSION,
         "model": model.config.model_dump(mode="json"),
@@ -70,33 +114,39 @@ def save_checkpoint(
     }
     metadata = {"format": "pt", METADATA_KEY: json.dumps(about, ensure_ascii=False)}
     with atomic_write(path) as file:
-        write_weights(file, model.state_dict(), metadata, dtype)
+        write_weights(file, model.state_dict(), metadata, dtype or torch.float32)
 
 
 def load_checkpoint(
-    path: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    path: Path | str, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
 ) -> LoadedModel:
-    """Read a checkpoint, by path or by a name that `find_checkpoint` knows.
+    """Read a checkpoint, by path or by a name that `find_checkpoint` knows, and build its network.
 
-    The model is in evaluation mode, its weights in `dtype` on `device`. Raises CheckpointError
-    when the file is missing, torn, not ours, inconsistent, or holds numbers that are not finite.
+    The model is in evaluation mode, its weights in `dtype` (None: float32) on `device`. Raises
+    CheckpointError as `read_checkpoint` does.
+    """
+    return read_checkpoint(path).to_torch(device, dtype)
+
+
+def read_checkpoint(path: Path | str) -> StoredModel:
+    """Read and check a checkpoint, by path or by a name that `find_checkpoint` knows.
+
+    Raises CheckpointError when the file is missing, torn, not ours, inconsistent, or holds numbers
+    that are not finite.
     """
     found = find_checkpoint(str(path)).path
     with open_weights(found) as file:
         info, about = _read_about(found, file)
         tokenizer, template = _read_language(found, info, about)
-        model = _build_without_memory(found, info.config, n_tensors=len(file.keys()))
-        _require_same_tensors(found, file, model)
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
+        weights = StoredWeights(found, file)
+    _require_same_tensors(found, weights, info.config)
+    broken = [name for name in weights if not weights.is_finite(name)]
     if broken:
         raise CheckpointError(
             f"{found}: {_list(broken)} hold numbers that are not finite (NaN or infinity)",
             "Its training has probably diverged; use an earlier checkpoint.",
         )
-    moved = {name: weight.to(device=device, dtype=dtype) for name, weight in weights.items()}
-    model.load_state_dict(moved, assign=True)
-    return LoadedModel(model.eval(), tokenizer, template, info)
+    return StoredModel(weights, tokenizer, template, info)
 
 
 def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
@@ -152,21 +202,14 @@ def _read_language(
     return tokenizer, read
 
 
-def _build_without_memory(path: Path, config: ModelConfig, n_tensors: int) -> Transformer:
-    """Build the model on torch's meta device: names and shapes only."""
-    if config.n_layers > n_tensors:
-        raise CheckpointError(
-            f"{path} claims {config.n_layers} layers, and holds {n_tensors} tensors", _USE_ANOTHER
-        )
-    with torch.device("meta"):
-        return Transformer(config)
-
-
-def _require_same_tensors(path: Path, file: Any, model: Transformer) -> None:
+def _require_same_tensors(path: Path, weights: StoredWeights, config: ModelConfig) -> None:
     """Raise CheckpointError unless the file's tensors are exactly the model's."""
-    wanted = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    found = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    if config.n_layers > len(weights):
+        raise CheckpointError(
+            f"{path} claims {config.n_layers} layers, and holds {len(weights)} tensors",
+            _USE_ANOTHER,
+        )
+    wanted, found = parameter_shapes(config), weights.shapes
     faults = []
     if missing := [name for name in wanted if name not in found]:
         faults.append(f"{_list(missing)} missing")
@@ -177,8 +220,8 @@ def _require_same_tensors(path: Path, file: Any, model: Transformer) -> None:
             continue
         if wanted[name] != found[name]:
             faults.append(f"{name} has shape {found[name]}, wanted {wanted[name]}")
-        elif slices[name].get_dtype() not in DTYPES.values():
-            faults.append(f"{name} holds {slices[name].get_dtype()}")
+        elif weights.dtypes[name] not in STORED_DTYPES:
+            faults.append(f"{name} holds {weights.dtypes[name]}")
     if faults:
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         raise CheckpointError(

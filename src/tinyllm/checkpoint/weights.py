@@ -1,28 +1,96 @@
-"""The file under a checkpoint: safetensors, opened with distrust and written in one pass."""
+"""The file under a checkpoint: safetensors, opened with distrust and written in one pass.
+
+Reading needs numpy only: float32 weights are views of the mapped file, half precisions become
+float32 when they are asked for. PyTorch is touched where its tensors are written.
+"""
 
 import json
+import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from tinyllm.errors import CheckpointError, TinyLLMError
 from tinyllm.files import os_error, require_file
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 METADATA_KEY = "tinyllm"
-DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-"""Precisions that weights may be stored in, and their names in the file."""
+STORED_DTYPES = {"F32": "<f4", "BF16": "<u2", "F16": "<f2"}
+"""Precisions that weights may be stored in by their names in the file, as numpy reads them."""
+_NAMES = {"torch.float32": "F32", "torch.bfloat16": "BF16", "torch.float16": "F16"}
+
+_EXPONENT = np.uint16(0x7F80)
+"""The bits of a bfloat16's exponent; all of them are set in infinity and NaN."""
+
+Weight = NDArray[np.float32]
+
+
+class StoredWeights(Mapping[str, Weight]):
+    """The weights in a file by name, each read as float32 when it is asked for.
+
+    Weights stored as float32 are views of the mapped file. Writing to one changes this process's
+    copy of the page and never the file.
+    """
+
+    def __init__(self, path: Path, file: Any) -> None:
+        """Take the places of all tensors from an open safetensors file, which holds no gaps."""
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        self._path = path
+        for name in file.offset_keys():
+            part = file.get_slice(name)
+            self.shapes[name] = tuple(part.get_shape())
+            self.dtypes[name] = part.get_dtype()
+        self._parts: dict[str, NDArray[Any]] | None = None
+
+    def __getitem__(self, name: str) -> Weight:
+        """Return one weight. Raises KeyError for a name that is not there."""
+        stored = self._stored()[name]
+        if stored.dtype == np.uint16:
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        return np.require(stored, np.float32, ["C", "A"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def is_finite(self, name: str) -> bool:
+        """Tell whether a weight holds neither NaN nor infinity."""
+        stored = self._stored()[name]
+        if stored.dtype == np.uint16:
+            return not bool(((stored & _EXPONENT) == _EXPONENT).any())
+        with np.errstate(all="ignore"):  # a finite sum has finite parts, at half the cost
+            return bool(np.isfinite(stored.sum(dtype=np.float32)) or np.isfinite(stored).all())
+
+    def _stored(self) -> dict[str, NDArray[Any]]:
+        """Map the file, once, and return its tensors as they are stored."""
+        if self._parts is None:
+            raw = np.memmap(self._path, np.uint8, mode="c")
+            (length,) = struct.unpack("<Q", raw[:8].tobytes())
+            self._parts, begin = {}, 8 + length
+            for name, shape in self.shapes.items():
+                dtype = np.dtype(STORED_DTYPES[self.dtypes[name]])
+                end = begin + math.prod(shape) * dtype.itemsize
+                part: NDArray[Any] = np.asarray(raw[begin:end])
+                self._parts[name], begin = part.view(dtype).reshape(shape), end
+        return self._parts
 
 
 def open_weights(path: Path) -> Any:
     """Open a file that is safetensors and whole. Raises CheckpointError."""
     try:
         require_file(path, "checkpoint")
-        return safe_open(path, framework="pt")
+        return safe_open(path, framework="np")
     except SafetensorError as error:
         raise _why_not(path, error) from error
     except OSError as error:
@@ -55,19 +123,24 @@ def _why_not(path: Path, error: SafetensorError) -> CheckpointError:
 
 
 def write_weights(
-    file: IO[bytes], tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dtype: torch.dtype
+    file: IO[bytes],
+    tensors: Mapping[str, "Tensor"],
+    metadata: Mapping[str, str],
+    dtype: "torch.dtype",
 ) -> None:
     """Write the safetensors format tensor by tensor, so that no second copy of all is held.
 
     The library's own writer takes a path and renames, and its errors hide the disk's; ours goes
     through `atomic_write`, which syncs and explains.
     """
+    import torch
+
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
     for name, tensor in tensors.items():
         end = offset + tensor.numel() * dtype.itemsize
         place = {
-            "dtype": DTYPES[dtype],
+            "dtype": _NAMES[str(dtype)],
             "shape": list(tensor.shape),
             "data_offsets": [offset, end],
         }
