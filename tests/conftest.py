@@ -58,6 +58,18 @@ def run_tinyllm(tmp_path: Path) -> RunCommand:
     return run
 
 
+@pytest.fixture
+def kernels_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run a test as on a machine where nothing native is built."""
+    from tinyllm.config.settings import settings
+
+    monkeypatch.setenv("TINYLLM_KERNELS", "off")
+    settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def _ordinary_arithmetic() -> Iterator[None]:
     """Undo the flushing of denormals that training sets: hypothesis draws such numbers."""

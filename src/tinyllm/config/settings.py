@@ -1,6 +1,7 @@
 """Secrets and endpoints: the only reader of the environment."""
 
 from functools import cache
+from pathlib import Path
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +39,20 @@ class Settings(BaseSettings):
         ge=0,
         validation_alias="RANK",
         description="This process's number among them.",
+    )
+    kernels: bool = Field(
+        default=True,
+        description="Whether native code is compiled and used; `off` runs plain PyTorch.",
+    )
+    cxx: str | None = Field(
+        default=None,
+        validation_alias="CXX",
+        description="Command of the C++ compiler that builds native code.",
+    )
+    cache_home: Path | None = Field(
+        default=None,
+        validation_alias="XDG_CACHE_HOME",
+        description="Folder of caches; `~/.cache` when left out.",
     )
 
 
