@@ -10,7 +10,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.byte_level import split_text
+from tinyllm.byte_level import split_text, split_words
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.records import END_OF_TEXT
 from tinyllm.reporting import RecordingReporter, SilentReporter
@@ -139,6 +139,25 @@ def test_cutting_a_text_changes_no_token_where_words_are_short(text: str, size: 
     longest_run = max((len(run) for run in re.findall(r"\s+|\S+", text)), default=0)
     if 2 * longest_run < size:
         assert [i for piece in pieces for i in BPE.encode(piece)] == BPE.encode(text)
+
+
+@given(st.text(alphabet="ab \n\t\r'é日!1\u00a0\x0b\x1c\x85\u2028", max_size=200) | texts)
+def test_words_encode_to_the_ids_of_the_whole(text: str) -> None:
+    words = split_words(text)
+    assert "".join(words) == text
+    assert [i for word in words for i in BPE.encode(word)] == BPE.encode(text)
+
+
+def test_texts_of_known_and_new_words_encode_as_the_library_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tinyllm.tokenizer.words._KEPT_CHARS", 100)
+    library = tokenizers.Tokenizer.from_str(BPE.to_json())
+    own = Tokenizer.from_json(BPE.to_json())
+    common, rare = STORY * 20, "".join(f" w{i}!{i}" for i in range(4000))
+    for texts in ([common, "", NASTY * 3], [rare], [common, rare[:300]], [NASTY, common]):
+        expected = library.encode_batch(texts, add_special_tokens=False)
+        assert own.encode_batch(texts) == [encoding.ids for encoding in expected]
 
 
 def test_a_long_text_encodes_as_in_one_piece() -> None:

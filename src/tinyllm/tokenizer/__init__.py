@@ -1,0 +1,23 @@
+"""Text to ids and back.
+
+    tokenizer.py   `Tokenizer`: encode, decode, `tokenizer.json`; and a stream of ids as text
+    words.py       fast encoding: the ids of each word are computed once
+    training.py    a tokenizer made from a text
+
+Where a byte-level text may be cut, and what its bytes are, is in `byte_level.py`.
+"""
+
+from tinyllm.tokenizer.tokenizer import UNKNOWN, Kind, TextStream, Tokenizer
+from tinyllm.tokenizer.training import SAMPLE_BYTES, train_bpe, train_characters
+from tinyllm.tokenizer.words import Ids
+
+__all__ = [
+    "SAMPLE_BYTES",
+    "UNKNOWN",
+    "Ids",
+    "Kind",
+    "TextStream",
+    "Tokenizer",
+    "train_bpe",
+    "train_characters",
+]
