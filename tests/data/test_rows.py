@@ -85,6 +85,9 @@ def test_an_array_is_parsed_alike_in_blocks_of_any_size(
         ('[\n{"a": 1},\n{"a": }, {"b": "something that follows"}\n]', 3),
         ('[\n{"a": 1},\n{"a": "cut off', 3),
         ('[{"a": 1},\n\n17]', 3),
+        ('[{"a": 1},\n{"a": 2}', 2),
+        ('[{"a": 1},\n{"a": 2},\n', 3),
+        ('{"data": [{"a": 1},\n{"a": 2}', 2),
     ],
 )
 def test_broken_json_is_named_with_its_line(tmp_path: Path, text: str, line: int) -> None:

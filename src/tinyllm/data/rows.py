@@ -125,7 +125,7 @@ def _read_json(path: Path, reporter: Reporter | None) -> Iterator[Row]:
     """Parse an array (or objects that follow one another) piece by piece."""
     blocks = read_text(path, reporter)
     buffer = next(blocks, "")
-    position = _start_of_rows(buffer)
+    position, is_array = _start_of_rows(buffer)
     decoder = json.JSONDecoder()
     lines_before = 0
     while True:
@@ -150,24 +150,29 @@ def _read_json(path: Path, reporter: Reporter | None) -> Iterator[Row]:
         wanted = max(len(buffer) - position, 1)  # at least double the rest: keeps parsing linear
         more = "" if error and _is_hopeless(error, buffer) else _take(blocks, wanted)
         if not more:
-            if error is None:
+            if error is None and not is_array:
                 return
-            line = lines_before + error.lineno
+            line = lines_before + (error.lineno if error else buffer.count("\n") + 1)
+            problem = error.msg.lower() if error else "the array is not closed by a ]"
             raise DataError(
-                f"{path}:{line}: this is not valid JSON: {error.msg.lower()}",
+                f"{path}:{line}: this is not valid JSON: {problem}",
                 "The file may be cut off; fetch it again.",
             ) from error
         lines_before += buffer.count("\n", 0, position)
         buffer, position = buffer[position:] + more, 0
 
 
-def _start_of_rows(buffer: str) -> int:
-    """Return where the first row starts: inside the array, or inside an object that wraps it."""
+def _start_of_rows(buffer: str) -> tuple[int, bool]:
+    """Return where the first row starts, and whether it lies in an array that has to be closed.
+
+    The array may lie inside an object that wraps it.
+    """
     wrapper = _JSON_WRAPPER.match(buffer)
     if wrapper and wrapper["key"] not in ("messages", "conversations", "choices"):
-        return wrapper.end() - 1
+        return wrapper.end() - 1, True
     start = _end_of(_JSON_GAP, buffer, 0)
-    return start + 1 if buffer[start : start + 1] == "[" else start
+    is_array = buffer[start : start + 1] == "["
+    return start + is_array, is_array
 
 
 def _end_of(pattern: re.Pattern[str], buffer: str, position: int) -> int:
