@@ -376,3 +376,16 @@ def test_real_stories_end_with_one_end_token_each(real_data: Path, tmp_path: Pat
     assert shards.n_documents == len(texts) == np.count_nonzero(np.asarray(shards.ids) == 0)
     assert TOKENIZER.decode(shards.ids.tolist()) == "".join(texts)
     assert shards.n_bytes == len("".join(texts).encode())
+
+
+def test_a_text_encoded_by_processes_gives_the_same_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_stories(tmp_path / "stories.txt", STORIES * 5)
+    alone = build(source, cache=tmp_path / "a")
+    monkeypatch.setattr("tinyllm.data.shards.WORKERS_FROM_BYTES", 0)
+    monkeypatch.setattr("tinyllm.data.shard_writer.BATCH_CHARS", 5000)
+    together = build(source, cache=tmp_path / "b")
+    assert together.folder != alone.folder
+    for name in ("ids.bin", "offsets.bin", "keys.bin"):
+        assert (together.folder / name).read_bytes() == (alone.folder / name).read_bytes()

@@ -1,11 +1,12 @@
 """Turning documents and conversations into the files of a shard folder, in flat memory.
 
 Text is read, encoded on all cores and appended to disk in batches of a few megabytes; only 16
-bytes per document stay in memory until the end.
+bytes per document stay in memory until the end. A large text is encoded by processes of its own.
 """
 
 import hashlib
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from tinyllm.chat_template import ChatTemplate, Fitted, fit_to_context
 from tinyllm.files import os_error
 from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Progress
-from tinyllm.tokenizer import Ids, Tokenizer
+from tinyllm.tokenizer import EncodingWorkers, Ids, Tokenizer
 
 BATCH_CHARS = 2_000_000
 """Text encoded in one call; large enough to keep all cores busy."""
@@ -95,8 +96,11 @@ class _Batch:
 class ShardWriter:
     """Write `ids.bin`, `offsets.bin`, `keys.bin` and `mask.bin` (empty for text)."""
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
-        """Write into an existing folder."""
+    def __init__(
+        self, folder: Path, tokenizer: Tokenizer, workers: EncodingWorkers | None = None
+    ) -> None:
+        """Write into an existing folder; `workers` encode running text, where there are some."""
+        self.workers = workers
         self.folder = folder
         self.tokenizer = tokenizer
         self.dtype = np.dtype("uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32")
@@ -105,11 +109,13 @@ class ShardWriter:
     def write_documents(self, documents: Iterable[Document], progress: Progress) -> None:
         """Write running text: the ids of each document, then the end token."""
 
+        encoder = self.workers or self.tokenizer
+
         def encode(batch: Sequence[Document]) -> list[Ids]:
-            return self.tokenizer.encode_arrays([document.text for document in batch])
+            return encoder.encode_arrays([document.text for document in batch])
 
         batches = _batches(documents, _document_size)
-        encoded = _encode_ahead(batches, encode)
+        encoded = _encode_ahead(batches, encode, 1 if self.workers is None else self.workers.count)
         self._write((self._pack_documents(*pair) for pair in encoded), progress)
 
     def write_conversations(
@@ -182,21 +188,28 @@ def _pack_conversations(conversations: Sequence[Conversation], fitted: Sequence[
 
 
 def _encode_ahead(
-    batches: Iterator[list[Item]], encode: Callable[[list[Item]], list[Encoded]]
+    batches: Iterator[list[Item]],
+    encode: Callable[[list[Item]], list[Encoded]],
+    n_threads: int = 1,
 ) -> Iterator[tuple[list[Item], list[Encoded]]]:
-    """Encode in a thread while the next batch is read and the last one is written.
+    """Encode in threads while the next batches are read and the last one is written, in order.
 
-    The encoder frees the lock, and uses all cores itself.
+    What encodes does so outside of Python's lock: the library, or a process of its own.
     """
-    with ThreadPoolExecutor(1) as pool:
-        pending: tuple[list[Item], Future[list[Encoded]]] | None = None
-        for batch in batches:
-            following = (batch, pool.submit(encode, batch))
-            if pending is not None:
-                yield pending[0], pending[1].result()
-            pending = following
-        if pending is not None:
-            yield pending[0], pending[1].result()
+    with ThreadPoolExecutor(n_threads) as pool:
+        pending: deque[tuple[list[Item], Future[list[Encoded]]]] = deque()
+        try:
+            for batch in batches:
+                pending.append((batch, pool.submit(encode, batch)))
+                if len(pending) > n_threads:
+                    done, encoded = pending.popleft()
+                    yield done, encoded.result()
+            while pending:
+                done, encoded = pending.popleft()
+                yield done, encoded.result()
+        finally:
+            for _, encoded in pending:
+                encoded.cancel()
 
 
 def _batches(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:

@@ -10,7 +10,8 @@
 The cache is in `shard_cache.py`, the encoding in `shard_writer.py`, rows in `loader.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,11 @@ from tinyllm.data.shard_writer import ShardCounts, ShardWriter
 from tinyllm.errors import DataError
 from tinyllm.files import write_json
 from tinyllm.reporting import Reporter
-from tinyllm.tokenizer import Tokenizer
+from tinyllm.tokenizer import EncodingWorkers, Tokenizer, cores
 
 FORMAT_VERSION = 1
+WORKERS_FROM_BYTES = 10_000_000
+"""A text of this size is encoded by processes of their own, which take half a second to start."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +127,8 @@ def build_shards(
     folder = cache / f"{corpus.label}-{fingerprint[:16]}"
     if read_description(folder) is not None:
         return open_shards(folder)
-    with building(folder) as temporary:
-        writer = ShardWriter(temporary, tokenizer)
+    with building(folder) as temporary, _workers(corpus, tokenizer) as workers:
+        writer = ShardWriter(temporary, tokenizer, workers)
         with reporter.progress(f"tokenize {corpus.label}", None, "documents") as progress:
             if format == "text":
                 writer.write_documents(corpus.documents(reporter), progress)
@@ -147,6 +150,17 @@ def build_shards(
         write_json(temporary / DESCRIPTION, description)
     remove_outdated(folder)
     return open_shards(folder)
+
+
+@contextmanager
+def _workers(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[EncodingWorkers | None]:
+    """Start processes for a text that is worth it: characters need none."""
+    wanted = corpus.format == "text" and tokenizer.kind == "bpe" and cores() > 1
+    if not wanted or corpus.n_bytes < WORKERS_FROM_BYTES:
+        yield None
+        return
+    with EncodingWorkers(tokenizer) as workers:
+        yield workers
 
 
 def open_shards(folder: Path) -> Shards:

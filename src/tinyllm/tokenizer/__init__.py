@@ -2,6 +2,7 @@
 
     tokenizer.py   `Tokenizer`: encode, decode, `tokenizer.json`; and a stream of ids as text
     words.py       fast encoding: the ids of each word are computed once
+    workers.py     processes that encode side by side
     training.py    a tokenizer made from a text
 
 Where a byte-level text may be cut, and what its bytes are, is in `byte_level.py`.
@@ -10,14 +11,17 @@ Where a byte-level text may be cut, and what its bytes are, is in `byte_level.py
 from tinyllm.tokenizer.tokenizer import UNKNOWN, Kind, TextStream, Tokenizer
 from tinyllm.tokenizer.training import SAMPLE_BYTES, train_bpe, train_characters
 from tinyllm.tokenizer.words import Ids
+from tinyllm.tokenizer.workers import EncodingWorkers, cores
 
 __all__ = [
     "SAMPLE_BYTES",
     "UNKNOWN",
+    "EncodingWorkers",
     "Ids",
     "Kind",
     "TextStream",
     "Tokenizer",
+    "cores",
     "train_bpe",
     "train_characters",
 ]
