@@ -1,0 +1,145 @@
+// A whole network's forward pass for new tokens, and generation without a return to Python.
+//
+// network.h says what is computed, panels.h how weights lie in memory, cached_attention.h how keys
+// and values do. All memory belongs to the caller: nothing here allocates, nothing can fail but for
+// more threads than `Scratch` has room for (returned as 1; 0 is success).
+
+#include "network.h"
+
+namespace {
+
+template <typename Format>
+void pack(const float *w, int64_t rows, int64_t columns, uint32_t *values, float *scales,
+          int64_t n_threads) {
+    const int64_t panel_units = count_units<Format>(columns) * panel_rows;
+    const int64_t panel_scales = count_groups<Format>(columns) * panel_rows;
+    with_team(n_threads, [&](const Member &member) {
+        const Range mine = member.share(divided_up(rows, panel_rows));
+        for (int64_t panel = mine.first; panel < mine.last; ++panel) {
+            pack_panel<Format>(w, rows, columns, panel * panel_rows, values + panel * panel_units,
+                               scales + panel * panel_scales);
+        }
+    });
+}
+
+template <typename Format> int64_t value_bytes(int64_t rows, int64_t columns) {
+    return padded(rows, panel_rows) * count_units<Format>(columns) * 4;
+}
+
+template <typename Work> void with_format(int64_t format, const Work &work) {
+    if (format == 0) return work(Float32Format{});
+    if (format == 1) return work(Bf16Format{});
+    work(Int8Format{});
+}
+
+
+}  // namespace
+
+extern "C" {
+
+// Picks a token from logits (vocab,), which it may change; negative ends the row.
+typedef int64_t (*Choose)(float *logits, int64_t vocab_size, void *state);
+
+int64_t tinyllm_decode_panel_rows() { return panel_rows; }
+int64_t tinyllm_decode_lanes() { return lanes<float>; }
+
+int64_t tinyllm_decode_value_bytes(int64_t format, int64_t rows, int64_t columns) {
+    int64_t bytes = 0;
+    with_format(format, [&](auto f) { bytes = value_bytes<decltype(f)>(rows, columns); });
+    return bytes;
+}
+
+int64_t tinyllm_decode_scale_bytes(int64_t format, int64_t rows, int64_t columns) {
+    return format == 2 ? padded(rows, panel_rows) * count_groups<Int8Format>(columns) * 4 : 0;
+}
+
+void tinyllm_decode_pack(int64_t format, const float *w, int64_t rows, int64_t columns,
+                         uint32_t *values, float *scales, int64_t n_threads) {
+    with_format(format, [&](auto f) {
+        pack<decltype(f)>(w, rows, columns, values, scales, n_threads);
+    });
+}
+
+int64_t tinyllm_decode_scratch_bytes(const Model *model, int64_t n_tokens, int64_t n_threads,
+                                     int64_t n_positions) {
+    if (n_threads > Scratch::most_threads) return -1;
+    Scratch scratch;
+    return scratch.lay_out(*model, n_tokens, n_threads, n_positions, nullptr);
+}
+
+int64_t tinyllm_decode_forward(const Model *model, const Cache *cache, const Batch *batch,
+                               char *memory, int64_t n_threads, int64_t n_positions) {
+    if (n_threads > Scratch::most_threads) return 1;
+    Scratch scratch;
+    scratch.lay_out(*model, batch->n_tokens, n_threads, n_positions, memory);
+    with_format(model->format, [&](auto format) {
+        with_team(n_threads, [&](const Member &member) {
+            Network<decltype(format)>(*model, *cache, scratch, member).forward(*batch);
+        });
+    });
+    return 0;
+}
+
+// Feeds batch->tokens and n_steps times chooses the next token of every row and feeds that; the
+// last choice is not fed. `chosen` (n_tokens, n_steps) gets the choices, -1 from a row's end on;
+// batch's tokens, rows and positions are used up, and `places` (n_tokens) is for bookkeeping.
+int64_t tinyllm_decode_generate(const Model *model, const Cache *cache, Batch *batch, char *memory,
+                                int64_t n_threads, int64_t n_positions, int64_t n_steps,
+                                Choose choose, void *const *states, int64_t *chosen,
+                                int64_t *places) {
+    if (n_threads > Scratch::most_threads) return 1;
+    Scratch scratch;
+    scratch.lay_out(*model, batch->n_tokens, n_threads, n_positions, memory);
+    auto *tokens = const_cast<int64_t *>(batch->tokens);
+    auto *rows = const_cast<int64_t *>(batch->rows);
+    auto *positions = const_cast<int64_t *>(batch->positions);
+    for (int64_t i = 0; i < batch->n_tokens * n_steps; ++i) chosen[i] = -1;
+    for (int64_t i = 0; i < batch->n_tokens; ++i) places[i] = i;
+    const auto choose_for = [&](int64_t i, int64_t step) {
+        float *logits = batch->logits + i * model->vocab_size;
+        chosen[places[i] * n_steps + step] = choose(logits, model->vocab_size, states[places[i]]);
+    };
+    const auto go_on = [&](int64_t step) {
+        int64_t kept = 0;
+        for (int64_t i = 0; i < batch->n_tokens; ++i) {
+            const int64_t token = chosen[places[i] * n_steps + step];
+            if (token < 0) continue;
+            tokens[kept] = token;
+            rows[kept] = rows[i];
+            positions[kept] = positions[i] + 1;
+            places[kept++] = places[i];
+        }
+        batch->n_tokens = batch->n_outputs = kept;
+    };
+    with_format(model->format, [&](auto format) {
+        with_team(n_threads, [&](const Member &member) {
+            Network<decltype(format)> network(*model, *cache, scratch, member);
+            for (int64_t step = 0; step < n_steps && batch->n_tokens > 0; ++step) {
+                network.forward(*batch);
+                const Range mine = member.share(batch->n_tokens);
+                for (int64_t i = mine.first; i < mine.last; ++i) choose_for(i, step);
+                member.wait();
+                if (member.index == 0) go_on(step);
+                member.wait();
+            }
+        });
+    });
+    return 0;
+}
+
+// Chooses the likeliest token; the state is not read.
+int64_t tinyllm_decode_choose_likeliest(float *logits, int64_t vocab_size, void *) {
+    Floats most = all(-INFINITY);
+    int64_t i = 0;
+    for (; i + lanes<float> <= vocab_size; i += lanes<float>) {
+        const Floats value = load(logits + i);
+        most = most > value ? most : value;
+    }
+    float best = largest(most);
+    for (; i < vocab_size; ++i) best = best > logits[i] ? best : logits[i];
+    for (i = 0; i < vocab_size; ++i) {
+        if (logits[i] == best) return i;
+    }
+    return 0;
+}
+}

@@ -1,0 +1,289 @@
+"""Decoding in native code: a network's weights in memory, a cache, prefill and steps.
+
+    NativeDecoder.load(config, weights, dtype="int8", n_threads=2)    None without a compiler
+        .allocate(n_rows, max_length) -> NativeCache                  rows of tokens already read
+        .prefill(cache, row, ids)     -> logits (V,) after the last
+        .step(cache, rows, tokens)    -> logits (B, V), one token for each named row
+        .decode(cache, rows, tokens, n_steps, chooser) -> tokens (B, n_steps), no Python between
+
+Both families of `model/transformer.py`, under its parameter names; numpy only. What float32,
+bfloat16 and int8 do to the weights is drawn in `panels.h`, the cache in `cached_attention.h`.
+Activations between products are float32; each product rounds them to the weights' format: int8 by
+a scale per 64 columns, like the weights. Accuracy is tested in tests/kernels/test_decode.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyllm.config.model import ModelConfig
+from tinyllm.errors import MissingPartError
+from tinyllm.kernels.build import why_unavailable
+from tinyllm.kernels.decode_memory import (
+    Address,
+    Batch,
+    Cache,
+    Dtype,
+    PackedWeights,
+    aligned_bytes,
+    decode_library,
+)
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+_PREFILL_TOKENS = 256
+"""Tokens that a long prompt is read by at once: enough to hide the weights' way from memory."""
+
+
+class KernelsUnavailable(MissingPartError):
+    """Native code that cannot be built here; `load` answers None instead."""
+
+
+class Chooser(NamedTuple):
+    """A native function `int64 choose(float *logits, int64 vocab_size, void *state)` and states.
+
+    It picks the next token of a row, and may change the logits; a negative number ends the row.
+    states holds an address per row. Whoever makes a Chooser keeps what they point to alive.
+    """
+
+    function: int
+    states: Sequence[int]
+
+
+class NativeCache:
+    """Keys and values of rows of tokens, each row of its own length.
+
+    Memory for max_length tokens a row is reserved, and taken from the system as rows grow.
+    """
+
+    def __init__(self, config: ModelConfig, n_rows: int, max_length: int, lanes: int) -> None:
+        """Make empty rows; `lanes` positions lie side by side in a block."""
+        if not 0 < max_length <= config.context_length:
+            raise ValueError(
+                f"max_length {max_length} must be 1 to context_length {config.context_length}"
+            )
+        n_heads = config.n_layers * 2 * config.n_kv_heads
+        n_blocks = -(-max_length // lanes)
+        block = config.head_dim * lanes
+        self.max_length = max_length
+        self.lengths: Ids = np.zeros(n_rows, np.int64)
+        self._lanes = lanes
+        self._blocks = _zeros(n_rows, n_heads, n_blocks, block)
+        self.native = Cache(self._blocks.ctypes.data, n_blocks)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.lengths)
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget all but the first `length` tokens of a row."""
+        if not 0 <= length <= self.lengths[row]:
+            raise ValueError(f"row {row} holds {self.lengths[row]} tokens, not {length}")
+        self.lengths[row] = length
+
+    def copy_row(self, source: int, target: int) -> None:
+        """Make `target` hold the same tokens as `source`."""
+        n_blocks = -(-int(self.lengths[source]) // self._lanes)
+        self._blocks[target, :, :n_blocks] = self._blocks[source, :, :n_blocks]
+        self.lengths[target] = self.lengths[source]
+
+    def select(self, rows: Sequence[int] | Ids) -> None:
+        """Keep, reorder or repeat rows."""
+        wanted = np.asarray(rows, np.int64)
+        n_blocks = -(-int(self.lengths[wanted].max(initial=0)) // self._lanes)
+        blocks = _zeros(len(wanted), *self._blocks.shape[1:])
+        blocks[:, :, :n_blocks] = self._blocks[wanted, :, :n_blocks]
+        self._blocks, self.lengths = blocks, self.lengths[wanted]
+        self.native = Cache(self._blocks.ctypes.data, self._blocks.shape[2])
+
+    def require_room(self, rows: Ids, n_tokens: int) -> None:
+        """Raise ValueError unless every row exists and has room for n_tokens more."""
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self.lengths)):
+            raise ValueError(f"rows {rows} must be 0 to {len(self.lengths) - 1}")
+        longest = int(self.lengths[rows].max(initial=0))
+        if longest + n_tokens > self.max_length:
+            raise ValueError(f"{longest} + {n_tokens} tokens exceed the cache's {self.max_length}")
+
+
+class NativeDecoder:
+    """A network's weights, packed for this processor, and the calls that read and write tokens.
+
+    Calls may come from several threads; one runs at a time.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Mapping[str, NDArray[np.float32]],
+        *,
+        dtype: Dtype,
+        n_threads: int,
+    ) -> None:
+        """Pack float32 weights of `model/transformer.py`'s names and shapes.
+
+        The embedding table is kept as it is given, without a copy where it is contiguous float32.
+        Raises KernelsUnavailable without a compiler, KeyError and ValueError for weights that are
+        missing or of another shape.
+        """
+        library = decode_library()
+        if library is None:
+            raise KernelsUnavailable(f"no native code: {why_unavailable()}")
+        if not 1 <= n_threads <= library.most_threads:
+            raise ValueError(f"n_threads {n_threads} must be 1 to {library.most_threads}")
+        self.config, self.dtype, self.n_threads = config, dtype, n_threads
+        self._library = library
+        self._weights = PackedWeights(library, config, weights, dtype, n_threads)
+        self._scratch = aligned_bytes(0)
+        self._scratch_for = (0, 0)
+        self._logits = np.empty((0, config.vocab_size), np.float32)
+        self._lock = Lock()
+
+    @classmethod
+    def load(
+        cls,
+        config: ModelConfig,
+        weights: Mapping[str, NDArray[np.float32]],
+        *,
+        dtype: Dtype,
+        n_threads: int,
+    ) -> Self | None:
+        """Return a decoder, or None where native code cannot be built."""
+        try:
+            return cls(config, weights, dtype=dtype, n_threads=n_threads)
+        except KernelsUnavailable:
+            return None
+
+    @property
+    def nbytes_weights(self) -> int:
+        """Bytes of the packed matrices, head included: what a step reads once."""
+        return self._weights.nbytes
+
+    @property
+    def likeliest(self) -> int:
+        """Address of a native choose function that takes the likeliest token; it needs no state."""
+        return self._library.choose_likeliest
+
+    def allocate(self, n_rows: int, max_length: int) -> NativeCache:
+        """Return a cache of empty rows; raises ValueError beyond the context length."""
+        return NativeCache(self.config, n_rows, max_length, self._library.lanes)
+
+    def prefill(self, cache: NativeCache, row: int, ids: Sequence[int] | Ids) -> Floats:
+        """Append ids to a row; return the logits (V,) after the last of them."""
+        tokens = self._checked(np.atleast_1d(np.asarray(ids, np.int64)))
+        if not len(tokens):
+            raise ValueError("prefill needs at least one token")
+        rows = np.full(len(tokens), row, np.int64)
+        cache.require_room(rows[:1], len(tokens))
+        logits = np.empty((1, self.config.vocab_size), np.float32)
+        for first in range(0, len(tokens), _PREFILL_TOKENS):
+            part = tokens[first : first + _PREFILL_TOKENS]
+            positions = np.arange(cache.lengths[row], cache.lengths[row] + len(part))
+            is_last = first + len(part) == len(tokens)
+            outputs = np.full(int(is_last), len(part) - 1, np.int64)
+            self._forward(cache, part, rows[: len(part)], positions, outputs, logits)
+            cache.lengths[row] += len(part)
+        return logits[0]
+
+    def step(self, cache: NativeCache, rows: Ids, tokens: Ids) -> Floats:
+        """Append one token to each of the named rows; return logits (B, V)."""
+        rows, tokens = np.asarray(rows, np.int64), self._checked(np.asarray(tokens, np.int64))
+        self._require_distinct(rows, tokens)
+        cache.require_room(rows, 1)
+        logits = np.empty((len(rows), self.config.vocab_size), np.float32)
+        if len(rows):
+            outputs = np.arange(len(rows))
+            self._forward(cache, tokens, rows, cache.lengths[rows], outputs, logits)
+            cache.lengths[rows] += 1
+        return logits
+
+    def decode(
+        self, cache: NativeCache, rows: Ids, tokens: Ids, n_steps: int, chooser: Chooser
+    ) -> Ids:
+        """Append tokens, choose the next ones, append those, …; return the choices (B, n_steps).
+
+        The n_steps-th choice is returned and not appended. A row for which a negative number was
+        chosen has ended: it is -1 from there on, and its cache holds what was appended until then.
+        """
+        rows, tokens = np.array(rows, np.int64), self._checked(np.array(tokens, np.int64))
+        self._require_distinct(rows, tokens)
+        cache.require_room(rows, n_steps)
+        if len(chooser.states) != len(rows):
+            raise ValueError(f"{len(chooser.states)} states for {len(rows)} rows")
+        chosen = np.empty((len(rows), n_steps), np.int64)
+        if not chosen.size:
+            return chosen
+        places, outputs, fed = np.empty_like(rows), np.arange(len(rows)), rows.copy()
+        positions = cache.lengths[rows]
+        states = (Address * len(rows))(*chooser.states)
+        with self._lock:
+            if len(self._logits) < len(rows):
+                self._logits = np.empty((len(rows), self.config.vocab_size), np.float32)
+            batch = Batch.of(tokens, fed, positions, outputs, self._logits)
+            scratch = self._room(len(rows), cache)
+            self._library.generate(
+                self._weights.model,
+                cache.native,
+                batch,
+                scratch,
+                self.n_threads,
+                cache.max_length,
+                n_steps,
+                chooser.function,
+                states,
+                chosen.ctypes.data,
+                places.ctypes.data,
+            )
+        is_ended = chosen < 0
+        n_fed = np.where(is_ended.any(1), is_ended.argmax(1) + 1, n_steps)
+        cache.lengths[rows] += n_fed
+        return chosen
+
+    def _forward(
+        self,
+        cache: NativeCache,
+        tokens: Ids,
+        rows: Ids,
+        positions: Ids,
+        outputs: Ids,
+        logits: Floats,
+    ) -> None:
+        batch = Batch.of(tokens, rows, positions, outputs, logits)
+        with self._lock:
+            scratch = self._room(len(tokens), cache)
+            self._library.forward(
+                self._weights.model, cache.native, batch, scratch, self.n_threads, cache.max_length
+            )
+
+    def _room(self, n_tokens: int, cache: NativeCache) -> int:
+        """Return the address of scratch memory for n_tokens at once, kept between calls."""
+        wanted = (n_tokens, cache.max_length)
+        if wanted != self._scratch_for:
+            n_bytes = self._library.scratch_bytes(
+                self._weights.model, n_tokens, self.n_threads, cache.max_length
+            )
+            if n_bytes > len(self._scratch):
+                self._scratch = aligned_bytes(n_bytes)
+            self._scratch_for = wanted
+        return self._scratch.ctypes.data
+
+    def _checked(self, tokens: Ids) -> Ids:
+        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self.config.vocab_size):
+            raise ValueError(f"token ids must be 0 to {self.config.vocab_size - 1}, found {tokens}")
+        return np.ascontiguousarray(tokens)
+
+    def _require_distinct(self, rows: Ids, tokens: Ids) -> None:
+        if rows.shape != tokens.shape or rows.ndim != 1:
+            raise ValueError(f"rows {rows.shape} and tokens {tokens.shape} must be one (B,)")
+        if len(rows) > 1 and len(np.unique(rows)) < len(rows):
+            raise ValueError(f"each row may be named once, found {rows}")
+
+
+def _zeros(n_rows: int, *shape: int) -> Floats:
+    """Return zeros, aligned to cache lines, that cost memory only where they are written."""
+    size = n_rows * int(np.prod(shape)) * 4
+    return aligned_bytes(size, is_zero=True).view(np.float32).reshape(n_rows, *shape)

@@ -1,0 +1,372 @@
+// Products with a fixed matrix: y (n, R) = x (n, C) W^T for W (R, C) in float32, bf16 or int8.
+//
+// W is stored in panels of `panel_rows` rows, a row per lane, so that one sequential stream of
+// memory feeds every product and no lane is ever summed across. Columns go by units of four bytes:
+// one float32, two bf16 or four int8, whatever one lane multiplies in one instruction.
+//
+//     values[panel][unit][row of the panel]    uint32_t
+//     scales[panel][group][row of the panel]   float, int8 only: a group is `group_values` columns
+//
+// x is packed to match: tiles of up to `tile_tokens` rows, in a tile values[unit][token of the
+// tile], rounded to bf16 or to int8 with a scale per token and group. Rows and columns that fill up
+// the last panel and unit are zero. An int8 weight q is stored as q + 128, since the instruction
+// wants one unsigned factor; the surplus 128 * sum(x) is what a sum starts from, with a minus.
+
+#pragma once
+
+#include <cstdint>
+
+#include "vector.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "team.h"
+
+constexpr int panel_vectors = register_bytes == 16 ? 4 : 2;
+constexpr int panel_rows = panel_vectors * lanes<float>;
+constexpr int tile_tokens = register_bytes == 64 ? 14 : 6;
+#if !defined(TINYLLM_INT8_GROUP)
+#define TINYLLM_INT8_GROUP 64
+#endif
+constexpr int group_values = TINYLLM_INT8_GROUP;
+constexpr int64_t block_bytes = 256 * 1024;  // weights that a run over all tiles keeps in the cache
+constexpr int64_t prefetch_bytes = 2048;
+
+using SignedWords = Integers<float>;
+
+struct Matrix {
+    const uint32_t *values;
+    const float *scales;
+    int64_t rows, columns;
+};
+
+struct Output {  // y[token * stride + row], plus bias[row] if there is one, plus y itself if adding
+    float *values;
+    int64_t stride;
+    const float *bias;
+    bool is_added;
+};
+
+inline int64_t divided_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+inline int64_t padded(int64_t n, int64_t to) { return divided_up(n, to) * to; }
+
+// ---- formats: how a unit of weights meets a unit of activations ----
+
+struct Float32Format {
+    using Sum = Floats;
+    static constexpr int values_per_unit = 1, splits = 4;
+    static Sum step(Sum sum, Words weights, const uint32_t *x) {
+        return sum + same_bits<Floats>(weights) * all(same_bits<float>(*x));
+    }
+};
+
+struct Bf16Format {
+    using Sum = Floats;
+    static constexpr int values_per_unit = 2, splits = 4;
+    static Sum step(Sum sum, Words weights, const uint32_t *x) {
+#if defined(__AVX512BF16__)
+        const __m512i both = _mm512_set1_epi32(static_cast<int>(*x));
+        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)both);
+#else
+        const float first = same_bits<float>(*x << 16), second = same_bits<float>(*x & 0xffff0000u);
+        sum += same_bits<Floats>(weights << 16) * all(first);
+        return sum + same_bits<Floats>(weights & 0xffff0000u) * all(second);
+#endif
+    }
+};
+
+struct Int8Format {
+    using Sum = SignedWords;
+    static constexpr int values_per_unit = 4, splits = 2;
+    static Sum step(Sum sum, Words weights, const uint32_t *x) {
+        const int four = static_cast<int>(*x);
+#if defined(__AVX512VNNI__)
+        return (Sum)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(four));
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+        const __m256i pairs = _mm256_set1_epi32(four), w = (__m256i)weights;
+        const __m256i even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)),
+                                               _mm256_srai_epi16(_mm256_slli_epi16(pairs, 8), 8));
+        const __m256i odd =
+            _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(pairs, 8));
+        return sum + (Sum)_mm256_add_epi32(even, odd);
+#else
+        for (int byte = 0; byte < 4; ++byte) {
+            const int32_t factor = static_cast<int8_t>(four >> (8 * byte));
+            sum += same_bits<Sum>((weights >> (8 * byte)) & 255u) * factor;
+        }
+        return sum;
+#endif
+    }
+};
+
+template <typename Format> constexpr bool is_int8 = Format::values_per_unit == 4;
+template <typename Format>
+constexpr int64_t units_per_group = group_values / Format::values_per_unit;
+
+template <typename Format> int64_t count_units(int64_t columns) {
+    return divided_up(columns, Format::values_per_unit);
+}
+
+template <typename Format> int64_t count_groups(int64_t columns) {
+    return is_int8<Format> ? divided_up(columns, group_values) : 1;
+}
+
+// ---- activations ----
+
+struct Activations {
+    uint32_t *values;  // tile after tile
+    float *scales;     // (n_tokens, groups), int8 only
+    int32_t *starts;   // (n_tokens, groups), int8 only: what sums start from
+    int64_t n_tokens;
+
+    int64_t tile_size() const { return divided_up(n_tokens, divided_up(n_tokens, tile_tokens)); }
+};
+
+inline uint32_t round_to_int8(float x) {  // the low byte; |x| <= 127
+    return same_bits<uint32_t>(x + Exponent<float>::rounder) & 255u;
+}
+
+inline float largest_magnitude(const float *x, int64_t n) {
+    Floats most{};
+    int64_t i = 0;
+    for (; i + lanes<float> <= n; i += lanes<float>) {
+        const Floats value = load(x + i), magnitude = value < 0 ? -value : value;
+        most = most > magnitude ? most : magnitude;
+    }
+    float result = largest(most);
+    for (; i < n; ++i) result = result > __builtin_fabsf(x[i]) ? result : __builtin_fabsf(x[i]);
+    return result;
+}
+
+template <typename Format> uint32_t pack_unit(const float *x, int64_t n, float factor) {
+    uint32_t unit = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        if constexpr (Format::values_per_unit == 1) {
+            unit = same_bits<uint32_t>(x[i]);
+        } else if constexpr (Format::values_per_unit == 2) {
+            Bf16 narrowed;
+            narrow(x[i], narrowed);
+            unit |= static_cast<uint32_t>(narrowed.bits) << (16 * i);
+        } else {
+            unit |= round_to_int8(x[i] * factor) << (8 * i);
+        }
+    }
+    return unit;
+}
+
+// As many whole units as fit into lanes<float> values, contiguous; quick where it matters.
+template <typename Format> void pack_vector(const float *x, float factor, uint32_t *units) {
+    const Floats values = load(x);
+    if constexpr (Format::values_per_unit == 1) {
+        memcpy(units, &values, sizeof values);
+    } else if constexpr (Format::values_per_unit == 2) {
+        store(reinterpret_cast<Bf16 *>(units), values);
+    } else {
+        const Floats shifted = values * factor + Exponent<float>::rounder;
+        using Bytes = typename Pack<uint8_t, lanes<float>>::type;
+        const Bytes bytes = __builtin_convertvector(same_bits<Words>(shifted), Bytes);
+        memcpy(units, &bytes, sizeof bytes);
+    }
+}
+
+// Packs x (columns) as token `token` of the activations.
+template <typename Format>
+void pack_token(const float *x, int64_t columns, const Activations &to, int64_t token) {
+    constexpr int width = Format::values_per_unit, step = lanes<float> / width;
+    const int64_t size = to.tile_size(), tile = token / size * size;
+    const int64_t stride = to.n_tokens - tile < size ? to.n_tokens - tile : size;
+    const int64_t units = count_units<Format>(columns), groups = count_groups<Format>(columns);
+    uint32_t *values = to.values + tile * units + (token - tile);
+    for (int64_t group = 0; group < groups; ++group) {
+        const int64_t first = is_int8<Format> ? group * group_values : 0;
+        const int64_t last = is_int8<Format> && columns - first > group_values
+                                 ? first + group_values : columns;
+        float factor = 1.0f;
+        if constexpr (is_int8<Format>) {
+            const float most = largest_magnitude(x + first, last - first);
+            factor = most > 1e-30f ? 127.0f / most : 0.0f;
+            to.scales[token * groups + group] = most / 127.0f;
+        }
+        int64_t i = first;
+        uint32_t packed[step];
+        SignedWords sums{};
+        int32_t sum_of_rest = 0;
+        for (; i + lanes<float> <= last; i += lanes<float>) {
+            pack_vector<Format>(x + i, factor, packed);
+            if constexpr (is_int8<Format>) {
+                using Bytes = typename Pack<int8_t, lanes<float>>::type;
+                sums += __builtin_convertvector(from_memory<Bytes>(packed), SignedWords);
+            }
+            for (int j = 0; j < step; ++j) values[(i / width + j) * stride] = packed[j];
+        }
+        for (; i < last; i += width) {
+            const uint32_t unit = pack_unit<Format>(x + i, last - i < width ? last - i : width, factor);
+            values[i / width * stride] = unit;
+            for (int byte = 0; byte < 4; ++byte) {
+                sum_of_rest += static_cast<int8_t>(unit >> (8 * byte));
+            }
+        }
+        if constexpr (is_int8<Format>) {
+            to.starts[token * groups + group] =
+                -128 * (sum_of<int32_t, lanes<float>>(sums) + sum_of_rest);
+        }
+    }
+}
+
+// ---- weights ----
+
+// Packs one panel of W (rows, columns), rows from first_row on.
+template <typename Format>
+void pack_panel(const float *w, int64_t rows, int64_t columns, int64_t first_row, uint32_t *values,
+                float *scales) {
+    constexpr int width = Format::values_per_unit;
+    const int64_t units = count_units<Format>(columns), groups = count_groups<Format>(columns);
+    for (int64_t row = 0; row < panel_rows; ++row) {
+        const bool is_there = first_row + row < rows;
+        const float *from = w + (first_row + row) * columns;
+        for (int64_t group = 0; group < groups; ++group) {
+            const int64_t first = is_int8<Format> ? group * group_values : 0;
+            const int64_t last = is_int8<Format> && columns - first > group_values
+                                     ? first + group_values : columns;
+            float factor = 1.0f;
+            if constexpr (is_int8<Format>) {
+                const float most = is_there ? largest_magnitude(from + first, last - first) : 0.0f;
+                factor = most > 1e-30f ? 127.0f / most : 0.0f;
+                scales[group * panel_rows + row] = most / 127.0f;
+            }
+            for (int64_t i = first; i < last; i += width) {
+                const int64_t n = last - i < width ? last - i : width;
+                const uint32_t unit = is_there ? pack_unit<Format>(from + i, n, factor) : 0;
+                values[i / width * panel_rows + row] = is_int8<Format> ? unit ^ 0x80808080u : unit;
+            }
+        }
+    }
+    (void)units;
+}
+
+// ---- the product ----
+
+template <int n_tokens>
+inline void store_sums(const Floats (&sums)[n_tokens][panel_vectors], const Matrix &w,
+                       int64_t panel, const Output &y) {
+    for (int v = 0; v < panel_vectors; ++v) {
+        const int64_t row = panel * panel_rows + v * lanes<float>;
+        const int64_t rest = w.rows - row < lanes<float> ? w.rows - row : lanes<float>;
+        if (rest <= 0) return;
+        const bool is_whole = rest == lanes<float>;
+        Floats bias{};
+        if (y.bias != nullptr) bias = is_whole ? load(y.bias + row) : load_part(y.bias + row, rest);
+#pragma GCC unroll 16
+        for (int t = 0; t < n_tokens; ++t) {
+            float *to = y.values + t * y.stride + row;
+            Floats value = sums[t][v] + bias;
+            if (y.is_added) value += is_whole ? load(to) : load_part(to, rest);
+            if (is_whole) {
+                store(to, value);
+            } else {
+                store_part(to, value, rest);
+            }
+        }
+    }
+}
+
+// Multiplies a tile of n_tokens tokens with panels of W; x and y begin at the tile's first token.
+template <typename Format, int n_tokens>
+void multiply_tile(const Matrix &w, Range panels, const Activations &x, const Output &y) {
+    using Sum = typename Format::Sum;
+    constexpr int splits = n_tokens == 1 ? Format::splits : n_tokens == 2 ? 2 : 1;
+    const int64_t units = count_units<Format>(w.columns), groups = count_groups<Format>(w.columns);
+    for (int64_t panel = panels.first; panel < panels.last; ++panel) {
+        const uint32_t *weights = w.values + panel * units * panel_rows;
+        Floats totals[n_tokens][panel_vectors] = {};
+        for (int64_t group = 0; group < groups; ++group) {
+            const int64_t begin = is_int8<Format> ? group * units_per_group<Format> : 0;
+            const int64_t end = is_int8<Format> && units - begin > units_per_group<Format>
+                                    ? begin + units_per_group<Format> : units;
+            Sum sums[splits][n_tokens][panel_vectors] = {};
+            if constexpr (is_int8<Format>) {
+#pragma GCC unroll 16
+                for (int t = 0; t < n_tokens; ++t) {
+                    for (int v = 0; v < panel_vectors; ++v) {
+                        sums[0][t][v] = Sum{} + x.starts[t * groups + group];
+                    }
+                }
+            }
+            const auto step = [&](int64_t unit, int split) __attribute__((always_inline)) {
+                const uint32_t *column = weights + unit * panel_rows;
+                Words lanes_of_weights[panel_vectors];
+#pragma GCC unroll 4
+                for (int v = 0; v < panel_vectors; ++v) {
+                    lanes_of_weights[v] = from_memory<Words>(column + v * lanes<float>);
+                    __builtin_prefetch(column + v * lanes<float> + prefetch_bytes / 4);
+                }
+#pragma GCC unroll 16
+                for (int t = 0; t < n_tokens; ++t) {
+#pragma GCC unroll 4
+                    for (int v = 0; v < panel_vectors; ++v) {
+                        sums[split][t][v] = Format::step(sums[split][t][v], lanes_of_weights[v],
+                                                         x.values + unit * n_tokens + t);
+                    }
+                }
+            };
+            int64_t unit = begin;
+            for (; unit + splits <= end; unit += splits) {
+#pragma GCC unroll 4
+                for (int split = 0; split < splits; ++split) step(unit + split, split);
+            }
+            for (; unit < end; ++unit) step(unit, 0);
+#pragma GCC unroll 16
+            for (int t = 0; t < n_tokens; ++t) {
+#pragma GCC unroll 4
+                for (int v = 0; v < panel_vectors; ++v) {
+                    for (int split = 1; split < splits; ++split) {
+                        sums[0][t][v] += sums[split][t][v];
+                    }
+                    if constexpr (is_int8<Format>) {
+                        const float *scales =
+                            w.scales + (panel * groups + group) * panel_rows + v * lanes<float>;
+                        totals[t][v] += __builtin_convertvector(sums[0][t][v], Floats) *
+                                        (load(scales) * x.scales[t * groups + group]);
+                    } else {
+                        totals[t][v] = sums[0][t][v];
+                    }
+                }
+            }
+        }
+        store_sums<n_tokens>(totals, w, panel, y);
+    }
+}
+
+template <typename Format, int n_tokens = tile_tokens>
+void multiply_tile_of(int64_t size, const Matrix &w, Range panels, const Activations &x,
+                      const Output &y) {
+    if constexpr (n_tokens > 0) {
+        if (size == n_tokens) return multiply_tile<Format, n_tokens>(w, panels, x, y);
+        multiply_tile_of<Format, n_tokens - 1>(size, w, panels, x, y);
+    }
+}
+
+// Multiplies all tokens with panels of W.
+template <typename Format>
+void multiply(const Matrix &w, Range panels, const Activations &x, const Output &y) {
+    const int64_t units = count_units<Format>(w.columns), groups = count_groups<Format>(w.columns);
+    const int64_t size = x.tile_size();
+    int64_t n_at_once = block_bytes / (units * panel_rows * 4);
+    n_at_once = size == x.n_tokens ? panels.last - panels.first : n_at_once > 1 ? n_at_once : 1;
+    for (int64_t first = panels.first; first < panels.last; first += n_at_once) {
+        const int64_t last = first + n_at_once < panels.last ? first + n_at_once : panels.last;
+        for (int64_t token = 0; token < x.n_tokens; token += size) {
+            Activations tile = x;
+            tile.values += token * units;
+            if (is_int8<Format>) {
+                tile.scales += token * groups;
+                tile.starts += token * groups;
+            }
+            Output to = y;
+            to.values += token * y.stride;
+            const int64_t n = x.n_tokens - token < size ? x.n_tokens - token : size;
+            multiply_tile_of<Format>(n, w, {first, last}, tile, to);
+        }
+    }
+}
