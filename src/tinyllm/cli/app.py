@@ -57,6 +57,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "config": Entry("config", "app", "Write, show and check config files."),
         "doctor": Entry("doctor", "doctor", "Show what this machine has and what is missing."),
+        "bench": Entry("bench", "app", "Measure speed on this machine, beside its limits."),
     },
 }
 

@@ -1,0 +1,225 @@
+"""Speed of generation: prompts read, tokens written alone and many at once, in every weight form.
+
+Measured is the engine that `infer` and `chat` speak through, choice of the token included. Texts
+are greedy, so that all rounds write the same one.
+
+Writing one token reads every weight once, so the ceiling of a lone text is the memory's: the
+bytes of the weights, read at the speed at which so many bytes come. The ceiling of a prompt and
+of many texts at once is that of matrix products.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from tinyllm.bench.ceilings import Ceilings, measure_ceilings, read_bandwidth
+from tinyllm.bench.made_up import write_random_checkpoint
+from tinyllm.checkpoint import find_checkpoint, load_checkpoint, read_checkpoint_info
+from tinyllm.config.bench import BenchInferConfig, Dtype
+from tinyllm.config.generation import Sampling
+from tinyllm.config.model import ModelConfig
+from tinyllm.device import choose_device, prepare_arithmetic
+from tinyllm.errors import ConfigError, MissingPartError
+from tinyllm.generation.engine import Engine
+from tinyllm.model.presets import resolve_model
+from tinyllm.model.sizing import count_parameters, forward_flops_per_token
+from tinyllm.reporting import Reporter
+
+_BYTES_PER_WEIGHT: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
+_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class DecodingSpeed:
+    """Medians for one form of the weights."""
+
+    dtype: Dtype
+    prompt_tokens: int
+    new_tokens: int
+    batch_size: int
+    first_token_seconds: float
+    """From the prompt's ids to the first token, in a warm process."""
+    prefill_tokens_per_second: float
+    decode_tokens_per_second: float
+    """Of one text, after its first token."""
+    batch_tokens_per_second: float
+    """Of batch_size texts together, after their first tokens."""
+    weight_bytes: int
+    """What is read for every token."""
+    read_gb_per_second: float
+    """The ceiling: how fast so many bytes are read."""
+    arithmetic_ceiling_gflops_per_second: float
+    flops_per_token: float
+
+    @property
+    def decode_gb_per_second(self) -> float:
+        """How fast one text's weights are read."""
+        return self.decode_tokens_per_second * self.weight_bytes / 1e9
+
+    @property
+    def decode_ceiling_share(self) -> float:
+        """Part of the read bandwidth that one text uses, 0 to 1."""
+        return self.decode_gb_per_second / self.read_gb_per_second
+
+    @property
+    def batch_ceiling_share(self) -> float:
+        """Part of the matrix products' speed that many texts use, 0 to 1."""
+        done = self.batch_tokens_per_second * self.flops_per_token / 1e9
+        return done / self.arithmetic_ceiling_gflops_per_second
+
+    @property
+    def prefill_ceiling_share(self) -> float:
+        """Part of the matrix products' speed that reading a prompt uses, 0 to 1."""
+        done = self.prefill_tokens_per_second * self.flops_per_token / 1e9
+        return done / self.arithmetic_ceiling_gflops_per_second
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        shares = ("decode_ceiling_share", "batch_ceiling_share", "prefill_ceiling_share")
+        return {**asdict(self), **{name: getattr(self, name) for name in shares}}
+
+
+@dataclass(frozen=True)
+class InferSpeed:
+    """What `tinyllm bench infer` found."""
+
+    checkpoint: str
+    n_parameters: int
+    device: str
+    speeds: tuple[DecodingSpeed, ...]
+    ceilings: Ceilings
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**asdict(self), "speeds": [speed.to_json() for speed in self.speeds]}
+
+
+def run(
+    config: BenchInferConfig, reporter: Reporter, *, ceilings: Ceilings | None = None
+) -> InferSpeed:
+    """Measure every form of the weights in turn, round by round.
+
+    Raises CheckpointError for a checkpoint that cannot be read, ConfigError for a context that
+    cannot hold prompt and text.
+    """
+    device = choose_device(config.device)
+    prepare_arithmetic(device)
+    ceilings = ceilings or measure_ceilings(device, rounds=config.rounds)
+    with _checkpoint(config) as path, reporter.stage("measure"):
+        engines = {dtype: open_engine(path, dtype, device, config) for dtype in config.dtypes}
+        shape = read_checkpoint_info(path).config
+        _require_room(config, shape)
+        found: dict[Dtype, list[_Round]] = {dtype: [] for dtype in engines}
+        for number in range(config.rounds + 1):
+            for dtype, engine in engines.items():
+                result = _Round.of(engine, shape.vocab_size, config)
+                if number:  # the first one warms up
+                    found[dtype].append(result)
+    speeds = tuple(
+        _speed(dtype, rounds, shape, config, ceilings) for dtype, rounds in found.items()
+    )
+    name = "random weights" if config.checkpoint is None else config.checkpoint
+    return InferSpeed(name, count_parameters(shape).total, str(device), speeds, ceilings)
+
+
+def open_engine(path: Path, dtype: Dtype, device: torch.device, config: BenchInferConfig) -> Engine:
+    """Open a checkpoint with its weights in one form."""
+    if dtype not in _TORCH_DTYPES:
+        raise MissingPartError(f"this tinyllm cannot generate with {dtype} weights")
+    loaded = load_checkpoint(path, device, _TORCH_DTYPES[dtype])
+    return Engine(loaded, max_batch_size=config.batch_size)
+
+
+@dataclass(frozen=True)
+class _Round:
+    first_token_seconds: float
+    decode_tokens_per_second: float
+    batch_tokens_per_second: float
+
+    @classmethod
+    def of(cls, engine: Engine, vocab_size: int, config: BenchInferConfig) -> "_Round":
+        """Write one text, then many."""
+        first, alone = _write(engine, _prompts(1, vocab_size, config), config)
+        together = alone
+        if config.batch_size > 1:
+            prompts = _prompts(config.batch_size, vocab_size, config)
+            _, together = _write(engine, prompts, config)
+        return cls(first, alone, together)
+
+
+def _write(
+    engine: Engine, prompts: Sequence[Sequence[int]], config: BenchInferConfig
+) -> tuple[float, float]:
+    """Write texts; return seconds to the first token, and tokens a second after the first ones."""
+    sampling = Sampling(temperature=0.0, max_new_tokens=config.new_tokens)
+    began = perf_counter()
+    times = [perf_counter() for _ in engine.generate(prompts, sampling)]
+    n_firsts = len(prompts)
+    seconds = times[-1] - times[n_firsts - 1]
+    return times[0] - began, (len(times) - n_firsts) / max(seconds, 1e-9)
+
+
+def _prompts(n: int, vocab_size: int, config: BenchInferConfig) -> Sequence[Sequence[int]]:
+    """Return n different prompts of ordinary ids (the first two are special)."""
+    kinds = max(1, vocab_size - 2)
+    length = config.prompt_tokens
+    return [[2 + (7 * i + 13 * j) % kinds for j in range(length)] for i in range(n)]
+
+
+@contextmanager
+def _checkpoint(config: BenchInferConfig) -> Iterator[Path]:
+    if config.checkpoint is not None:
+        yield find_checkpoint(config.checkpoint).path
+        return
+    with tempfile.TemporaryDirectory(prefix="tinyllm-bench-") as folder:
+        path = Path(folder, "random.safetensors")
+        write_random_checkpoint(path, resolve_model(config.model, config.vocab_size))
+        yield path
+
+
+def _require_room(config: BenchInferConfig, shape: ModelConfig) -> None:
+    wanted = config.prompt_tokens + config.new_tokens
+    if wanted > shape.context_length:
+        raise ConfigError(
+            f"prompt_tokens {config.prompt_tokens} and new_tokens {config.new_tokens} are {wanted} "
+            f"tokens, and the model's context holds {shape.context_length}",
+            "Lower one of the two.",
+        )
+
+
+def _speed(
+    dtype: Dtype,
+    rounds: Sequence[_Round],
+    shape: ModelConfig,
+    config: BenchInferConfig,
+    ceilings: Ceilings,
+) -> DecodingSpeed:
+    first = median(r.first_token_seconds for r in rounds)
+    weight_bytes = read_bytes_per_token(shape, dtype)
+    return DecodingSpeed(
+        dtype=dtype,
+        prompt_tokens=config.prompt_tokens,
+        new_tokens=config.new_tokens,
+        batch_size=config.batch_size,
+        first_token_seconds=first,
+        prefill_tokens_per_second=config.prompt_tokens / first,
+        decode_tokens_per_second=median(r.decode_tokens_per_second for r in rounds),
+        batch_tokens_per_second=median(r.batch_tokens_per_second for r in rounds),
+        weight_bytes=weight_bytes,
+        read_gb_per_second=read_bandwidth(weight_bytes, rounds=config.rounds),
+        arithmetic_ceiling_gflops_per_second=ceilings.gflops_per_second,
+        flops_per_token=forward_flops_per_token(shape, config.prompt_tokens + config.new_tokens),
+    )
+
+
+def read_bytes_per_token(shape: ModelConfig, dtype: Dtype) -> int:
+    """Return the bytes of weights that writing one token reads: all but an untied embedding."""
+    looked_up = 0 if shape.tie_embeddings else shape.vocab_size * shape.hidden_size
+    return (count_parameters(shape).total - looked_up) * _BYTES_PER_WEIGHT[dtype]
