@@ -1,5 +1,7 @@
 import itertools
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,3 +37,13 @@ def test_seed_purpose_and_index_each_give_another_stream() -> None:
 def test_a_stream_is_the_same_in_every_process() -> None:
     assert derive_seed(42, "sample", 3) == 8848358463408546201
     assert random_for(42, "sample", 3).random() == random_for(42, "sample", 3).random()
+
+
+@given(st.integers(1, 5000), st.integers(0, 9))
+def test_many_values_are_scrambled_as_one_is(n: int, seed: int) -> None:
+    order = Permutation(n, seed, "rows")
+    values = range(0, n, 7)
+    scramble: Any = order.scramble
+    assert scramble(np.array(values, np.uint64)).tolist() == [
+        order.scramble(value) for value in values
+    ]

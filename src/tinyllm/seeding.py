@@ -23,6 +23,14 @@ def random_for(seed: int, purpose: str, *indices: int) -> random.Random:
     return random.Random(derive_seed(seed, purpose, *indices))
 
 
+def uniform(seed: int, index: int) -> float:
+    """Return number `index` of a seed's stream of uniform numbers in [0, 1), with 53 bits.
+
+    It is SplitMix64 (Steele et al. 2014) started at any place: native code can do the same.
+    """
+    return (_mix(seed + (index + 1) * 0x9E3779B97F4A7C15) >> 11) * 2.0**-53
+
+
 class Permutation:
     """A seeded shuffle of range(n) that holds no list.
 
@@ -47,15 +55,16 @@ class Permutation:
         """Return the index-th value. Raises IndexError outside range(n)."""
         if not 0 <= index < self._n:
             raise IndexError(f"index {index} is outside a permutation of {self._n}")
-        value = self._encrypt(index)
+        value = self.scramble(index)
         while value >= self._n:
-            value = self._encrypt(value)
+            value = self.scramble(value)
         return value
 
     def __iter__(self) -> Iterator[int]:
         return (self[i] for i in range(self._n))
 
-    def _encrypt(self, value: int) -> int:
+    def scramble(self, value: int) -> int:
+        """Take one step of the walk; an array of unsigned 64-bit integers takes all its steps."""
         left, right = value >> self._half_bits, value & self._mask
         for key in self._keys:
             left, right = right, left ^ (_mix(right ^ key) & self._mask)

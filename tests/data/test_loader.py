@@ -9,12 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.data.loader import IGNORE, N_WIDTHS, Batch, Loader
+from tinyllm.data.loader import IGNORE, N_WIDTHS, Batch, Loader, Packing
 from tinyllm.data.packing import PADDING, best_fit, next_fit
 from tinyllm.data.shard_writer import ShardCounts
 from tinyllm.data.shards import Shards
 from tinyllm.data.split import split_shards
 from tinyllm.errors import ConfigError, DataError
+from tinyllm.seeding import Permutation, derive_seed
 
 END = 0
 
@@ -354,3 +355,32 @@ def test_identity_tells_loaders_apart() -> None:
     assert first.identity == Loader(shards, batch_size=2, context_length=4).identity
     assert first.identity != Loader(shards, batch_size=1, context_length=5).identity
     assert first.identity != Loader(shards, batch_size=1, context_length=4, seed=1).identity
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 25)), min_size=1, max_size=6),
+    st.sampled_from(["contiguous", "documents"]),
+)
+def test_rows_do_not_depend_on_which_were_asked_for_before(
+    asked: list[tuple[int, int]], packing: Packing
+) -> None:
+    shards = numbered([5, 9, 2, 7, 12, 3, 8, 6, 4, 10])
+
+    def loader() -> Loader:
+        return Loader(shards, batch_size=2, context_length=6, packing=packing, pack=False, seed=3)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinyllm.data.loader.ORDER_BLOCK", 4)
+        used = loader()
+        for first, count in asked:
+            assert same(used.rows(first, count), loader().rows(first, count))
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_rows_come_in_the_order_of_the_seeded_permutation(epoch: int) -> None:
+    n = 50
+    loader = Loader(
+        numbered([4] * n), batch_size=2, context_length=8, packing="documents", pack=False, seed=5
+    )
+    order = Permutation(n, derive_seed(5, "row order", epoch), "rows")
+    assert [loader.documents(epoch * n + i, 1) for i in range(n)] == [[i] for i in order]

@@ -7,10 +7,11 @@ work by taking different rows.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyllm.data.packing import (
@@ -61,6 +62,8 @@ class Batch:
 
 N_WIDTHS = 16
 """So many different row widths there are at most."""
+ORDER_BLOCK = 4096
+"""The order of so many rows is drawn at once: one by one it takes longer than all the rest."""
 
 
 class Loader:
@@ -91,7 +94,7 @@ class Loader:
         self.batch_size = batch_size
         self.context_length = context_length
         self._seed, self._shuffle = seed, shuffle
-        self._order: tuple[int, Permutation] | None = None
+        self._order: tuple[int, int, Ints] = (-1, 0, np.empty(0, np.int64))
         self._layout: Layout = (
             StreamLayout(shards, context_length, seed, shuffle)
             if packing == "contiguous"
@@ -130,8 +133,7 @@ class Loader:
         while count > 0:
             epoch, start = divmod(first, self.n_rows)
             size = min(count, self.n_rows - start)
-            chosen = [self._row(epoch, i) for i in range(start, start + size)]
-            parts.append(self._layout.gather(chosen, epoch))
+            parts.append(self._layout.gather(self._rows(epoch, start, size), epoch))
             first, count = first + size, count - size
         inputs, targets, ids = zip(*parts, strict=True)
         width = self._width(max(part.shape[1] for part in inputs))
@@ -152,7 +154,7 @@ class Loader:
         found: set[int] = set()
         for row in range(first, first + count):
             epoch, i = divmod(row, self.n_rows)
-            found.update(self._layout.documents(self._row(epoch, i), epoch).tolist())
+            found.update(self._layout.documents(int(self._rows(epoch, i, 1)[0]), epoch).tolist())
         return sorted(found)
 
     def _width(self, longest: int) -> int:
@@ -164,19 +166,36 @@ class Loader:
         step = -(-self.context_length // N_WIDTHS)
         return min(self.context_length, -(-longest // step) * step)
 
-    def _row(self, epoch: int, index: int) -> int:
-        """Return the row of the layout that comes at `index` of an epoch."""
+    def _rows(self, epoch: int, start: int, count: int) -> Ints:
+        """Return the rows of the layout that come at `start` and after it in an epoch, (count,)."""
         if not self._shuffle:
-            return index
-        if self._order is None or self._order[0] != epoch:
+            return np.arange(start, start + count)
+        known_epoch, first, order = self._order
+        if known_epoch != epoch or not first <= start <= start + count <= first + len(order):
             seed = derive_seed(self._seed, "row order", epoch)
-            self._order = (epoch, Permutation(self.n_rows, seed, "rows"))
-        return self._order[1][index]
+            stop = min(self.n_rows, start + max(count, ORDER_BLOCK))
+            places = np.arange(start, stop, dtype=np.uint64)
+            first, order = start, _shuffled(Permutation(self.n_rows, seed, "rows"), places)
+            self._order = epoch, first, order
+        return order[start - first : start - first + count]
+
+
+def _shuffled(order: Permutation, values: NDArray[np.uint64]) -> Ints:
+    """Return where a permutation takes so many values, all at once."""
+    scramble: Any = order.scramble  # written for integers, the same arithmetic on arrays
+    values = scramble(values)
+    while (outside := values >= len(order)).any():
+        values[outside] = scramble(values[outside])
+    return values.astype(np.int64)
 
 
 def _stack(parts: list[Ints], fill: int, width: int) -> Tensor:
     """Put rows under each other, each filled up on the right to a width; (B, width) int64."""
-    wide = [
-        np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=fill) for part in parts
-    ]
-    return torch.from_numpy(np.concatenate(wide))
+    if len(parts) == 1 and parts[0].shape[1] == width:
+        return torch.from_numpy(np.ascontiguousarray(parts[0]))
+    wide = np.full((sum(map(len, parts)), width), fill, np.int64)
+    first = 0
+    for part in parts:
+        wide[first : first + len(part), : part.shape[1]] = part
+        first += len(part)
+    return torch.from_numpy(wide)

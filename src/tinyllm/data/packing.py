@@ -11,7 +11,6 @@ Layouts know rows of one epoch by index; epochs, order and batches are in `loade
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,7 +65,7 @@ class Layout(Protocol):
 
     report: PackingReport
 
-    def gather(self, rows: Sequence[int], epoch: int) -> tuple[Ints, Ints, Ints | None]:
+    def gather(self, rows: Ints, epoch: int) -> tuple[Ints, Ints, Ints | None]:
         """Return inputs, targets and document ids of some rows, each (B, T)."""
 
     def documents(self, row: int, epoch: int) -> Ints:
@@ -97,11 +96,15 @@ class StreamLayout:
             n_rows, shards.n_documents, self._n, filled=self._n / (n_rows * context_length)
         )
 
-    def gather(self, rows: Sequence[int], epoch: int) -> tuple[Ints, Ints, Ints | None]:
+    def gather(self, rows: Ints, epoch: int) -> tuple[Ints, Ints, Ints | None]:
         """Read all windows at once; the last row of the ring is padded."""
         window = np.arange(self._context_length + 1)
-        place = np.asarray(rows, np.int64)[:, None] * self._context_length + window  # (B, T + 1)
-        ids = self._read((self._origin(epoch) + place) % self._n)
+        place = rows[:, None] * self._context_length + window  # (B, T + 1)
+        origin = self._origin(epoch)
+        if origin + int(place.max()) < self._n:  # most often: division takes longer than reading
+            ids = self._read(origin + place)
+            return ids[:, :-1], ids[:, 1:], None
+        ids = self._read((origin + place) % self._n)
         targets = np.where(place[:, :-1] < self._n, ids[:, 1:], IGNORE)
         return ids[:, :-1], targets, None
 
@@ -152,9 +155,9 @@ class DocumentLayout:
         self._shares_rows = n_rows < len(kept)
         self.report = self._report(n_rows, context_length)
 
-    def gather(self, rows: Sequence[int], epoch: int) -> tuple[Ints, Ints, Ints | None]:
+    def gather(self, rows: Ints, epoch: int) -> tuple[Ints, Ints, Ints | None]:
         """Lay documents side by side; rows end where the longest of them ends."""
-        first, last = self._bounds[np.asarray(rows)], self._bounds[np.asarray(rows) + 1]
+        first, last = self._bounds[rows], self._bounds[rows + 1]
         counts = last - first
         chosen = _ranges(first, counts)
         spans = self._spans[chosen]
