@@ -86,6 +86,10 @@ class StoredModel:
         return LoadedModel(model.eval(), self.tokenizer, self.template, self.info)
 
 
+SpeakingModel = LoadedModel | StoredModel
+"""A checkpoint in memory, with its network or without."""
+
+
 def save_checkpoint(
     path: Path,
     model: "Transformer",

@@ -1,35 +1,39 @@
-"""Drawing texts from a loaded model: prefill, decode, and many texts at the same time.
+"""Drawing texts from a model: prefill, decode, and many texts at the same time.
 
-Rows of a batch have prompts of different lengths: prompts are padded on the right, the cache
-keeps a length per row, and rows that have ended leave the batch, several at a time. Sample k of
-a prompt draws from a seed of its own, so it is the same text for any number of samples and
-prompts.
+Rows of a batch have prompts of different lengths and leave it when their texts end. What computes
+is a `Runner` (runner.py), native or PyTorch; both feed one sampler. Sample k of a prompt draws from
+a seed of its own, so it is the same text for any number of samples and prompts.
 """
 
-import random
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from tinyllm.checkpoint import LoadedModel
+from tinyllm.checkpoint import LoadedModel, SpeakingModel
 from tinyllm.config.generation import Sampling
 from tinyllm.errors import UsageError
-from tinyllm.generation.loglikelihood import LogLikelihood, loglikelihood
-from tinyllm.generation.sampling import sample_next
+from tinyllm.generation.choose_runner import choose_runner
+from tinyllm.generation.runner import Runner
+from tinyllm.generation.sampler import Sampler
+from tinyllm.generation.sampling import Ids
 from tinyllm.generation.stop_strings import StopStrings
-from tinyllm.model.transformer import KVCache
+from tinyllm.generation.texts import TextTable
 from tinyllm.seeding import derive_seed
 from tinyllm.tokenizer import TextStream, Tokenizer
+
+if TYPE_CHECKING:
+    from tinyllm.generation.loglikelihood import LogLikelihood
 
 FinishReason = Literal["stop", "length", "stop_string"]
 """Why a text ended: its end token, no room or tokens left, a stop string."""
 
-_LEAST_LIVE = 0.75
-"""Ended rows stay until the live ones are this share, for each removal copies the cache."""
+_SHOWN_EVERY_SECONDS = 0.02
+_LARGEST_BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +66,70 @@ class _Row:
     sample: int
     prompt: Sequence[int]
     n_allowed: int
-    generator: random.Random
+    seed: int
     characters: TextStream
     stops: StopStrings
-    new_ids: list[int] = field(default_factory=list)
+    n_new: int = 0
 
     def push(self, token_id: int, end_id: int) -> Step:
         """Take the next token."""
-        self.new_ids.append(token_id)
+        self.n_new += 1
         if token_id == end_id:
-            return self._end("stop", "")
+            return self._end("stop", token_id, "")
         text = self.stops.push(self.characters.push(token_id))
         if self.stops.found is not None:
             return Step(self.index, self.sample, token_id, text, "stop_string")
-        if len(self.new_ids) >= self.n_allowed:
-            return self._end("length", text)
+        if self.n_new >= self.n_allowed:
+            return self._end("length", token_id, text)
         return Step(self.index, self.sample, token_id, text, None)
 
-    def _end(self, reason: FinishReason, text: str) -> Step:
+    def _end(self, reason: FinishReason, token_id: int, text: str) -> Step:
         text += self.stops.push(self.characters.flush())
         if self.stops.found is None:
             text += self.stops.flush()
-        return Step(self.index, self.sample, self.new_ids[-1], text, reason)
+        return Step(self.index, self.sample, token_id, text, reason)
+
+
+class _Pace:
+    """How many tokens to draw before they are shown: few where they come slowly."""
+
+    def __init__(self) -> None:
+        self.n_steps = 1
+        self._began = time.perf_counter()
+
+    def advance(self) -> None:
+        """Choose the next block by the time that the last one took."""
+        now = time.perf_counter()
+        per_step = (now - self._began) / self.n_steps
+        fitting = int(_SHOWN_EVERY_SECONDS / max(per_step, 1e-9))
+        self.n_steps = max(1, min(fitting, 4 * self.n_steps, _LARGEST_BLOCK))
+        self._began = now
 
 
 class Engine:
-    """Text from a loaded model. At most `max_batch_size` texts are drawn at the same time."""
+    """Text from a model. At most `max_batch_size` texts are drawn at the same time."""
 
-    def __init__(self, loaded: LoadedModel, *, max_batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        loaded: SpeakingModel,
+        *,
+        runner: Runner | None = None,
+        max_batch_size: int = 64,
+    ) -> None:
+        """Draw with `runner`; without one, with what suits the model and the machine."""
         self.loaded = loaded
         self.tokenizer: Tokenizer = loaded.tokenizer
-        self.context_length: int = loaded.model.config.context_length
-        self._model = loaded.model.eval()
+        self._config = (
+            loaded.model.config if isinstance(loaded, LoadedModel) else loaded.info.config
+        )
+        self.context_length: int = self._config.context_length
+        self._given_runner = runner
         self._max_batch_size = max_batch_size
-        parameter = next(self._model.parameters())
-        self._device, self._dtype = parameter.device, parameter.dtype
-        self._banned = self._never_generated()
+
+    @cached_property
+    def runner(self) -> Runner:
+        """What computes."""
+        return self._given_runner or choose_runner(self.loaded)
 
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, n: int = 1
@@ -146,15 +178,24 @@ class Engine:
         *,
         batch_size: int = 32,
         advance: Callable[[int], None] | None = None,
-    ) -> list[LogLikelihood]:
+    ) -> "list[LogLikelihood]":
         """Return log P(continuation | context) for each (context, continuation) of token ids."""
+        from tinyllm.generation.loglikelihood import loglikelihood
+
         return loglikelihood(
-            self._model,
+            self.network.model,
             requests,
             begin_id=self.tokenizer.end_of_text_id,
             batch_size=batch_size,
             advance=advance,
         )
+
+    @cached_property
+    def network(self) -> LoadedModel:
+        """The model with its network, for what needs PyTorch."""
+        loaded = self.loaded if isinstance(self.loaded, LoadedModel) else self.loaded.to_torch()
+        loaded.model.eval()
+        return loaded
 
     def _row(
         self, index: int, sample: int, prompt: Sequence[int], sampling: Sampling, seed: int
@@ -165,112 +206,65 @@ class Engine:
             sample=sample,
             prompt=prompt,
             n_allowed=min(room, sampling.max_new_tokens or room),
-            generator=random.Random(derive_seed(seed, "sample", sample)),
+            seed=derive_seed(seed, "sample", sample),
             characters=TextStream(self.tokenizer),
             stops=StopStrings(sampling.stop),
         )
 
     def _decode(self, rows: list[_Row], sampling: Sampling) -> Iterator[Step]:
-        logits, cache = self._prefill(rows)
-        live = list(range(len(rows)))  # the rows of the cache whose text goes on
-        while True:
-            chosen = self._choose(logits, [rows[i] for i in live], sampling)
-            going = []
-            for i, token_id in zip(live, chosen, strict=True):
-                step = rows[i].push(token_id, self.tokenizer.end_of_text_id)
-                yield step
-                if step.finish_reason is None:
-                    going.append(i)
-            if not going:
-                return
-            live = going
-            if len(live) <= _LEAST_LIVE * len(rows):
-                cache.select(torch.tensor(live, device=self._device))
-                rows = [rows[i] for i in live]
-                live = list(range(len(rows)))
-            logits = self._next_logits(rows, live, cache)
-
-    def _choose(self, logits: Tensor, rows: Sequence[_Row], sampling: Sampling) -> list[int]:
-        histories = [
-            [*row.prompt, *row.new_ids] if sampling.penalize_prompt else row.new_ids for row in rows
-        ]
-        generators = [row.generator for row in rows]
-        banned = self._banned_now(rows, sampling)
-        chosen: list[int] = sample_next(
-            logits, histories, sampling, generators, banned=banned
-        ).tolist()
-        return chosen
-
-    @torch.inference_mode()
-    def _prefill(self, rows: Sequence[_Row]) -> tuple[Tensor, KVCache]:
-        """Read every prompt once; returns the logits after it (B, V) and a cache of B rows."""
-        starts: dict[int, int] = {}  # prompt index -> row of the prefill
-        prompts: list[Sequence[int]] = []
-        for row in rows:
-            if row.index not in starts:
-                starts[row.index] = len(prompts)
-                prompts.append(row.prompt)
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self._device)
-        longest = int(lengths.max())
-        input_ids = torch.zeros((len(prompts), longest), dtype=torch.int64)
-        for i, prompt in enumerate(prompts):
-            input_ids[i, : len(prompt)] = torch.tensor(prompt)
-        cache = KVCache.allocate(
-            self._model.config,
-            len(prompts),
-            min(self.context_length, longest + max(row.n_allowed for row in rows)),
-            self._device,
-            self._dtype,
+        texts = TextTable(
+            [row.prompt for row in rows],
+            [len(row.prompt) + row.n_allowed for row in rows],
+            [row.seed for row in rows],
         )
-        hidden = self._model.hidden_states(input_ids.to(self._device), cache=cache)  # (B, T, D)
-        cache.advance(lengths)
-        every = torch.arange(len(prompts), device=self._device)
-        logits = self._model.head(hidden[every, lengths - 1])  # (B, V)
-        if len(rows) > len(prompts):
-            repeats = torch.tensor([starts[row.index] for row in rows], device=self._device)
-            cache.select(repeats)
-            logits = logits[repeats]
-        return logits, cache
+        sampler = self._sampler(sampling)
+        prompts = {row.index: row.prompt for row in rows}  # each is read once
+        places = {index: place for place, index in enumerate(prompts)}
+        logits, decoding = self.runner.begin(
+            list(prompts.values()), [places[row.index] for row in rows], texts.ids.shape[1]
+        )
+        live = np.arange(len(rows))
+        texts.append(live, sampler.choose(logits, texts, live))
+        live = yield from self._push(rows, texts, live)
+        pace = _Pace()
+        while len(live):
+            decoding.draw(sampler, texts, live, pace.n_steps)
+            live = yield from self._push(rows, texts, live)
+            pace.advance()
 
-    @torch.inference_mode()
-    def _next_logits(self, rows: Sequence[_Row], live: Sequence[int], cache: KVCache) -> Tensor:
-        """Read the newest token of the live rows; returns their logits for the next (live, V).
+    def _push(self, rows: list[_Row], texts: TextTable, live: Ids) -> Generator[Step, None, Ids]:
+        """Yield what was drawn since the last time, turn by turn; returns the rows that go on."""
+        end_id = self.tokenizer.end_of_text_id
+        drawn = {i: texts.drawn(i)[rows[i].n_new :] for i in live.tolist()}
+        going = list(drawn)
+        for turn in range(max(map(len, drawn.values()), default=0)):
+            for i in [i for i in going if turn < len(drawn[i])]:
+                step = rows[i].push(drawn[i][turn], end_id)
+                if step.finish_reason is not None:
+                    going.remove(i)
+                yield step
+        return np.array(going, np.int64)
 
-        Ended rows that are still in the cache read their last token again and do not advance.
-        """
-        newest = [[row.new_ids[-1]] for row in rows]
-        input_ids = torch.tensor(newest, device=self._device)  # (B, 1)
-        hidden = self._model.hidden_states(input_ids, cache=cache)[:, -1]  # (B, D)
-        if len(live) == len(rows):
-            cache.advance(1)
-            return self._model.head(hidden)
-        places = torch.tensor(live, device=self._device)
-        cache.advance(torch.zeros_like(cache.lengths).index_fill(0, places, 1))
-        return self._model.head(hidden[places])
+    def _sampler(self, sampling: Sampling) -> Sampler:
+        return Sampler(
+            sampling,
+            vocab_size=self._config.vocab_size,
+            end_id=self.tokenizer.end_of_text_id,
+            never=self._never_generated,
+        )
 
-    def _banned_now(self, rows: Sequence[_Row], sampling: Sampling) -> Tensor | None:
-        """Return what may not be drawn (V,) or, while some rows may not end yet, (B, V)."""
-        is_short = [len(row.new_ids) < sampling.min_new_tokens for row in rows]
-        if not any(is_short):
-            return self._banned
-        shape = (len(rows), self._model.config.vocab_size)
-        banned = torch.zeros(shape, dtype=torch.bool, device=self._device)
-        if self._banned is not None:
-            banned |= self._banned
-        banned[:, self.tokenizer.end_of_text_id] = torch.tensor(is_short, device=self._device)
-        return banned
-
-    def _never_generated(self) -> Tensor | None:
-        """Mark the tokens that stand for no text (reserved, unknown, padding), but not the end."""
-        tokenizer = self.tokenizer
-        banned = torch.zeros(self._model.config.vocab_size, dtype=torch.bool)
-        for token_id in range(len(banned)):
-            is_text = token_id < tokenizer.vocab_size and tokenizer.token_bytes(token_id) != b""
-            banned[token_id] = not is_text
-        banned[tokenizer.end_of_text_id] = False
+    @cached_property
+    def _never_generated(self) -> Ids:
+        """The tokens that stand for no text (reserved, unknown, padding), but not the end."""
+        tokenizer, vocab_size = self.tokenizer, self._config.vocab_size
+        lengths = np.zeros(vocab_size, np.int64)
+        known = tokenizer.byte_lengths[:vocab_size]
+        lengths[: len(known)] = known
+        is_banned = lengths == 0
+        is_banned[tokenizer.end_of_text_id] = False
         if tokenizer.unknown_id is not None:
-            banned[tokenizer.unknown_id] = True
-        return banned.to(self._device) if bool(banned.any()) else None
+            is_banned[tokenizer.unknown_id] = True
+        return np.flatnonzero(is_banned)
 
 
 def join(steps: Sequence[Step]) -> Completion:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.chat_template import ChatTemplate, render_prompt
-from tinyllm.checkpoint import LoadedModel
+from tinyllm.checkpoint import SpeakingModel
 from tinyllm.config.generation import Sampling, over_defaults
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import os_error, require_file
@@ -58,7 +58,7 @@ def _from_json_line(path: Path, number: int, line: str) -> Prompt:
 
 
 def prompt_ids(
-    loaded: LoadedModel, text: str, *, raw: bool = False, system: str | None = None
+    loaded: SpeakingModel, text: str, *, raw: bool = False, system: str | None = None
 ) -> list[int]:
     """Return the ids a model continues: inside its chat template when it has one, unless `raw`.
 
@@ -76,7 +76,7 @@ def prompt_ids(
     return render_prompt(messages, loaded.tokenizer, template)
 
 
-def settings(loaded: LoadedModel, given: Sampling, *, raw: bool = False) -> Sampling:
+def settings(loaded: SpeakingModel, given: Sampling, *, raw: bool = False) -> Sampling:
     """Return the sampling in force: what was given, over the checkpoint's defaults.
 
     A chat-tuned model also stops where it would begin to write the user's next turn itself.

@@ -1,0 +1,371 @@
+// Choosing tokens from logits, for Python and, text by text, for native generation (decode.cpp).
+//
+// The reference, rule by rule, is generation/sampling.py and generation/penalties.py: bans,
+// penalties, temperature, top_k, top_p, min_p, draw. Logits are (n, V) float32 and are used up.
+//
+// A vocabulary is read a few times in vectors and never sorted as a whole: the likeliest k are kept
+// while reading, against the smallest of them, and exponentials of all are taken only where the
+// odds of all matter.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <new>
+#include <vector>
+
+#include "vector.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace {
+
+enum Outcome : int { done = 0, not_finite = 1, all_banned = 2, no_memory = 3 };
+
+constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+constexpr int64_t first_candidates = 64, growth = 8;
+constexpr int64_t block = 512;  // numbers summed in float before they join a sum in double
+
+}  // namespace
+
+extern "C" {
+
+struct Rules {
+    double temperature, top_p, min_p;
+    double repetition_penalty, frequency_penalty, presence_penalty;
+    int64_t top_k, no_repeat_ngram, penalize_prompt, min_new_tokens;
+    int64_t vocab_size, end_id;
+    const int64_t *never;  // tokens that are never drawn
+    int64_t n_never;
+};
+
+// Texts in the making, row by row: ids (rows, capacity) hold the prompt and what was drawn.
+struct Texts {
+    int64_t *ids;
+    int64_t capacity;
+    int64_t *lengths;
+    const int64_t *prompt_lengths;
+    const int64_t *limits;  // the length at which a text is full
+    const uint64_t *seeds;
+};
+
+// One text that is being drawn natively; `outcome` says how the last choice went.
+struct Writer {
+    const Rules *rules;
+    const Texts *texts;
+    int64_t row, outcome;
+};
+}
+
+namespace {
+
+struct Candidate {
+    float value;
+    int32_t id;
+};
+
+inline bool is_ahead(const Candidate &a, const Candidate &b) {
+    return a.value > b.value || (a.value == b.value && a.id < b.id);
+}
+
+// ---- reading a whole row ----
+
+bool are_finite(const float *x, int64_t n) {
+    Floats zeros{};
+    int64_t i = 0;
+    for (; i + lanes<float> <= n; i += lanes<float>) zeros += load(x + i) * 0.0f;
+    float rest = sum(zeros);  // NaN if any number was NaN or infinite
+    for (; i < n; ++i) rest += x[i] * 0.0f;
+    return rest == 0.0f;
+}
+
+float largest_of_row(const float *x, int64_t n) {
+    Floats most = all(minus_infinity);
+    int64_t i = 0;
+    for (; i + lanes<float> <= n; i += lanes<float>) {
+        const Floats v = load(x + i);
+        most = v > most ? v : most;
+    }
+    float result = largest(most);
+    for (; i < n; ++i) result = std::max(result, x[i]);
+    return result;
+}
+
+int64_t first_of_largest(const float *x, int64_t n) {
+    const float most = largest_of_row(x, n);
+    return std::find(x, x + n, most) - x;
+}
+
+// Replace a stretch of at most `block` numbers by e^(x - most); returns their sum.
+template <bool keep> double powers(float *x, int64_t n, float most) {
+    Floats total{};
+    int64_t i = 0;
+    for (; i + lanes<float> <= n; i += lanes<float>) {
+        const Floats power = vexp(load(x + i) - most);
+        if (keep) store(x + i, power);
+        total += power;
+    }
+    double result = sum(total);
+    for (; i < n; ++i) {
+        const float power = std::exp(x[i] - most);
+        if (keep) x[i] = power;
+        result += power;
+    }
+    return result;
+}
+
+double total_power(float *x, int64_t n, float most) {
+    double total = 0;
+    for (int64_t i = 0; i < n; i += block) {
+        total += powers<false>(x + i, std::min(block, n - i), most);
+    }
+    return total;
+}
+
+// The k largest in falling order, equal ones by id.
+void find_likeliest(const float *x, int64_t n, int64_t k, std::vector<Candidate> &found) {
+    constexpr int64_t stretch = 4 * lanes<float>;
+    const size_t wanted = static_cast<size_t>(k), room = 2 * wanted + 64;
+    float mark = minus_infinity;  // what a newcomer must exceed
+    found.clear();
+    found.reserve(room + stretch);
+    for (int64_t i = 0; i < n; i += stretch) {
+        const int64_t end = std::min(n, i + stretch);
+        if (end - i == stretch && largest_of_row(x + i, stretch) <= mark &&
+            found.size() >= wanted) {
+            continue;
+        }
+        for (int64_t j = i; j < end; ++j) {
+            if (x[j] > mark || found.size() < wanted) {
+                found.push_back({x[j], static_cast<int32_t>(j)});
+            }
+        }
+        if (found.size() >= room) {
+            std::nth_element(found.begin(), found.begin() + (k - 1), found.end(), is_ahead);
+            found.resize(wanted);
+            mark = found.back().value;
+        }
+    }
+    const size_t kept = std::min(wanted, found.size());
+    std::partial_sort(found.begin(), found.begin() + static_cast<ptrdiff_t>(kept), found.end(),
+                      is_ahead);
+    found.resize(kept);
+}
+
+// ---- what has been written ----
+
+struct History {
+    const int64_t *ids;
+    int64_t n;
+};
+
+// Counts tokens; `seen` lists those whose count is not 0, each once.
+struct Tally {
+    std::vector<int32_t> counts;
+    std::vector<int64_t> seen;
+
+    explicit Tally(int64_t vocab_size) : counts(static_cast<size_t>(vocab_size)) {}
+
+    void add(int64_t id) {
+        if (id < 0 || id >= static_cast<int64_t>(counts.size())) return;
+        if (counts[static_cast<size_t>(id)]++ == 0) seen.push_back(id);
+    }
+};
+
+void penalize_seen(const Rules &rules, const History &history, float *x) {
+    Tally tally(rules.vocab_size);
+    for (int64_t i = 0; i < history.n; ++i) tally.add(history.ids[i]);
+    const float factor = static_cast<float>(rules.repetition_penalty);
+    for (const int64_t id : tally.seen) {
+        float &value = x[id];
+        if (factor != 1.0f) value = value > 0 ? value / factor : value * factor;
+        const double n = tally.counts[static_cast<size_t>(id)];
+        value -= static_cast<float>(rules.frequency_penalty * n + rules.presence_penalty);
+    }
+}
+
+void ban_repeated_ngrams(const Rules &rules, const History &history, float *x) {
+    const int64_t n = rules.no_repeat_ngram, n_tail = n - 1;
+    if (history.n < n) return;
+    Tally followers(rules.vocab_size);
+    const int64_t *tail = history.ids + history.n - n_tail;
+    for (int64_t i = 0; i + n <= history.n; ++i) {
+        if (std::equal(tail, tail + n_tail, history.ids + i)) followers.add(history.ids[i + n_tail]);
+    }
+    int64_t n_allowed = 0;
+    for (int64_t i = 0; i < rules.vocab_size; ++i) {
+        n_allowed += x[i] > minus_infinity && followers.counts[static_cast<size_t>(i)] == 0;
+    }
+    if (n_allowed == 0) return;
+    for (const int64_t id : followers.seen) x[id] = minus_infinity;
+}
+
+// ---- the draw ----
+
+double uniform(uint64_t seed, uint64_t index) {
+    uint64_t x = seed + (index + 1) * 0x9E3779B97F4A7C15ull;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+    return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
+}
+
+// Draw from all tokens in the order of their ids.
+int64_t draw_from_all(float *x, int64_t n, double number) {
+    const float most = largest_of_row(x, n);
+    std::vector<double> sums;
+    double total = 0;
+    for (int64_t i = 0; i < n; i += block) {
+        total += powers<true>(x + i, std::min(block, n - i), most);
+        sums.push_back(total);
+    }
+    const double mark = number * total;
+    const int64_t part = std::upper_bound(sums.begin(), sums.end(), mark) - sums.begin();
+    const int64_t begin = std::min(part, static_cast<int64_t>(sums.size()) - 1) * block;
+    double cumulative = begin == 0 ? 0 : sums[static_cast<size_t>(begin / block - 1)];
+    int64_t last = begin;
+    for (int64_t i = begin; i < std::min(n, begin + block); ++i) {
+        if (x[i] > 0) last = i;
+        cumulative += x[i];
+        if (cumulative > mark) return i;
+    }
+    return last;
+}
+
+// How many of the candidates with these odds, in falling order, top_p and min_p leave.
+size_t count_kept(const Rules &rules, const std::vector<double> &odds) {
+    double before = 0;
+    for (size_t i = 0; i < odds.size(); ++i) {
+        if (i > 0 && (before >= rules.top_p || odds[i] < rules.min_p * odds[0])) return i;
+        if (rules.top_p < 1) before += odds[i];
+    }
+    return odds.size();
+}
+
+int64_t draw_from(const std::vector<Candidate> &candidates, const std::vector<double> &odds,
+                  size_t n_kept, double number) {
+    double total = 0;
+    for (size_t i = 0; i < n_kept; ++i) total += odds[i];
+    const double mark = number * total;
+    double cumulative = 0;
+    size_t last = 0;
+    for (size_t i = 0; i < n_kept; ++i) {
+        if (odds[i] > 0) last = i;
+        cumulative += odds[i];
+        if (cumulative > mark) return candidates[i].id;
+    }
+    return candidates[last].id;
+}
+
+void take_odds(const std::vector<Candidate> &candidates, float most, double total,
+               std::vector<double> &odds) {
+    odds.clear();
+    for (const Candidate &one : candidates) {
+        odds.push_back(std::exp(static_cast<double>(one.value) - most) / total);
+    }
+}
+
+int64_t draw(const Rules &rules, float *x, double number) {
+    const int64_t n = rules.vocab_size;
+    const bool is_top_k = rules.top_k > 0 && rules.top_k < n;
+    if (!is_top_k && rules.top_p == 1 && rules.min_p == 0) return draw_from_all(x, n, number);
+    std::vector<Candidate> candidates;
+    std::vector<double> odds;
+    if (is_top_k) {
+        find_likeliest(x, n, rules.top_k, candidates);
+        take_odds(candidates, candidates[0].value, 1, odds);
+        double total = 0;
+        for (const double share : odds) total += share;
+        for (double &share : odds) share /= total;
+        return draw_from(candidates, odds, count_kept(rules, odds), number);
+    }
+    const float most = largest_of_row(x, n);
+    const double total = rules.top_p < 1 ? total_power(x, n, most) : 1;
+    for (int64_t k = first_candidates;; k *= growth) {
+        find_likeliest(x, n, std::min(k, n), candidates);
+        take_odds(candidates, most, total, odds);
+        const size_t n_kept = count_kept(rules, odds);
+        if (k >= n || n_kept < odds.size() || odds.back() == 0) {
+            return draw_from(candidates, odds, n_kept, number);
+        }
+    }
+}
+
+Outcome choose_of(const Rules &rules, const Texts &texts, int64_t row, float *x, int64_t &chosen) {
+    const int64_t n = rules.vocab_size;
+    if (!are_finite(x, n)) return not_finite;
+    const int64_t prompt_length = texts.prompt_lengths[row];
+    const int64_t n_drawn = texts.lengths[row] - prompt_length;
+    for (int64_t i = 0; i < rules.n_never; ++i) x[rules.never[i]] = minus_infinity;
+    if (n_drawn < rules.min_new_tokens) x[rules.end_id] = minus_infinity;
+    if (largest_of_row(x, n) == minus_infinity) return all_banned;
+    const int64_t first = rules.penalize_prompt ? 0 : prompt_length;
+    const History history{texts.ids + row * texts.capacity + first, texts.lengths[row] - first};
+    if (rules.repetition_penalty != 1 || rules.frequency_penalty != 0 ||
+        rules.presence_penalty != 0) {
+        penalize_seen(rules, history, x);
+    }
+    if (rules.no_repeat_ngram > 0) ban_repeated_ngrams(rules, history, x);
+    if (rules.temperature == 0) {
+        chosen = first_of_largest(x, n);
+        return done;
+    }
+    const float temperature = static_cast<float>(rules.temperature);
+    if (temperature != 1.0f) {
+        for (int64_t i = 0; i < n; ++i) x[i] /= temperature;
+    }
+    chosen = draw(rules, x, uniform(texts.seeds[row], static_cast<uint64_t>(n_drawn)));
+    return done;
+}
+
+int choose(const Rules &rules, const Texts &texts, int64_t row, float *x, int64_t &chosen) {
+    try {
+        return choose_of(rules, texts, row, x, chosen);
+    } catch (const std::bad_alloc &) {
+        return no_memory;
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int64_t tinyllm_default_threads() {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+// Choose a token for each of n rows of the texts from logits (n, V). Returns an Outcome.
+int tinyllm_sample(const Rules *rules, const Texts *texts, const int64_t *rows, int64_t n,
+                   float *logits, int64_t *chosen, int64_t n_threads) {
+    int worst = done;
+    const int n_used = static_cast<int>(std::max<int64_t>(1, std::min(n, n_threads)));
+    (void)n_used;
+#pragma omp parallel for num_threads(n_used) schedule(dynamic) reduction(max : worst) if (n_used > 1)
+    for (int64_t i = 0; i < n; ++i) {
+        float *x = logits + i * rules->vocab_size;
+        const int outcome = choose(*rules, *texts, rows[i], x, chosen[i]);
+        worst = std::max(worst, outcome);
+    }
+    return worst;
+}
+
+// Choose the next token of one text and write it down. Returns the token, or -1 when nothing
+// follows it: after the end token, when the text is full, and when the outcome is not `done`.
+int64_t tinyllm_write(float *logits, int64_t, void *state) {
+    auto &writer = *static_cast<Writer *>(state);
+    const Texts &texts = *writer.texts;
+    int64_t chosen = -1;
+    writer.outcome = choose(*writer.rules, texts, writer.row, logits, chosen);
+    if (writer.outcome != done) return -1;
+    const int64_t length = texts.lengths[writer.row]++;
+    texts.ids[writer.row * texts.capacity + length] = chosen;
+    const bool ends = chosen == writer.rules->end_id || length + 1 >= texts.limits[writer.row];
+    return ends ? -1 : chosen;
+}
+}

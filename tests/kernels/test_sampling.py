@@ -1,0 +1,98 @@
+"""The native sampler draws what the plain one draws, and notices what it must notice."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyllm.config.generation import Sampling
+from tinyllm.errors import CheckpointError, UsageError
+from tinyllm.generation.sampler import Sampler
+from tinyllm.generation.texts import TextTable
+from tinyllm.kernels import build
+
+pytestmark = pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+
+RULES = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.3, 0.8, 1.0, 2.5]),
+    top_k=st.sampled_from([0, 0, 1, 3, 40, 300]),
+    top_p=st.sampled_from([1.0, 0.95, 0.7, 0.999]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05, 0.4]),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 1.3, 0.8]),
+    frequency_penalty=st.sampled_from([0.0, 0.0, 0.4, -0.2]),
+    presence_penalty=st.sampled_from([0.0, 0.0, 0.6]),
+    no_repeat_ngram=st.sampled_from([0, 0, 1, 2, 3]),
+    penalize_prompt=st.booleans(),
+    min_new_tokens=st.sampled_from([0, 3]),
+)
+
+
+def samplers(sampling: Sampling, vocab_size: int, never: list[int]) -> tuple[Sampler, Sampler]:
+    """Return the native and the plain sampler."""
+    rules = {"vocab_size": vocab_size, "end_id": 0, "never": np.array(never, np.int64)}
+    native, plain = Sampler(sampling, **rules), Sampler(sampling, **rules)
+    plain._native = None
+    assert native.is_native
+    return native, plain
+
+
+def table(n_rows: int, vocab_size: int, seed: int) -> TextTable:
+    """Return texts of which some tokens are drawn already."""
+    rng = np.random.default_rng(seed)
+    prompts = [rng.integers(0, vocab_size, rng.integers(1, 9)).tolist() for _ in range(n_rows)]
+    texts = TextTable(prompts, [40] * n_rows, [seed + i for i in range(n_rows)])
+    for _ in range(int(rng.integers(0, 12))):
+        texts.append(np.arange(n_rows), rng.integers(0, min(vocab_size, 8), n_rows))
+    return texts
+
+
+@settings(max_examples=300)
+@given(
+    sampling=RULES,
+    vocab_size=st.sampled_from([2, 5, 17, 64, 129, 1000, 3001]),
+    n_rows=st.integers(1, 5),
+    spread=st.sampled_from([0.0, 0.1, 1.0, 4.0, 40.0]),
+    seed=st.integers(0, 2**40),
+)
+def test_the_native_sampler_draws_what_the_plain_one_draws(
+    sampling, vocab_size, n_rows, spread, seed
+):
+    native, plain = samplers(sampling, vocab_size, [1] if vocab_size > 3 else [])
+    rng = np.random.default_rng(seed)
+    logits = rng.standard_normal((n_rows, vocab_size)).astype(np.float32) * np.float32(spread)
+    texts = table(n_rows, vocab_size, seed)
+    rows = np.arange(n_rows)[::-1].copy()
+    if vocab_size > 3 or sampling.min_new_tokens == 0:
+        expected = plain.choose(logits.copy(), texts, rows).tolist()
+        assert native.choose(logits.copy(), texts, rows).tolist() == expected
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 15, 16, 99])
+def test_logits_that_are_not_finite_are_an_error(bad, place):
+    native, _ = samplers(Sampling(temperature=0.0), 100, [])
+    logits = np.zeros((2, 100), np.float32)
+    logits[1, place] = bad
+    with pytest.raises(CheckpointError, match="not a number"):
+        native.choose(logits, table(2, 100, 1), np.arange(2))
+
+
+def test_banning_everything_is_refused():
+    native, _ = samplers(Sampling(), 4, [0, 1, 2, 3])
+    with pytest.raises(UsageError, match="banned"):
+        native.choose(np.zeros((1, 4), np.float32), table(1, 4, 1), np.arange(1))
+
+
+def test_logits_of_another_shape_are_refused():
+    native, _ = samplers(Sampling(), 4, [])
+    with pytest.raises(ValueError, match="float32 logits"):
+        native.choose(np.zeros((1, 5), np.float32), table(1, 4, 1), np.arange(1))
+
+
+def test_a_token_that_is_not_of_the_vocabulary_is_not_counted():
+    sampling = Sampling(temperature=0.0, repetition_penalty=2.0, penalize_prompt=True)
+    native, _ = samplers(sampling, 4, [])
+    texts = TextTable([[10**9, -5, 2]], [9], [1])
+    logits = np.array([[0.0, 1.0, 1.5, 0.0]], np.float32)
+    assert native.choose(logits, texts, np.arange(1)).tolist() == [1]
