@@ -5,6 +5,7 @@
 //     load_part store_part    the first n lanes only; the others read as 0
 //     all(x)  choose(m, a, b) every lane the same; a where the comparison m holds, b elsewhere
 //     sum(v)  largest(v)      over all lanes
+//     sums(v)                 of as many vectors as there are lanes, as one vector
 //     vexp(v) vexp2(v)        e^x and 2^x, relative error below 2e-7 (float) and 1e-15 (double)
 //
 // Everything is written with the vector extensions that g++ and clang++ share. Arithmetic and
@@ -14,6 +15,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX512F__)
 constexpr int register_bytes = 64;
@@ -143,12 +145,44 @@ inline double sum(Doubles v) { return sum_of<double, lanes<double>>(v); }
 inline float largest(Floats v) { return largest_of<float, lanes<float>>(v); }
 inline double largest(Doubles v) { return largest_of<double, lanes<double>>(v); }
 
+// The sums of as many vectors as there are lanes, in their order: sums[i] = sum(v[i]).
+// Halves of two vectors are added into one until each lane holds one vector's sum.
+template <typename V, int group> inline V sum_halves(V a, V b) {
+    constexpr int n = sizeof(V) / sizeof(a[0]);
+    using Index = typename Pack<typename Integer<std::decay_t<decltype(a[0])>>::type, n>::type;
+    Index near{}, far{};
+    for (int i = 0; i < n; ++i) {
+        near[i] = i / group * 2 * group + i % group;  // from n on, a lane of b
+        far[i] = near[i] + group;
+    }
+#if defined(__clang__)
+    V both[2] = {a, b}, x, y;
+    const auto *flat = reinterpret_cast<const std::decay_t<decltype(a[0])> *>(both);
+    for (int i = 0; i < n; ++i) x[i] = flat[near[i]], y[i] = flat[far[i]];
+    return x + y;
+#else
+    return __builtin_shuffle(a, b, near) + __builtin_shuffle(a, b, far);
+#endif
+}
+
+template <typename V, int count> inline V sums_of(const V *v) {
+    if constexpr (count == 1) {
+        return v[0];
+    } else {
+        constexpr int group = sizeof(V) / sizeof(v[0][0]) / count;
+        return sum_halves<V, group>(sums_of<V, count / 2>(v), sums_of<V, count / 2>(v + count / 2));
+    }
+}
+
+inline Floats sums(const Floats *v) { return sums_of<Floats, lanes<float>>(v); }
+inline Doubles sums(const Doubles *v) { return sums_of<Doubles, lanes<double>>(v); }
+
 // ---- exponentials: 2^x = 2^round(x) * 2^f, |f| <= 1/2, the latter by a polynomial ----
 
 template <typename T> struct Exponent;
 template <> struct Exponent<float> {
     static constexpr int bits = 23;
-    static constexpr float low = -126.0f, high = 127.999f;
+    static constexpr float low = -127.0f, high = 127.999f;
     static constexpr float rounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves a whole number
     static constexpr float log2_e = 1.44269504f;
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
@@ -158,7 +192,7 @@ template <> struct Exponent<float> {
 };
 template <> struct Exponent<double> {
     static constexpr int bits = 52;
-    static constexpr double low = -1022.0, high = 1023.999;
+    static constexpr double low = -1023.0, high = 1023.999;
     static constexpr double rounder = 6755399441055744.0;
     static constexpr double log2_e = 1.4426950408889634;
     static constexpr double ln2_high = 0.69314718036912382, ln2_low = 1.9082149292705877e-10;
@@ -183,10 +217,11 @@ template <typename T> inline Vector<T> scaled_power(Vector<T> shifted, Vector<T>
     return same_bits<Vector<T>>(same_bits<Integers<T>>(power) + (whole << E::bits));
 }
 
-// 2^x for x of at most 127 (1023): what lies below the smallest normal number becomes about that.
+// 2^x for x of at most 127 (1023). At and below -127 (-1023) exactly 0, a little above it denormal
+// and rough; NaN stays NaN.
 template <typename T> inline Vector<T> power_of_two(Vector<T> x) {
     using E = Exponent<T>;
-    x = x > E::low ? x : all<T>(E::low);
+    x = x < E::low ? all<T>(E::low) : x;
     const Vector<T> shifted = x + E::rounder;
     return scaled_power<T>(shifted, x - (shifted - E::rounder));
 }

@@ -5,6 +5,7 @@ as in `transformer.py`.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -16,17 +17,20 @@ from tinyllm.config.model import ModelConfig
 
 @dataclass(frozen=True)
 class Places:
-    """Positions, rotations and masks of one call.
+    """Positions, rotations and sight of one call.
 
     positions is (B or 1, T) int64. rotation is cos and sin, (B or 1, T, 1, E/2) float32 (llama).
-    A mask is (B or 1, 1, T, S) bool, True where a query may look; None stands for "the token
-    itself and all before it", which attention computes faster without a mask.
+    A token sees the keys from its start to itself: `indices` (B or 1, T) int64 are the tokens'
+    own places among the n_keys keys, starts (B or 1, T) int32 the first that each sees, in global
+    and in local layers; None stands for the first of all.
     """
 
     positions: Tensor
     rotation: tuple[Tensor, Tensor] | None
-    global_mask: Tensor | None
-    local_mask: Tensor | None
+    indices: Tensor
+    n_keys: int
+    global_starts: Tensor | None
+    local_starts: Tensor | None
 
     @classmethod
     def of(
@@ -39,20 +43,39 @@ class Places:
     ) -> Self:
         """Place ids (B, T), each row behind past (B,) tokens, the longest of longest_past."""
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)  # (T,)
-        keys = torch.arange(longest_past + len(steps), device=input_ids.device)  # (S,)
-        where = (steps if past is None else past.unsqueeze(1) + steps).view(-1, len(steps), 1)
-        is_past = where >= keys  # (B or 1, T, S)
-        positions, visible = where.squeeze(2), is_past if longest_past else None
-        if document_ids is not None:
-            positions = _positions_in_documents(document_ids)
-            visible = is_past & (document_ids.unsqueeze(2) == document_ids.unsqueeze(1))
-        near = visible
-        if config.family == "gpt-neo" and len(keys) > config.attention_window:
-            is_near = where - keys < config.attention_window
-            near = is_near & (is_past if visible is None else visible)
+        indices = steps.unsqueeze(0) if past is None else past.unsqueeze(1) + steps  # (B or 1, T)
+        n_keys = longest_past + len(steps)
+        starts = None if document_ids is None else _document_starts(document_ids)
+        positions = indices if starts is None else steps - starts
+        near = starts
+        if config.family == "gpt-neo" and n_keys > config.attention_window:
+            near = (indices - config.attention_window + 1).clamp_min(0)
+            near = near if starts is None else torch.maximum(near, starts)
         rotation = _rotation(positions, config) if config.family == "llama" else None
-        masks = (None if mask is None else mask.unsqueeze(1) for mask in (visible, near))
-        return cls(positions, rotation, *masks)
+        sights = (None if sight is None else sight.int() for sight in (starts, near))
+        return cls(positions, rotation, indices, n_keys, *sights)
+
+    @cached_property
+    def global_mask(self) -> Tensor | None:
+        """What a query of a global layer sees, (B or 1, 1, T, S) bool; None: all up to itself.
+
+        Attention computes the latter faster without a mask.
+        """
+        return self._mask(self.global_starts)
+
+    @cached_property
+    def local_mask(self) -> Tensor | None:
+        """The same for a local layer."""
+        return self._mask(self.local_starts)
+
+    def _mask(self, starts: Tensor | None) -> Tensor | None:
+        if starts is None and self.n_keys == self.indices.shape[1]:
+            return None
+        keys = torch.arange(self.n_keys, device=self.indices.device)  # (S,)
+        visible = keys <= self.indices.unsqueeze(2)  # (B or 1, T, S)
+        if starts is not None:
+            visible = visible & (keys >= starts.unsqueeze(2))
+        return visible.unsqueeze(1)
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -75,8 +98,8 @@ def _rotation(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
-def _positions_in_documents(document_ids: Tensor) -> Tensor:
-    """Count positions from 0 in each run of equal ids; (B, T) int64."""
+def _document_starts(document_ids: Tensor) -> Tensor:
+    """Return where each token's document, a run of equal ids, begins in its row; (B, T) int64."""
     steps = torch.arange(document_ids.shape[1], device=document_ids.device)
     is_start = functional.pad(document_ids[:, 1:] != document_ids[:, :-1], (1, 0), value=True)
-    return steps - (steps * is_start).cummax(dim=1).values
+    return (steps * is_start).cummax(dim=1).values

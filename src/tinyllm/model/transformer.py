@@ -9,7 +9,8 @@
 B batch, T new tokens, S key positions, D hidden, F feed-forward, H query heads, K key/value heads,
 E head dim, V vocabulary. Norms, softmax and logits are float32, under autocast too. Parameter names
 are Hugging Face Llama's in both families; what others call them is in `hf_weights.py`, positions
-and masks are in `places.py`, how values mix is in `attention.py`.
+and masks are in `places.py`, norms and feed-forward in `blocks.py`, how values mix is in `attention.py`, and natively, norms and rotation
+included, in `kernels/attention.py`.
 """
 
 import math
@@ -20,9 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tinyllm.config.model import ModelConfig
+from tinyllm.kernels import attention as native
+from tinyllm.kernels.cross_entropy import linear_cross_entropy
+from tinyllm.kernels.elementwise import product_dtype
 from tinyllm.model.attention import attend
+from tinyllm.model.blocks import GeluMLP, LayerNorm, RMSNorm, SwiGLU, add_and_norm
 from tinyllm.model.places import Places, apply_rope
 
+IGNORE_TARGET = -100
+"""The target of a token that is not learnt; the data's loader uses the same number."""
 _INIT_STD = 0.02
 
 
@@ -74,34 +81,6 @@ class KVCache:
         self.longest = max(self.lengths.tolist(), default=0)
 
 
-class RMSNorm(nn.Module):
-    """Scale by the root mean square (arXiv:1910.07467), in float32; x is (…, D).
-
-    Written out because the fused operator is the slower one on CPUs.
-    """
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return (wide * self.weight).to(x.dtype)
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer norm with bias, in float32; x is (…, D)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.float(), self.bias.float()
-        wide: Tensor = functional.layer_norm(
-            x.float(), self.normalized_shape, weight, bias, self.eps
-        )
-        return wide.to(x.dtype)
-
-
 class Attention(nn.Module):
     """Causal self-attention, its heads in groups that share keys and values (arXiv:2305.13245)."""
 
@@ -117,13 +96,45 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, config.n_kv_heads * width, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, config.n_kv_heads * width, bias=False)
         self.o_proj = nn.Linear(config.n_heads * width, config.hidden_size, bias=is_neo)
+        self.eps = config.norm_eps
         self.q_norm = RMSNorm(width, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(width, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, places: Places, cache: KVCache | None) -> Tensor:
-        q = self.q_norm(self.q_proj(x).unflatten(-1, (-1, self.head_dim)))  # (B, T, H, E)
-        k = self.k_norm(self.k_proj(x).unflatten(-1, (-1, self.head_dim)))  # (B, T, K, E)
-        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim))  # (B, T, K, E)
+        projected = (project(x) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (x.unflatten(-1, (-1, self.head_dim)) for x in projected)  # (B, T, H or K, E)
+        dropout = self.dropout if self.training else 0.0
+        is_plain = cache is not None or dropout > 0
+        if is_plain or not native.can_attend(q.device.type, self.head_dim, q.dtype):
+            mixed = self._attend_plainly(q, k, v, places, cache, dropout)
+        else:
+            mixed = native.attend(
+                *(q, k, v),
+                scale=self.scale,
+                starts=places.local_starts if self.is_local else places.global_starts,
+                rotation=places.rotation,
+                norm_weights=self._norm_weights(),
+                eps=self.eps,
+            )
+        out: Tensor = self.o_proj(mixed.flatten(2))  # (B, T, D)
+        return out
+
+    def _norm_weights(self) -> tuple[Tensor, Tensor] | None:
+        q_norm, k_norm = self.q_norm, self.k_norm
+        if isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
+            return q_norm.weight, k_norm.weight
+        return None
+
+    def _attend_plainly(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        places: Places,
+        cache: KVCache | None,
+        dropout: float,
+    ) -> Tensor:
+        q, k = self.q_norm(q), self.k_norm(k)
         if places.rotation is not None:
             q, k = apply_rope(q, *places.rotation), apply_rope(k, *places.rotation)
         if cache is not None:
@@ -134,37 +145,9 @@ class Attention(nn.Module):
             v.transpose(1, 2),
             places.local_mask if self.is_local else places.global_mask,
             scale=self.scale,
-            dropout=self.dropout if self.training else 0.0,
+            dropout=dropout,
         )
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
-        return out
-
-
-class SwiGLU(nn.Module):
-    """Gated feed-forward of llama (arXiv:2002.05202); x is (B, T, D)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
-        return out
-
-
-class GeluMLP(nn.Module):
-    """Feed-forward of gpt-neo, with GELU's tanh form; x is (B, T, D)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(functional.gelu(self.up_proj(x), approximate="tanh"))
-        return out
+        return mixed.transpose(1, 2)  # (B, T, H, E)
 
 
 class Layer(nn.Module):
@@ -178,10 +161,17 @@ class Layer(nn.Module):
         self.mlp = GeluMLP(config) if config.family == "gpt-neo" else SwiGLU(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, places: Places, cache: KVCache | None) -> Tensor:
-        x = x + self.dropout(self.self_attn(self.input_layernorm(x), places, cache))
-        out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
-        return out
+    def forward(
+        self, x: Tensor, delta: Tensor | None, places: Places, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor]:
+        """Take the stream and what the layer before adds to it; return both of this layer.
+
+        Each sum is left to the norm behind it: the two are one pass over memory.
+        """
+        x, normed = add_and_norm(self.input_layernorm, x, delta)
+        delta = self.dropout(self.self_attn(normed, places, cache))
+        x, normed = add_and_norm(self.post_attention_layernorm, x, delta)
+        return x, self.dropout(self.mlp(normed))
 
 
 class Backbone(nn.Module):
@@ -201,10 +191,10 @@ class Backbone(nn.Module):
         if places.rotation is None:
             x = x + self.embed_positions(places.positions)
         x = self.dropout(x)
+        delta = None
         for layer in self.layers:
-            x = layer(x, places, cache)
-        out: Tensor = self.norm(x)
-        return out
+            x, delta = layer(x, delta, places, cache)
+        return add_and_norm(self.norm, x, delta)[1]
 
 
 class Transformer(nn.Module):
@@ -223,15 +213,27 @@ class Transformer(nn.Module):
             self.init_weights(torch.Generator().manual_seed(0))
 
     def forward(
-        self, input_ids: Tensor, *, document_ids: Tensor | None = None, cache: KVCache | None = None
+        self,
+        input_ids: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+        targets: Tensor | None = None,
     ) -> Tensor:
         """Return logits (B, T, V) float32 for ids (B, T) int64.
+
+        With targets (B, T) int64, return the summed loss in nats () float32 instead, without
+        holding the logits; those of IGNORE_TARGET count nothing.
 
         With document_ids (B, T) int64, several documents share a row: positions restart where the
         id changes and no token sees another document. With a cache, row b's tokens follow the
         `cache.lengths[b]` tokens that it holds. Raises ValueError for rows that are too long.
         """
-        return self.head(self.hidden_states(input_ids, document_ids=document_ids, cache=cache))
+        hidden = self.hidden_states(input_ids, document_ids=document_ids, cache=cache)
+        if targets is None:
+            return self.head(hidden)
+        flat = hidden.flatten(0, 1).to(product_dtype(hidden))  # (B*T, D)
+        return linear_cross_entropy(flat, self.head_weight, targets.flatten(), IGNORE_TARGET)
 
     def hidden_states(
         self, input_ids: Tensor, *, document_ids: Tensor | None = None, cache: KVCache | None = None
@@ -293,6 +295,6 @@ def _embedding(n: int, size: int) -> nn.Embedding:
     return nn.Embedding(n, size, _weight=torch.empty(n, size), _freeze=False)
 
 
-def _norm(config: ModelConfig) -> nn.Module:
+def _norm(config: ModelConfig) -> RMSNorm | LayerNorm:
     kind = LayerNorm if config.family == "gpt-neo" else RMSNorm
     return kind(config.hidden_size, config.norm_eps)

@@ -1,0 +1,549 @@
+// Causal attention and its gradient, straight from the products that give q, k and v.
+//
+//     q (B, T, H, E)   k, v (B, T, K, E)   out (B, T, H, E)   log_sums (B, H, T)
+//
+// Heads lie side by side in a token's row; `q_stride` and its like lead from token to token, so
+// that q, k and v may be three matrices or parts of one. Query head h reads key head h / (H / K).
+// Query t sees the keys starts[t] .. t: one lower bound says both how far back a window reaches
+// and where a document began. Queries and keys are normalised (RMS, with a weight) and rotated
+// (RoPE, dimension i with i + E/2) as they are read, and their gradients are taken back the same
+// way as they are written.
+//
+// One thread works on one head of one row of the batch. It holds keys and values widened to Real
+// and turned so that one vector is one dimension of many keys:
+//
+//     keys    (E, stride)     scores, and the gradient of keys: a vector of keys at a time
+//     values  (T, padded E)   mixing, where E fills a vector; (E, stride) again where it does not
+//
+// and takes `rows` queries at a time through scores -> softmax -> mix, (rows, stride) numbers that
+// stay in the cache. Nothing grows with T * T. The softmax is of base 2: queries carry log2(e).
+//
+// Compile with HEAD_DIM (E), IO (float, Bf16, double: what tensors hold) and REAL (float, double:
+// what is calculated with). Functions return 0, or 1 when there is no memory for the workspace.
+
+#include <cmath>
+#include <cstdlib>
+#include <initializer_list>
+
+#include "vector.h"
+
+using Io = IO;
+using Real = REAL;
+using V = Vector<Real>;
+
+struct Attention {  // mirrored in attention.py
+    int64_t batch, time, n_heads, n_kv_heads;
+    int64_t q_stride, k_stride, v_stride;
+    const int32_t *starts;  // (B or 1, T), null: all from the first key on
+    const Real *cos, *sin;  // (B or 1, T, E/2), null: not rotated
+    const Real *q_weight, *k_weight;  // (E,), null: not normalised
+    int64_t starts_batch_stride, rotation_batch_stride;  // 0: one for the whole batch
+    double scale, eps;
+    int64_t n_threads;
+};
+
+namespace {
+
+constexpr int width = HEAD_DIM;
+constexpr int vl = lanes<Real>;
+constexpr int tile = 2 * vl;
+constexpr bool is_narrow = width < vl;  // a head does not fill a vector
+constexpr int n_vectors = (width + vl - 1) / vl;
+constexpr int padded = n_vectors * vl;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+constexpr int rows = 4;  // 16 registers
+#else
+constexpr int rows = 8;
+#endif
+constexpr Real hidden = static_cast<Real>(-1e30);
+constexpr Real log2_e = static_cast<Real>(1.4426950408889634);
+
+static_assert(tile % rows == 0, "the last block of rows must end before the last tile of keys");
+
+inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// ---- one head of one token ----
+
+struct Place {  // a token's rotation; null where there is none
+    const Real *cos, *sin;
+};
+
+inline Place place_of(const Attention &call, int64_t b, int64_t t) {
+    if (!call.cos) return {nullptr, nullptr};
+    const int64_t at = b * call.rotation_batch_stride + t * (width / 2);
+    return {call.cos + at, call.sin + at};
+}
+
+inline Real inverse_rms(const Real *x, Real eps) {
+    Real squares = 0;
+    for (int d = 0; d < width; ++d) squares += x[d] * x[d];
+    return 1 / std::sqrt(squares / width + eps);
+}
+
+inline void widen_head(const Io *from, Real *x) {
+    for (int d = 0; d < width; ++d) x[d] = widen(from[d]);
+}
+
+inline void narrow_head(const Real *x, Real factor, Io *to) {
+    for (int d = 0; d < width; ++d) narrow(x[d] * factor, to[d]);
+}
+
+// Turn the pairs (d, d + E/2) by the place's angles; `direction` -1 turns them back.
+inline void rotate(Real *x, Place place, Real direction) {
+    if (!place.cos) return;
+    constexpr int half = width / 2;
+    for (int d = 0; d < half; ++d) {
+        const Real left = x[d], right = x[d + half];
+        const Real cos = place.cos[d], sin = direction * place.sin[d];
+        x[d] = left * cos - right * sin;
+        x[d + half] = right * cos + left * sin;
+    }
+}
+
+inline void read_head(const Io *from, const Real *weight, Place place, Real eps, Real *x) {
+    widen_head(from, x);
+    if (weight) {
+        const Real r = inverse_rms(x, eps);
+        for (int d = 0; d < width; ++d) x[d] *= r * weight[d];
+    }
+    rotate(x, place, 1);
+}
+
+// Take g, the gradient of what read_head gave, back to what it read; add to the weight's gradient.
+inline void take_back(const Io *from, const Real *weight, Place place, Real eps, Real *g,
+                      Real *weight_gradient) {
+    rotate(g, place, -1);
+    if (!weight) return;
+    Real x[width], product = 0;
+    widen_head(from, x);
+    const Real r = inverse_rms(x, eps);
+    for (int d = 0; d < width; ++d) {
+        x[d] *= r;
+        weight_gradient[d] += g[d] * x[d];
+        g[d] *= weight[d];
+        product += g[d] * x[d];
+    }
+    for (int d = 0; d < width; ++d) g[d] = r * (g[d] - x[d] * (product / width));
+}
+
+// ---- blocks: `rows` queries against keys first .. end, both multiples of a tile ----
+
+// to[r][j] = sum over d of x[r][d] * turned[d][j]
+inline void scores(const Real *__restrict turned, int64_t stride, const Real *__restrict x,
+                   int64_t first, int64_t end, Real *__restrict to) {
+    for (int64_t j = first; j < end; j += tile) {
+        V a[rows] = {}, b[rows] = {};
+        for (int d = 0; d < width; ++d) {
+            const V left = load(turned + d * stride + j), right = load(turned + d * stride + j + vl);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r) {
+                const V factor = all(x[r * padded + d]);
+                a[r] += factor * left;
+                b[r] += factor * right;
+            }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            store(to + r * stride + j, a[r]);
+            store(to + r * stride + j + vl, b[r]);
+        }
+    }
+}
+
+// to[r][d] = sum over j of shares[r][j] * values[j][d], for `count` vectors of dimensions
+template <int count>
+inline void mix_columns(const Real *__restrict values, const Real *__restrict shares, int64_t stride,
+                        int64_t first, int64_t end, Real *__restrict to) {
+    V mixed[rows][count] = {};
+    for (int64_t j = first; j < end; ++j) {
+        V value[count];
+        for (int c = 0; c < count; ++c) value[c] = load(values + j * padded + c * vl);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            const V share = all(shares[r * stride + j]);
+            for (int c = 0; c < count; ++c) mixed[r][c] += share * value[c];
+        }
+    }
+    for (int r = 0; r < rows; ++r) {
+        for (int c = 0; c < count; ++c) store(to + r * padded + c * vl, mixed[r][c]);
+    }
+}
+
+template <int at>
+inline void mix_from(const Real *values, const Real *shares, int64_t stride, int64_t first,
+                     int64_t end, Real *to) {
+    if constexpr (at < n_vectors) {
+        constexpr int left = n_vectors - at, most = rows == 8 ? 3 : 2;
+        constexpr int count = left == 4 && most == 3 ? 2 : left < most ? left : most;
+        mix_columns<count>(values + at * vl, shares, stride, first, end, to + at * vl);
+        mix_from<at + count>(values, shares, stride, first, end, to);
+    }
+}
+
+// The same for heads that do not fill a vector; values are turned, (E, stride).
+inline void mix_narrow(const Real *__restrict turned, const Real *__restrict shares, int64_t stride,
+                       int64_t first, int64_t end, Real *__restrict to) {
+    constexpr int fitting = is_narrow ? vl / width : 1;
+    constexpr int together = fitting >= 8 ? 8 : fitting >= 4 ? 4 : fitting >= 2 ? 2 : 1;
+    constexpr int n = together < rows ? together : rows;
+    for (int r0 = 0; r0 < rows; r0 += n) {
+        V mixed[vl] = {};
+        for (int64_t j = first; j < end; j += vl) {
+            V share[n];
+            for (int r = 0; r < n; ++r) share[r] = load(shares + (r0 + r) * stride + j);
+#pragma GCC unroll 16
+            for (int d = 0; d < width % vl; ++d) {
+                const V value = load(turned + d * stride + j);
+#pragma GCC unroll 8
+                for (int r = 0; r < n; ++r) mixed[(r * width + d) % vl] += share[r] * value;
+            }
+        }
+        const V summed = sums(mixed);
+        for (int r = 0; r < n; ++r) {
+            for (int d = 0; d < width; ++d) to[(r0 + r) * padded + d] = summed[(r * width + d) % vl];
+        }
+    }
+}
+
+inline void mix(const Real *values, const Real *shares, int64_t stride, int64_t first, int64_t end,
+                Real *to) {
+    if constexpr (is_narrow) {
+        mix_narrow(values, shares, stride, first, end, to);
+    } else {
+        mix_from<0>(values, shares, stride, first, end, to);
+    }
+}
+
+// gradient[d][j] += sum over r of x[r][d] * shares[r][j]
+inline void add_outer(Real *__restrict gradient, int64_t stride, const Real *__restrict x,
+                      const Real *__restrict shares, int64_t first, int64_t end) {
+    for (int64_t j = first; j < end; j += tile) {
+        V left[rows], right[rows];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            left[r] = load(shares + r * stride + j);
+            right[r] = load(shares + r * stride + j + vl);
+        }
+        for (int d = 0; d < width; ++d) {
+            Real *at = gradient + d * stride + j;
+            V a = load(at), b = load(at + vl);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r) {
+                const V factor = all(x[r * padded + d]);
+                a += factor * left[r];
+                b += factor * right[r];
+            }
+            store(at, a);
+            store(at + vl, b);
+        }
+    }
+}
+
+// ---- what a query sees ----
+
+struct Sight {
+    int64_t first, last;  // the vectors that hold its first and its last key
+    int64_t start, query;
+};
+
+inline Sight sight_of(const Attention &call, int64_t b, int64_t t) {
+    int64_t start = 0;
+    if (call.starts && t < call.time) start = call.starts[b * call.starts_batch_stride + t];
+    start = start < 0 ? 0 : start > t ? t : start;  // a token sees itself whatever was given
+    return {start / vl * vl, t / vl * vl, start, t};
+}
+
+// The tiles that the queries t .. t + rows see between them.
+inline int64_t first_tile(const Attention &call, int64_t b, int64_t t) {
+    if (!call.starts) return 0;
+    int64_t first = t;
+    for (int r = 0; r < rows && t + r < call.time; ++r) {
+        const int64_t start = sight_of(call, b, t + r).start;
+        first = start < first ? start : first;
+    }
+    return first / tile * tile;
+}
+
+inline void hide(Real *row, const Sight &sight) {
+    for (const int64_t j : {sight.first, sight.last}) {
+        const Integers<Real> key = lane_numbers<Real>() + static_cast<typename Integer<Real>::type>(j);
+        V x = load(row + j);
+        x = key < static_cast<typename Integer<Real>::type>(sight.start) ? all(hidden) : x;
+        x = key > static_cast<typename Integer<Real>::type>(sight.query) ? all(hidden) : x;
+        store(row + j, x);
+    }
+}
+
+inline void clear_outside(Real *row, const Sight &sight, int64_t first, int64_t end) {
+    for (int64_t j = first; j < sight.first; j += vl) store(row + j, V{});
+    for (int64_t j = sight.last + vl; j < end; j += vl) store(row + j, V{});
+}
+
+struct Softmax {
+    Real log_sum, inverse_sum;
+};
+
+// Turn a row of scores into powers of two; their sum is left to the caller to divide by.
+inline Softmax soften(Real *row, const Sight &sight, int64_t first, int64_t end) {
+    hide(row, sight);
+    V most = all(hidden), total{};
+    for (int64_t j = sight.first; j <= sight.last; j += vl) {
+        const V x = load(row + j);
+        most = x > most ? x : most;
+    }
+    const Real top = largest(most);
+    const V tops = all(top);
+    for (int64_t j = sight.first; j <= sight.last; j += vl) {
+        const V x = power_of_two<Real>(load(row + j) - tops);
+        store(row + j, x);
+        total += x;
+    }
+    clear_outside(row, sight, first, end);
+    const Real all_of_it = sum(total);
+    return {top + std::log2(all_of_it), 1 / all_of_it};
+}
+
+// Turn a row of scores into shares, and one of the shares' gradients into the scores' gradients.
+inline void soften_back(Real *row, Real *gradient, const Sight &sight, Real log_sum, Real mean,
+                        int64_t first, int64_t end) {
+    hide(row, sight);
+    const V logs = all(log_sum), means = all(mean);
+    for (int64_t j = sight.first; j <= sight.last; j += vl) {
+        const V share = power_of_two<Real>(load(row + j) - logs);
+        store(row + j, share);
+        store(gradient + j, share * (load(gradient + j) - means));
+    }
+    clear_outside(row, sight, first, end);
+    clear_outside(gradient, sight, first, end);
+}
+
+// ---- a thread's workspace ----
+
+struct Workspace {
+    int64_t stride;  // of keys: a vector more than all tiles, so that rows fall into other cache sets
+    Real *keys, *values, *key_rows, *key_gradient, *value_gradient;
+    Real *shares, *share_gradient, *queries, *mixed, *mixed_gradient;
+
+    static int64_t stride_for(int64_t time) { return round_up(time, tile) + vl; }
+    static int64_t turned_size(int64_t time) { return stride_for(time) * width; }
+    static int64_t rows_size(int64_t time) { return round_up(time, tile) * padded; }
+    static int64_t size(int64_t time) {
+        return 4 * turned_size(time) + 2 * rows_size(time) + 2 * rows * stride_for(time) +
+               3 * rows * padded + 16 * vl;
+    }
+
+    Workspace(Real *at, int64_t time) : stride(stride_for(time)) {
+        const auto take = [&at](int64_t n) {
+            Real *taken = at;
+            at += round_up(n, vl);
+            return taken;
+        };
+        keys = take(turned_size(time));
+        values = take(turned_size(time) > rows_size(time) ? turned_size(time) : rows_size(time));
+        key_rows = is_narrow ? keys : take(rows_size(time));
+        key_gradient = take(turned_size(time));
+        value_gradient = take(turned_size(time));
+        shares = take(rows * stride);
+        share_gradient = take(rows * stride);
+        queries = take(rows * padded);
+        mixed = take(rows * padded);
+        mixed_gradient = take(rows * padded);
+    }
+};
+
+struct Workspaces {  // one for every thread, in one allocation
+    Real *memory;
+    int64_t size;
+
+    explicit Workspaces(const Attention &call) : size(round_up(Workspace::size(call.time), 64)) {
+        const size_t bytes = sizeof(Real) * static_cast<size_t>(size * call.n_threads);
+        memory = static_cast<Real *>(std::aligned_alloc(64, bytes));
+        if (memory) memset(memory, 0, bytes);  // padding is read, and must be finite
+    }
+    ~Workspaces() { std::free(memory); }
+    Workspaces(const Workspaces &) = delete;
+    Workspaces &operator=(const Workspaces &) = delete;
+};
+
+inline void put(const Real *x, Real *turned, int64_t stride, int64_t t) {
+    for (int d = 0; d < width; ++d) turned[d * stride + t] = x[d];
+}
+
+inline void put_row(const Real *x, Real *in_rows, int64_t t) {
+    for (int d = 0; d < width; ++d) in_rows[t * padded + d] = x[d];
+}
+
+// ---- forward: one query head of one row of the batch ----
+
+void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, Io *out,
+                  Real *log_sums, int64_t b, int64_t h, const Workspace &space) {
+    const Real eps = static_cast<Real>(call.eps), factor = static_cast<Real>(call.scale) * log2_e;
+    const int64_t kv = h / (call.n_heads / call.n_kv_heads), time = call.time;
+    const int64_t token = b * time;
+    Real x[padded];
+    for (int64_t t = 0; t < time; ++t) {
+        const Io *key = k + (token + t) * call.k_stride + kv * width;
+        read_head(key, call.k_weight, place_of(call, b, t), eps, x);
+        put(x, space.keys, space.stride, t);
+        widen_head(v + (token + t) * call.v_stride + kv * width, x);
+        if (is_narrow) put(x, space.values, space.stride, t);
+        else put_row(x, space.values, t);
+    }
+    for (int64_t t = 0; t < time; t += rows) {
+        const int64_t n = time - t < rows ? time - t : rows;
+        const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
+        for (int64_t r = 0; r < rows; ++r) {
+            Real *query = space.queries + r * padded;
+            if (r < n) {
+                const Io *from = q + (token + t + r) * call.q_stride + h * width;
+                read_head(from, call.q_weight, place_of(call, b, t + r), eps, query);
+            }
+            for (int d = 0; d < width; ++d) query[d] = r < n ? query[d] * factor : 0;
+        }
+        scores(space.keys, space.stride, space.queries, first, end, space.shares);
+        Softmax softmax[rows];
+        for (int64_t r = 0; r < rows; ++r) {
+            const Sight sight = sight_of(call, b, t + r);
+            softmax[r] = soften(space.shares + r * space.stride, sight, first, end);
+        }
+        mix(space.values, space.shares, space.stride, first, t + rows, space.mixed);
+        for (int64_t r = 0; r < n; ++r) {
+            Io *to = out + ((token + t + r) * call.n_heads + h) * width;
+            narrow_head(space.mixed + r * padded, softmax[r].inverse_sum, to);
+            log_sums[(b * call.n_heads + h) * time + t + r] = softmax[r].log_sum;
+        }
+    }
+}
+
+// ---- backward: one key head of one row of the batch, and the query heads that share it ----
+
+struct Tensors {
+    const Io *q, *k, *v, *out, *grad_out;
+    const Real *log_sums;
+    Io *grad_q, *grad_k, *grad_v;      // (B, T, H or K, E), contiguous
+    Real *grad_q_weight, *grad_k_weight;  // (B, H or K, E): to be summed over B and heads
+};
+
+void backward_query_head(const Attention &call, const Tensors &all_of, int64_t b, int64_t h,
+                         const Workspace &space) {
+    const Real eps = static_cast<Real>(call.eps), scale = static_cast<Real>(call.scale);
+    const int64_t time = call.time, token = b * time;
+    Real weight_gradient[width] = {};
+    for (int64_t t = 0; t < time; t += rows) {
+        const int64_t n = time - t < rows ? time - t : rows;
+        const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
+        Real mean[rows] = {}, log_sum[rows] = {};
+        for (int64_t r = 0; r < rows; ++r) {
+            Real *query = space.queries + r * padded, *gradient = space.mixed_gradient + r * padded;
+            if (r < n) {
+                const int64_t at = ((token + t + r) * call.n_heads + h) * width;
+                const Io *from = all_of.q + (token + t + r) * call.q_stride + h * width;
+                read_head(from, call.q_weight, place_of(call, b, t + r), eps, query);
+                Real mixed[width];
+                widen_head(all_of.grad_out + at, gradient);
+                widen_head(all_of.out + at, mixed);
+                for (int d = 0; d < width; ++d) mean[r] += gradient[d] * mixed[d];
+                log_sum[r] = all_of.log_sums[(b * call.n_heads + h) * time + t + r];
+            }
+            for (int d = 0; d < width; ++d) {
+                query[d] = r < n ? query[d] * scale * log2_e : 0;
+                gradient[d] = r < n ? gradient[d] : 0;
+            }
+        }
+        scores(space.keys, space.stride, space.queries, first, end, space.shares);
+        scores(space.values, space.stride, space.mixed_gradient, first, end, space.share_gradient);
+        for (int64_t r = 0; r < rows; ++r) {
+            const Sight sight = sight_of(call, b, t + r);
+            soften_back(space.shares + r * space.stride, space.share_gradient + r * space.stride,
+                        sight, log_sum[r], mean[r], first, end);
+        }
+        mix(space.key_rows, space.share_gradient, space.stride, first, t + rows, space.mixed);
+        add_outer(space.value_gradient, space.stride, space.mixed_gradient, space.shares, first, end);
+        add_outer(space.key_gradient, space.stride, space.queries, space.share_gradient, first, end);
+        for (int64_t r = 0; r < n; ++r) {
+            Real *gradient = space.mixed + r * padded;
+            for (int d = 0; d < width; ++d) gradient[d] *= scale;
+            const Io *from = all_of.q + (token + t + r) * call.q_stride + h * width;
+            take_back(from, call.q_weight, place_of(call, b, t + r), eps, gradient,
+                      weight_gradient);
+            narrow_head(gradient, 1, all_of.grad_q + ((token + t + r) * call.n_heads + h) * width);
+        }
+    }
+    if (!call.q_weight) return;
+    Real *to = all_of.grad_q_weight + (b * call.n_heads + h) * width;
+    for (int d = 0; d < width; ++d) to[d] = weight_gradient[d];
+}
+
+void backward_key_head(const Attention &call, const Tensors &all_of, int64_t b, int64_t kv,
+                       const Workspace &space) {
+    const Real eps = static_cast<Real>(call.eps);
+    const int64_t time = call.time, token = b * time, n_shared = call.n_heads / call.n_kv_heads;
+    Real x[padded], weight_gradient[width] = {};
+    for (int64_t t = 0; t < time; ++t) {
+        const Io *key = all_of.k + (token + t) * call.k_stride + kv * width;
+        read_head(key, call.k_weight, place_of(call, b, t), eps, x);
+        put(x, space.keys, space.stride, t);
+        if (!is_narrow) put_row(x, space.key_rows, t);
+        widen_head(all_of.v + (token + t) * call.v_stride + kv * width, x);
+        put(x, space.values, space.stride, t);
+    }
+    const size_t bytes = sizeof(Real) * static_cast<size_t>(Workspace::turned_size(time));
+    memset(space.key_gradient, 0, bytes);
+    memset(space.value_gradient, 0, bytes);
+    for (int64_t h = kv * n_shared; h < (kv + 1) * n_shared; ++h) {
+        backward_query_head(call, all_of, b, h, space);
+    }
+    for (int64_t t = 0; t < time; ++t) {
+        const int64_t at = ((token + t) * call.n_kv_heads + kv) * width;
+        for (int d = 0; d < width; ++d) x[d] = space.value_gradient[d * space.stride + t];
+        narrow_head(x, 1, all_of.grad_v + at);
+        for (int d = 0; d < width; ++d) {
+            x[d] = space.key_gradient[d * space.stride + t] / log2_e;  // which the queries carried
+        }
+        const Io *key = all_of.k + (token + t) * call.k_stride + kv * width;
+        take_back(key, call.k_weight, place_of(call, b, t), eps, x, weight_gradient);
+        narrow_head(x, 1, all_of.grad_k + at);
+    }
+    if (!call.k_weight) return;
+    Real *to = all_of.grad_k_weight + (b * call.n_kv_heads + kv) * width;
+    for (int d = 0; d < width; ++d) to[d] = weight_gradient[d];
+}
+
+}  // namespace
+
+#if defined(_OPENMP)
+#include <omp.h>
+#else
+static int omp_get_thread_num() { return 0; }
+#endif
+
+extern "C" int tinyllm_attention_forward(const Attention *call, const Io *q, const Io *k,
+                                         const Io *v, Io *out, Real *log_sums) {
+    const Workspaces spaces(*call);
+    if (!spaces.memory) return 1;
+    const int64_t n_items = call->batch * call->n_heads;
+#pragma omp parallel num_threads(call->n_threads)
+    {
+        const Workspace space(spaces.memory + spaces.size * omp_get_thread_num(), call->time);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < n_items; ++i) {
+            forward_head(*call, q, k, v, out, log_sums, i / call->n_heads, i % call->n_heads, space);
+        }
+    }
+    return 0;
+}
+
+extern "C" int tinyllm_attention_backward(const Attention *call, const Tensors *tensors) {
+    const Workspaces spaces(*call);
+    if (!spaces.memory) return 1;
+    const int64_t n_items = call->batch * call->n_kv_heads;
+#pragma omp parallel num_threads(call->n_threads)
+    {
+        const Workspace space(spaces.memory + spaces.size * omp_get_thread_num(), call->time);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < n_items; ++i) {
+            backward_key_head(*call, *tensors, i / call->n_kv_heads, i % call->n_kv_heads, space);
+        }
+    }
+    return 0;
+}

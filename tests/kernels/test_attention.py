@@ -1,0 +1,289 @@
+"""The attention kernel and its plain twin are the same mathematics."""
+
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.model.shapes import SHAPES, tokens
+from tests.model.shapes import build as build_model
+from tinyllm.config.settings import settings
+from tinyllm.kernels import attention, build
+from tinyllm.model.places import apply_rope
+
+needs_compiler = pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+HEAD_DIMS = (4, 6, 16, 20, 48)
+"""One that divides a vector, one that does not, one vector, a vector and a part, several."""
+
+
+def plain(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float,
+    starts: Tensor | None = None,
+    rotation: tuple[Tensor, Tensor] | None = None,
+    norm_weights: tuple[Tensor, Tensor] | None = None,
+    eps: float = 0.0,
+) -> Tensor:
+    """Do what the kernel does, in plain operations."""
+    if norm_weights is not None:
+        q, k = (
+            x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+            for x, weight in zip((q, k), norm_weights, strict=True)
+        )
+    if rotation is not None:
+        q, k = apply_rope(q, *rotation), apply_rope(k, *rotation)
+    k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], 2) for x in (k, v))
+    steps = torch.arange(q.shape[1])
+    sees = (steps <= steps.unsqueeze(1)).unsqueeze(0)  # (1, T, S)
+    if starts is not None:
+        sees = sees & (steps >= starts.unsqueeze(2))
+    scores = torch.einsum("bthe,bshe->bhts", q, k) * scale
+    shares = scores.masked_fill(~sees.unsqueeze(1), -math.inf).softmax(-1)
+    return torch.einsum("bhts,bshe->bthe", shares, v)
+
+
+def draw(
+    seed: int, batch: int, time: int, n_heads: int, n_kv_heads: int, width: int, features: str
+) -> tuple[list[Tensor], dict[str, Any]]:
+    """Return q, k, v in float64 and what `features` names: starts, rotation, norms."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    operands = [normal(batch, time, n, width) for n in (n_heads, n_kv_heads, n_kv_heads)]
+    options: dict[str, Any] = {"scale": 1 / math.sqrt(width)}
+    if "starts" in features:
+        wanted = torch.randint(0, time, (batch, time), generator=generator)
+        options["starts"] = torch.minimum(wanted, torch.arange(time)).int()
+    if "rotation" in features:
+        angles = normal(1, time, 1, width // 2)
+        options["rotation"] = (angles.cos(), angles.sin())
+    if "norms" in features:
+        options |= {"norm_weights": (1 + normal(width) / 4, 1 + normal(width) / 4), "eps": 1e-2}
+    return operands, options
+
+
+def with_gradients(
+    attend: Any, operands: list[Tensor], options: dict[str, Any], grad_out: Tensor
+) -> list[Tensor]:
+    """Return what comes out, and the gradients of q, k, v and of the norms' weights."""
+    weights = options.get("norm_weights", ())
+    leaves = [x.detach().clone().requires_grad_() for x in (*operands, *weights)]
+    if weights:
+        options = {**options, "norm_weights": tuple(leaves[3:])}
+    out = attend(*leaves[:3], **options)
+    out.backward(grad_out.to(out.dtype))
+    return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def assert_alike(found: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
+    for x, y in zip(found, wanted, strict=True):
+        difference = (x.double() - y.double()).norm()
+        assert difference <= tolerance * (y.double().norm() + math.sqrt(y.numel()))
+
+
+shapes = st.tuples(
+    st.integers(0, 2**20),
+    st.integers(1, 3),
+    st.one_of(st.sampled_from([1, 17, 32, 64]), st.integers(1, 90)),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.sampled_from(HEAD_DIMS),
+    st.sampled_from(["", "starts", "rotation", "norms", "starts rotation norms"]),
+)
+
+
+@needs_compiler
+@given(shapes)
+def test_float32_agrees_with_plain_operations(shape: tuple[Any, ...]) -> None:
+    seed, batch, time, shared, n_kv_heads, width, features = shape
+    drawn = draw(seed, batch, time, shared * n_kv_heads, n_kv_heads, width, features)
+    operands, options = drawn
+    grad_out = torch.randn(operands[0].shape, generator=torch.Generator().manual_seed(seed))
+    wanted = with_gradients(plain, operands, options, grad_out)
+    single = [x.float() for x in operands]
+    assert_alike(with_gradients(attention.attend, single, options, grad_out), wanted, 1e-5)
+
+
+@needs_compiler
+@given(shapes)
+def test_bfloat16_agrees_to_its_rounding(shape: tuple[Any, ...]) -> None:
+    seed, batch, time, shared, n_kv_heads, width, features = shape
+    drawn = draw(seed, batch, time, shared * n_kv_heads, n_kv_heads, width, features)
+    operands, options = [x.bfloat16() for x in drawn[0]], drawn[1]
+    grad_out = torch.randn(operands[0].shape, generator=torch.Generator().manual_seed(seed))
+    grad_out = grad_out.bfloat16()
+    wanted = with_gradients(plain, [x.double() for x in operands], options, grad_out)
+    found = with_gradients(attention.attend, operands, options, grad_out)
+    assert found[0].dtype == torch.bfloat16
+    assert_alike(found, wanted, 1e-2)
+
+
+@needs_compiler
+@pytest.mark.parametrize("width", [64, 80, 128, 256])
+def test_wide_heads(width: int) -> None:
+    operands, options = draw(0, 1, 35, 2, 1, width, "starts rotation norms")
+    grad_out = torch.randn(operands[0].shape)
+    wanted = with_gradients(plain, operands, options, grad_out)
+    single = [x.float() for x in operands]
+    assert_alike(with_gradients(attention.attend, single, options, grad_out), wanted, 1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("features", ["", "starts", "rotation", "norms", "starts rotation norms"])
+@pytest.mark.parametrize("shape", [(1, 5, 2, 2, 6), (2, 19, 4, 2, 4), (1, 3, 1, 1, 10)])
+def test_gradients_agree_with_finite_differences(shape: tuple[int, ...], features: str) -> None:
+    operands, options = draw(0, *shape, features)
+    weights = options.pop("norm_weights", ())
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> Tensor:
+        return attention.attend(q, k, v, **options, norm_weights=weights or None)
+
+    leaves = [x.requires_grad_() for x in (*operands, *weights)]
+    assert torch.autograd.gradcheck(attend, leaves, fast_mode=shape[1] > 5)
+
+
+@needs_compiler
+def test_operands_may_be_parts_of_one_product() -> None:
+    (q, k, v), options = draw(0, 2, 21, 4, 2, 16, "rotation")
+    packed = torch.cat([x.flatten(2) for x in (q, k, v)], dim=-1).float()
+    parts = packed.split([64, 32, 32], dim=-1)
+    found = attention.attend(*(x.unflatten(-1, (-1, 16)) for x in parts), **options)
+    assert torch.equal(found, attention.attend(q.float(), k.float(), v.float(), **options))
+    assert_alike([found], [plain(q, k, v, **options)], 1e-5)
+
+
+@needs_compiler
+def test_any_strides_are_read_rightly() -> None:
+    (q, k, v), options = draw(0, 2, 21, 4, 4, 16, "")
+    turned = [x.float().transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)]
+    assert_alike([attention.attend(*turned, **options)], [plain(q, k, v, **options)], 1e-5)
+
+
+@needs_compiler
+def test_what_is_out_of_sight_has_no_effect_and_no_gradient() -> None:
+    (q, k, v), options = draw(0, 1, 50, 1, 1, 16, "")
+    starts = torch.where(torch.arange(50) < 20, 0, 20).int().unsqueeze(0)
+    leaves = [x.float().requires_grad_() for x in (q, k, v)]
+    out = attention.attend(*leaves, **options, starts=starts)
+    out[:, 20:40].sum().backward()
+    for leaf in leaves:
+        assert not leaf.grad[:, :20].any()  # an earlier document
+        assert not leaf.grad[:, 40:].any()  # the future
+    changed = [x.detach().clone() for x in leaves]
+    for x in changed:
+        x[:, :20] = x[:, 40:] = 1e4
+    again = attention.attend(*changed, **options, starts=starts)
+    assert torch.equal(again[:, 20:40], out[:, 20:40])
+
+
+@needs_compiler
+def test_large_scores_and_nan() -> None:
+    (q, k, v), options = draw(0, 1, 40, 1, 1, 16, "")
+    q, k = q * 30, k * 30
+    wanted = plain(q.float().double(), k.float().double(), v, **options)
+    assert_alike([attention.attend(q.float(), k.float(), v.float(), **options)], [wanted], 1e-4)
+    k[0, 10, 0, 3] = math.nan
+    found = attention.attend(q.float(), k.float(), v.float(), **options)
+    assert found[:, 10:].isnan().all()
+    assert not found[:, :10].isnan().any()
+
+
+@needs_compiler
+def test_threads_change_no_bit() -> None:
+    operands, options = draw(0, 3, 33, 4, 2, 16, "starts rotation norms")
+    single, grad_out = [x.float() for x in operands], torch.randn(3, 33, 4, 16)
+    found, n_threads = [], torch.get_num_threads()
+    for n in (1, 3):
+        torch.set_num_threads(n)
+        found.append(with_gradients(attention.attend, single, options, grad_out))
+    torch.set_num_threads(n_threads)
+    assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
+
+
+@needs_compiler
+@pytest.mark.parametrize("features", ["", "starts rotation norms"])
+def test_the_operator_keeps_the_rules_of_torch(features: str) -> None:
+    operands, options = draw(0, 2, 9, 2, 1, 16, features)
+    operands = [x.float().requires_grad_() for x in operands]
+    rotation = [x.squeeze(2).float() for x in options.get("rotation", ())] or [None, None]
+    weights = [x.float().requires_grad_() for x in options.get("norm_weights", ())] or [None, None]
+    arguments = (*operands, options.get("starts"), *rotation, *weights, 0.25, 1e-5)
+    torch.library.opcheck(attention.attention, arguments)
+
+
+@needs_compiler
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    q = torch.zeros(2, 5, 4, 16)
+    with pytest.raises(ValueError, match="q, k, v must be"):
+        attention.attend(q, q[:, :, :3], q[:, :, :3], scale=1.0)
+    with pytest.raises(ValueError, match="starts must be"):
+        attention.attend(q, q, q, scale=1.0, starts=torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="rotation must be"):
+        attention.attend(q, q, q, scale=1.0, rotation=(torch.zeros(1, 5, 1, 4),) * 2)
+    with pytest.raises(ValueError, match="norm_weights must be"):
+        attention.attend(q, q, q, scale=1.0, norm_weights=(torch.ones(8),) * 2)
+
+
+@needs_compiler
+@pytest.mark.parametrize("has_documents", [False, True])
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_network_learns_the_same_without_it(
+    name: str, has_documents: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, n = tokens(2, 40), torch.arange(40)
+    document_ids = torch.stack([n // 13, n // 25]) if has_documents else None
+    found = []
+    for switch in ("on", "off"):
+        monkeypatch.setenv("TINYLLM_KERNELS", switch)
+        settings.cache_clear()
+        model = build_model(SHAPES[name])
+        logits = model(ids, document_ids=document_ids)
+        logits.logsumexp(-1).mean().backward()
+        found.append([logits.detach(), *(x.grad for x in model.parameters())])
+    monkeypatch.undo()
+    settings.cache_clear()
+    for native, plainly in zip(*found, strict=True):
+        torch.testing.assert_close(native, plainly, atol=2e-5, rtol=2e-4)
+
+
+@needs_compiler
+@pytest.mark.long
+@pytest.mark.parametrize("io", ["float", "Bf16"])
+@pytest.mark.parametrize("width", [4, 6, 16, 48])
+def test_sanitizers_find_nothing(width: int, io: str, tmp_path: Path) -> None:
+    compiler = build.find_compiler()
+    assert compiler is not None
+    program = tmp_path / "program"
+    source = Path(__file__).with_name("attention_under_sanitizers.cpp")
+    defines = {"HEAD_DIM": width, "IO": io, "REAL": "float"}
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fopenmp")
+    command = build.compile_command(compiler, source, program, defines, flags)
+    command.remove("-shared")
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("the compiler has no sanitizers")
+    subprocess.run([program], check=True, timeout=120)
+
+
+def test_nothing_is_attended_natively_when_switched_off(kernels_off: None) -> None:
+    assert not attention.can_attend("cpu", 16, torch.float32)
+    with pytest.raises(RuntimeError, match="not available"):
+        attention.attend(*[torch.zeros(1, 2, 1, 16)] * 3, scale=1.0)
+
+
+@needs_compiler
+def test_only_what_the_kernel_knows_is_attended_natively() -> None:
+    assert attention.can_attend("cpu", 16, torch.float32)
+    assert not attention.can_attend("cuda", 16, torch.float32)
+    assert not attention.can_attend("cpu", 257, torch.float32)
+    assert not attention.can_attend("cpu", 16, torch.float16)
