@@ -66,6 +66,42 @@ def test_a_run_folder_is_all_that_a_resume_needs(
     assert (result["resumed_from"], result["steps"]) == (3, 5)
 
 
+@pytest.mark.parametrize("named", ["out", "out/model", "out/model-run/state/step-00000003"])
+def test_a_resume_finds_the_run_that_is_meant(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    named: str,
+) -> None:
+    assert run(["train", "--config", str(write_config(tmp_path))]) == 0
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert run(["train", "--resume", named, "--max-steps", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resumed_from"] == 3
+
+
+def test_a_folder_of_several_runs_is_not_guessed_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a-run", "b-run"):
+        (tmp_path / name / "state").mkdir(parents=True)
+    assert run(["train", "--resume", str(tmp_path)]) == 4
+    assert "holds 2 runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--resume", "runs/nowhere"], ["nowhere.txt"]])
+def test_what_is_not_there_is_said_and_leaves_no_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", *arguments]) in (3, 4)
+    assert "there is no" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

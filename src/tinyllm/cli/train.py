@@ -191,12 +191,10 @@ def _resolve(
 
 
 def _state_folder(data: list[str] | None) -> Path | None:
-    """Return the run or state folder named after --resume; any other folder is data."""
-    if not data or len(data) > 1 or not Path(data[0]).is_dir():
-        return None
-    folder = Path(data[0])
-    is_state = (folder / "progress.json").is_file() or (folder / "state").is_dir()
-    return folder.absolute() if is_state else None
+    """Return the run or state folder named after --resume; any other name is data."""
+    from tinyllm.training.start import folder_to_resume
+
+    return folder_to_resume(data[0]) if data and len(data) == 1 else None
 
 
 def _run_folder_of(folder: Path) -> Path:

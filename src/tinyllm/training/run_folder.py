@@ -18,7 +18,7 @@ import logging.handlers
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,7 @@ class RunFolder:
         ConfigError when another training holds it.
         """
         path = self.path.with_name(f".{self.path.name}.lock")
+        new = [folder for folder in path.parents if not folder.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
@@ -164,6 +165,9 @@ class RunFolder:
                 yield
             finally:
                 path.unlink(missing_ok=True)
+                with suppress(OSError):  # a training that never began leaves no empty folders
+                    for folder in new:
+                        folder.rmdir()
 
     @contextmanager
     def open_log(self, writes: bool = True) -> Iterator[logging.Logger]:

@@ -6,6 +6,7 @@ the keys that differ. Keys that do not touch the mathematics (cadence of saving,
 samples; place and name) may change, and so may the limits.
 """
 
+import glob
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,37 @@ def find_start(
         return Start(None, set_aside=True)
     gives_way = newest.progress.finished and not resume
     return Start(_checked(newest, config, folder), gives_way=gives_way)
+
+
+def folder_to_resume(named: str) -> Path | None:
+    """Return the run or state folder that a name stands for, None where it names data.
+
+    That is the folder itself, the one run folder in it, or `NAME-run` beside it. Raises
+    CheckpointError for a folder of several runs, and for a name of nothing at all.
+    """
+    path = Path(named).expanduser()
+    beside = path.with_name(f"{path.name}-run") if path.name else path
+    if _is_state_or_run(path):
+        return path.absolute()
+    found = [folder for folder in sorted(path.glob("*-run")) if _is_state_or_run(folder)]
+    if len(found) > 1:
+        listed = ", ".join(str(folder) for folder in found)
+        raise CheckpointError(f"{path} holds {len(found)} runs: {listed}", "Name one of them.")
+    if not found and _is_state_or_run(beside):
+        found = [beside]
+    if found:
+        return found[0].absolute()
+    is_data = path.exists() or path.suffix or is_hub_source(named) or glob.has_magic(named)
+    if not is_data:
+        raise CheckpointError(
+            f"there is no run to resume at {named}: no such folder",
+            "Name a run folder such as runs/NAME/NAME-run, or the folder that holds it.",
+        )
+    return None
+
+
+def _is_state_or_run(path: Path) -> bool:
+    return (path / "progress.json").is_file() or (path / "state").is_dir()
 
 
 def identity_config(config: TrainConfig) -> dict[str, Any]:
