@@ -1,6 +1,7 @@
 """What all tests share: one thread each, a command runner, and the real data when it is there."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by every process a test starts
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 import pytest
 from hypothesis import HealthCheck, settings
