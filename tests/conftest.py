@@ -10,7 +10,6 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by every process a test starts
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +22,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ours")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 ROOT = Path(__file__).parent.parent
 
