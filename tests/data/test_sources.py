@@ -240,3 +240,26 @@ def test_a_folder_is_read_without_what_trainings_left_in_it(tmp_path: Path) -> N
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     assert expand_source(str(tmp_path)) == [tmp_path / "a.txt"]
+
+
+def test_rows_without_a_whole_exchange_are_named_with_the_reason(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": "a", "completion": "b"},
+        {"messages": [{"role": "user", "content": "hello?"}]},
+        {"messages": [{"role": "assistant", "content": "hello!"}]},
+        {"title": "a", "body": "b"},
+        {"title": "c", "body": "d"},
+    ]
+    path = tmp_path / "chat.jsonl"
+    path.write_text("\n\n".join(map(json.dumps, rows)))
+    reporter = RecordingReporter()
+    assert len(list(read_conversations(str(path), reporter))) == 1
+    (warning,) = reporter.warnings
+    assert "skipped 4 rows" in warning
+    assert "chat.jsonl:3: nobody answers in it" in warning
+    assert "chat.jsonl:5: nothing in it is said by the user" in warning
+    assert "chat.jsonl:7: its keys title, body are no known layout; …" in warning
+    array = tmp_path / "chat.json"
+    array.write_text(json.dumps(rows[1:]))
+    with pytest.raises(DataError, match=r"chat\.json, row 1: nobody answers in it"):
+        list(read_conversations(str(array)))

@@ -366,3 +366,14 @@ def test_a_finished_run_gives_way_to_edited_text_unless_it_is_to_be_resumed(text
     assert any("the earlier run was moved to" in note for note in reporter.notes)
     assert "\u0416" in load_checkpoint(again.checkpoint).tokenizer.to_json()
     assert list_states(RunFolder(first.run_folder.with_name("model-run.1")).states)
+
+
+@pytest.mark.parametrize(("context_length", "warns"), [(40, True), (400, False)])
+def test_a_set_of_which_most_is_too_long_is_warned_of(
+    tmp_path: Path, context_length: int, warns: bool
+) -> None:
+    chat = make_conversations(tmp_path / "chat.jsonl", n=30)
+    _, reporter = train(config_for(chat, model__context_length=context_length, max_steps=1))
+    told = [text for text in reporter.warnings if "are too long for a context of" in text]
+    assert bool(told) == warns
+    assert all("% of 30 conversations" in text for text in told)

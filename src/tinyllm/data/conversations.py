@@ -52,6 +52,18 @@ def conversation_from_row(row: Mapping[str, Any], id: str, source: str) -> Conve
     return Conversation(id if own_id in (None, "") else str(own_id), messages, source)
 
 
+def why_no_exchange(row: Mapping[str, Any]) -> str:
+    """Say why `conversation_from_row` finds nothing in a row."""
+    if not has_turns(row):
+        return f"its keys {', '.join(map(str, row)) or '(none)'} are no known layout"
+    roles = [message.role for message in _messages(row)]
+    if "user" not in roles:
+        return "nothing in it is said by the user"
+    if "assistant" not in roles:
+        return "nobody answers in it"
+    return "the user says nothing before the last answer"
+
+
 def join_instruction(instruction: str, context: str) -> str:
     """Return what the user says in an Alpaca exchange: the instruction, a blank line, the input."""
     return f"{instruction}\n\n{context}" if context else instruction

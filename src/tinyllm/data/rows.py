@@ -116,6 +116,14 @@ def _read_jsonl(path: Path, reporter: Reporter | None) -> Iterator[Row]:
         yield row
 
 
+def place_of_row(name: str, rows_or_path: Path | Iterator[Row], index: int) -> str:
+    """Name row `index`, from 0: by its line where each line of the file is a row."""
+    if not isinstance(rows_or_path, Path) or format_of(rows_or_path) != "jsonl":
+        return f"{name}, row {index + 1}"
+    filled = (number for number, line in enumerate(read_lines(rows_or_path), 1) if line.strip())
+    return f"{name}:{next(islice(filled, index, None))}"
+
+
 def _kind(value: object) -> str:
     names = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

@@ -15,10 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tinyllm.data.conversations import conversation_from_row, describe_layouts, has_turns
+from tinyllm.data.conversations import (
+    conversation_from_row,
+    describe_layouts,
+    has_turns,
+    why_no_exchange,
+)
 from tinyllm.data.encoding import detect_encoding, read_head, read_text
 from tinyllm.data.hub import is_hub_source, read_hub_rows
-from tinyllm.data.rows import KNOWN_SUFFIXES, Row, format_of, read_rows
+from tinyllm.data.rows import KNOWN_SUFFIXES, Row, format_of, place_of_row, read_rows
 from tinyllm.data.text import split_documents
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import require_file
@@ -28,6 +33,8 @@ from tinyllm.reporting import Reporter, SilentReporter, counted, format_bytes
 _TEXT_FIELDS = ("text", "story", "content", "document", "article", "body", "markdown", "sentence")
 _NEVER_TEXT = frozenset({"id", "_id", "uuid", "url", "source", "label", "answerkey", "timestamp"})
 _N_JUDGED = 50
+_N_NAMED = 3
+"""So many rows that hold nothing to use are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +161,12 @@ def read_documents(
 def read_conversations(source: str, reporter: Reporter | None = None) -> Iterator[Conversation]:
     """Yield the conversations of a source, in order, as a stream.
 
-    Rows that hold no whole exchange are skipped and counted. Raises DataError when no row does.
+    Rows that hold no whole exchange are skipped and counted, the first ones named. Raises
+    DataError when no row holds one.
     """
     reporter = reporter or SilentReporter()
     n_read = n_skipped = 0
+    named: list[str] = []
     for name, rows_or_path in _parts(source, reporter):
         if isinstance(rows_or_path, Path) and format_of(rows_or_path) == "text":
             raise DataError(
@@ -168,13 +177,20 @@ def read_conversations(source: str, reporter: Reporter | None = None) -> Iterato
             conversation = conversation_from_row(row, f"{name}:{index}", source)
             if conversation is None:
                 n_skipped += 1
+                if len(named) < _N_NAMED:
+                    place = place_of_row(name, rows_or_path, index)
+                    named.append(f"{place}: {why_no_exchange(row)}")
                 continue
             n_read += 1
             yield conversation
+    listed = "; ".join(named) + ("; …" if n_skipped > len(named) else "")
     if not n_read:
-        raise DataError(f"{source} holds no conversation", describe_layouts())
+        reason = f" ({listed})" if named else ""
+        raise DataError(f"{source} holds no conversation{reason}", describe_layouts())
     if n_skipped:
-        reporter.warn(f"{source}: skipped {counted(n_skipped, 'row')} without a whole exchange")
+        reporter.warn(
+            f"{source}: skipped {counted(n_skipped, 'row')} without a whole exchange ({listed})"
+        )
 
 
 def _parts(source: str, reporter: Reporter) -> Iterator[tuple[str, Path | Iterator[Row]]]:

@@ -28,9 +28,12 @@ from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import sha256_file
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.transformer import Transformer
-from tinyllm.reporting import Reporter, format_count
+from tinyllm.reporting import Reporter, counted, format_count
 from tinyllm.seeding import derive_seed
 from tinyllm.tokenizer import Tokenizer
+
+_MOST_TOO_LONG = 0.5
+"""Share of conversations that do not fit beyond which the user is warned."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,14 @@ def _tell_left_out(counts: ShardCounts, context_length: int, reporter: Reporter)
         parts.append(f"{counts.n_dropped_turns:,} later exchanges that no longer fit")
     if parts:
         reporter.note("left out or shortened: " + "; ".join(parts))
+    n_all = counts.n_documents + counts.n_no_room
+    share = (counts.n_no_room + counts.n_cut) / max(1, n_all)
+    if share > _MOST_TOO_LONG:
+        reporter.warn(
+            f"{share:.0%} of {counted(n_all, 'conversation')} are too long for a context of "
+            f"{context_length} tokens, and teach half an answer or nothing: use a model with a "
+            "larger model.context_length, or shorter conversations"
+        )
 
 
 def validation_batches(config: TrainConfig, loader: Loader) -> Iterator[Batch]:
