@@ -7,39 +7,45 @@ the checkpoint, and then those of `Sampling`; their names are the same as on the
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from tinyllm.checkpoint import CheckpointInfo, LoadedModel, find_checkpoint, load_checkpoint
+from tinyllm.checkpoint import CheckpointInfo, find_checkpoint
 from tinyllm.config.base import validate
-from tinyllm.config.generation import Sampling
+from tinyllm.config.generation import Device, Sampling, SpokenDtype
 from tinyllm.config.layers import Layer
-from tinyllm.device import choose_device, prepare_arithmetic
 from tinyllm.errors import UsageError
 from tinyllm.generation.chat_session import ChatSession
 from tinyllm.generation.engine import Completion, Engine
-from tinyllm.generation.loglikelihood import LogLikelihood, encode_pair
+from tinyllm.generation.opening import open_engine
 from tinyllm.generation.prompting import prompt_ids, settings
+from tinyllm.reporting import SilentReporter
 from tinyllm.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from tinyllm.generation.loglikelihood import LogLikelihood
 
-def load(checkpoint: str | Path | None = None, *, device: str = "auto") -> "Model":
+
+def load(
+    checkpoint: str | Path | None = None, *, device: Device = "auto", dtype: SpokenDtype = "auto"
+) -> "Model":
     """Load a checkpoint by file, folder or name; without one (None), the newest that is found.
 
     It is sought in the current folder and in those where training and quickstart leave theirs.
-    Raises CheckpointError when there is none or it is broken.
+    `device` is auto, cpu, cuda or mps; `dtype`, the form of the weights, is auto, float32, bfloat16
+    or int8. Raises CheckpointError when there is none or it is broken.
     """
+    if dtype not in get_args(SpokenDtype):
+        raise UsageError(f"dtype must be one of {', '.join(get_args(SpokenDtype))}, found {dtype!r}")
     found = find_checkpoint(None if checkpoint is None else str(checkpoint))
-    chosen = choose_device(device)
-    prepare_arithmetic(chosen)
-    return Model(load_checkpoint(found.path, device=str(chosen)))
+    return Model(open_engine(found.path, SilentReporter(), device=device, dtype=dtype))
 
 
 class Model:
     """A loaded checkpoint that completes, answers, chats and judges how likely a text is."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        self._loaded = loaded
-        self._engine = Engine(loaded)
+    def __init__(self, engine: Engine) -> None:
+        self._loaded = engine.loaded
+        self._engine = engine
 
     @property
     def info(self) -> CheckpointInfo:
@@ -103,8 +109,10 @@ class Model:
         """Begin a conversation: `"".join(model.chat().send("Hello"))`."""
         return ChatSession(self._engine, _sampling(sampling), system=system)
 
-    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[LogLikelihood]:
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> "list[LogLikelihood]":
         """Return log P(continuation | context) in nats for pairs of texts, tokenised together."""
+        from tinyllm.generation.loglikelihood import encode_pair
+
         requests = [encode_pair(self.tokenizer, *pair)[:2] for pair in pairs]
         return self._engine.loglikelihood(requests)
 

@@ -4,6 +4,7 @@ from tinyllm.cli.options import ConfigOption, SetOption
 from tinyllm.cli.sampling_options import (
     CheckpointOption,
     DeviceOption,
+    DtypeOption,
     MaxNewTokensOption,
     MinPOption,
     RepetitionPenaltyOption,
@@ -29,6 +30,7 @@ def chat(
     stop: StopOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
+    dtype: DtypeOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
 ) -> None:
@@ -38,16 +40,16 @@ def chat(
     """
     from tinyllm.cli.display import reporter
     from tinyllm.cli.repl import Repl
-    from tinyllm.cli.speaking import load_model
+    from tinyllm.cli.speaking import open_engine
     from tinyllm.config.base import load_config
     from tinyllm.config.generation import ChatConfig
     from tinyllm.generation.chat_session import ChatSession
-    from tinyllm.generation.engine import Engine
 
     flags = {
         "checkpoint": checkpoint,
         "system": system,
         "device": device,
+        "dtype": dtype,
         **sampling_flags(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -61,6 +63,5 @@ def chat(
     }
     chosen = load_config(ChatConfig, config, sets=sets or (), flags=flags)
     say = reporter()
-    engine = Engine(load_model(chosen.checkpoint, chosen.device, say))
-    session = ChatSession(engine, chosen.sampling, system=chosen.system)
+    session = ChatSession(open_engine(chosen, say), chosen.sampling, system=chosen.system)
     Repl(session, say).run()

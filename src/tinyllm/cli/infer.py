@@ -9,6 +9,7 @@ from tinyllm.cli.options import ConfigOption, JsonOption, SetOption
 from tinyllm.cli.sampling_options import (
     CheckpointOption,
     DeviceOption,
+    DtypeOption,
     MaxNewTokensOption,
     MinPOption,
     RepetitionPenaltyOption,
@@ -63,6 +64,7 @@ def infer(
         typer.Option("--stats", help="Report seed, speed and why each text ended, on stderr."),
     ] = None,
     device: DeviceOption = None,
+    dtype: DtypeOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -73,10 +75,9 @@ def infer(
     """
     from tinyllm.cli.answering import Answering, find_prompts
     from tinyllm.cli.display import reporter
-    from tinyllm.cli.speaking import load_model
+    from tinyllm.cli.speaking import open_engine
     from tinyllm.config.base import load_config
     from tinyllm.config.generation import InferConfig
-    from tinyllm.generation.engine import Engine
 
     flags = {
         "checkpoint": checkpoint,
@@ -88,6 +89,7 @@ def infer(
         "echo": echo,
         "stats": stats,
         "device": device,
+        "dtype": dtype,
         **sampling_flags(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -102,6 +104,4 @@ def infer(
     chosen = load_config(InferConfig, config, sets=sets or (), flags=flags)
     prompts = find_prompts(chosen)
     say = reporter()
-    loaded = load_model(chosen.checkpoint, chosen.device, say)
-    engine = Engine(loaded, max_batch_size=chosen.batch_size)
-    Answering(engine, chosen, prompts, as_json=as_json).run(say)
+    Answering(open_engine(chosen, say), chosen, prompts, as_json=as_json).run(say)

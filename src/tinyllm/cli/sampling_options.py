@@ -59,6 +59,10 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="auto, cpu, cuda or mps.", show_default=False),
 ]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", help="Weights as auto, float32, bfloat16 or int8.", show_default=False),
+]
 
 
 def sampling_flags(**flags: object) -> dict[str, object]:

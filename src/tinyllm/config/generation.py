@@ -23,6 +23,7 @@ CheckpointName = Annotated[str, BeforeValidator(_to_checkpoint)]
 """A checkpoint's file, folder or bare name; in a JSON file a path is relative to that file."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+SpokenDtype = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 class Sampling(Strict):
@@ -142,6 +143,10 @@ class InferConfig(Strict):
         default=64, ge=1, le=4096, description="How many texts are drawn at the same time."
     )
     device: Device = Field(default="auto", description="Where to compute.")
+    dtype: SpokenDtype = Field(
+        default="auto",
+        description="Form of the weights: float32 (auto), or the faster bfloat16 or int8 (CPU).",
+    )
 
     @model_validator(mode="after")
     def _one_source_of_prompts(self) -> "InferConfig":
@@ -161,3 +166,7 @@ class ChatConfig(Strict):
     )
     sampling: Sampling = Sampling()
     device: Device = Field(default="auto", description="Where to compute.")
+    dtype: SpokenDtype = Field(
+        default="auto",
+        description="Form of the weights: float32 (auto), or the faster bfloat16 or int8 (CPU).",
+    )

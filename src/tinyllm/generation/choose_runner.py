@@ -1,16 +1,12 @@
-"""Which of the two ways a model is run: native code on the CPU, or PyTorch."""
+"""What runs a model that is in memory already."""
 
 from tinyllm.checkpoint import LoadedModel, SpeakingModel
 from tinyllm.generation.runner import Runner
+from tinyllm.generation.runner_native import NativeRunner
 
 
 def choose_runner(loaded: SpeakingModel) -> Runner:
-    """Return what runs a model best where it is; both ways give the same texts.
-
-    Native code takes float32 weights on the CPU, where it can be had.
-    """
-    from tinyllm.generation.runner_native import NativeRunner
-
+    """Return what runs a model where it is: native code for float32 on the CPU, else PyTorch."""
     if not isinstance(loaded, LoadedModel) or _is_plain(loaded):
         native = NativeRunner.load(loaded)
         if native is not None:

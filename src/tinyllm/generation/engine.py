@@ -193,9 +193,13 @@ class Engine:
     @cached_property
     def network(self) -> LoadedModel:
         """The model with its network, for what needs PyTorch."""
-        loaded = self.loaded if isinstance(self.loaded, LoadedModel) else self.loaded.to_torch()
-        loaded.model.eval()
-        return loaded
+        if isinstance(self.loaded, LoadedModel):
+            self.loaded.model.eval()
+            return self.loaded
+        from tinyllm.device import choose_device, prepare_arithmetic
+
+        prepare_arithmetic(choose_device("cpu"))
+        return self.loaded.to_torch()
 
     def _row(
         self, index: int, sample: int, prompt: Sequence[int], sampling: Sampling, seed: int

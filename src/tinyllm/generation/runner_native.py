@@ -1,22 +1,28 @@
 """Drawing texts with native code on the CPU: no PyTorch, and no Python between tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
 
 from tinyllm.checkpoint import LoadedModel, SpeakingModel
+from tinyllm.checkpoint.weights import Weight
 from tinyllm.generation.penalties import Logits
 from tinyllm.generation.runner import Decoding, StepDecoding
 from tinyllm.generation.sampler import Sampler, require_done
 from tinyllm.generation.sampling import Ids
 from tinyllm.generation.texts import TextTable
-from tinyllm.kernels.build import load_library
+from tinyllm.kernels.build import is_built, load_library
 from tinyllm.kernels.decode import Chooser, NativeCache, NativeDecoder
 from tinyllm.kernels.decode_memory import Dtype
 from tinyllm.kernels.sampling import default_threads
 
 _MOST_THREADS = 64
+
+
+def must_compile() -> bool:
+    """Tell whether the first use of native code will take the time to compile it."""
+    return any(is_built(name) is False for name in ("sampling", "decode"))
 
 
 class NativeRunner:
@@ -34,7 +40,7 @@ class NativeRunner:
             return None
         if isinstance(loaded, LoadedModel):
             config = loaded.model.config
-            weights = {
+            weights: Mapping[str, Weight] = {
                 name: weight.detach().float().cpu().numpy()
                 for name, weight in loaded.model.state_dict().items()
             }

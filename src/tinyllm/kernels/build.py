@@ -66,6 +66,12 @@ def load_library(name: str, defines: Defines | None = None) -> ctypes.CDLL | Non
         return _outcomes[key].library
 
 
+def is_built(name: str, defines: Defines | None = None) -> bool | None:
+    """Tell whether `load_library` finds this in the cache; None where nothing can be built."""
+    compiler = find_compiler() if settings().kernels else None
+    return None if compiler is None else _target(compiler, name, defines or {}).is_file()
+
+
 def available() -> bool:
     """Tell whether native code can be built and run here."""
     return load_library("processor") is not None
@@ -123,12 +129,16 @@ def _build_and_load(name: str, defines: Defines) -> _Outcome:
         wanted = f"CXX={chosen}" if chosen else "g++ or clang++"
         return _Outcome(None, f"no C++ compiler found ({wanted})")
     try:
-        target = cache_folder() / f"{name}-{_fingerprint(compiler, name, defines)}.so"
+        target = _target(compiler, name, defines)
         if not target.is_file():
             _compile(compiler, _SOURCES / f"{name}.cpp", target, defines)
         return _Outcome(ctypes.CDLL(str(target)), None)
     except (OSError, subprocess.SubprocessError) as error:
         return _Outcome(None, f"{name}.cpp could not be built: {_in_one_line(error)}")
+
+
+def _target(compiler: Compiler, name: str, defines: Defines) -> Path:
+    return cache_folder() / f"{name}-{_fingerprint(compiler, name, defines)}.so"
 
 
 def _compile(compiler: Compiler, source: Path, target: Path, defines: Defines) -> None:
