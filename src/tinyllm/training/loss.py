@@ -1,25 +1,22 @@
 """The loss as a sum and a count, so that it can be divided once, by the right number."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyllm.data.loader import IGNORE, Batch
+from tinyllm.model.transformer import IGNORE_TARGET
+
+assert IGNORE == IGNORE_TARGET
 
 
 def next_token_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the summed loss in nats () float32 and the number of trained tokens () int64.
 
     Targets equal to IGNORE count in neither. The sum is taken in float32 whatever the precision
-    of the products.
+    of the products. The network makes it itself, in its own call, so that those who wrap the call
+    for precision or for several processes see all of it.
     """
-    logits = model(batch.input_ids, document_ids=batch.document_ids)  # (B, T, V)
-    loss_sum = F.cross_entropy(
-        logits.flatten(0, 1).float(),  # (B*T, V)
-        batch.targets.flatten(),  # (B*T,)
-        ignore_index=IGNORE,
-        reduction="sum",
-    )
+    loss_sum = model(batch.input_ids, document_ids=batch.document_ids, targets=batch.targets)
     return loss_sum, count_trained(batch.targets)
 
 

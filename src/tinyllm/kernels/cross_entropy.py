@@ -1,0 +1,178 @@
+"""Cross-entropy of a linear layer that never holds (tokens, vocabulary) logits.
+
+    hidden (N, D), weight (V, D), targets (N,)  ->  sum over rows of -log softmax(hidden weightᵀ)
+
+Rows go in chunks: the logits of one chunk stay in the processor's cache, where one native pass
+turns them into the loss and its gradient, and two products bring that back to hidden states and
+weight. So the gradients are ready when the loss is, and the backward pass only scales them.
+Products run in the dtype of `hidden`; the softmax, the loss and the weight's gradient are summed
+in float32. Without native code, the pass is plain PyTorch; the chunks stay.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinyllm.kernels.build import load_library
+
+ROWS = 256
+"""Rows of a chunk on a CPU: with 10,000 classes their logits take 5 MB in bfloat16."""
+_ROWS_ON_DEVICE = 4096
+_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
+
+
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, rows: int | None = None
+) -> Tensor:
+    """Return the summed cross-entropy in nats, () float32 (float64 for float64).
+
+    hidden is (N, D), weight (V, D), targets (N,) int64 from 0 to V - 1; rows whose target is
+    `ignore_index` count nothing and cost nothing. `rows` is the chunk's size. Raises ValueError
+    for shapes that do not fit and IndexError for targets that are no class.
+    """
+    n, width = hidden.shape
+    if weight.ndim != 2 or weight.shape[1] != width or targets.shape != (n,):
+        raise ValueError(
+            f"hidden (N, D), weight (V, D) and targets (N,) do not fit: found "
+            f"{tuple(hidden.shape)}, {tuple(weight.shape)} and {tuple(targets.shape)}"
+        )
+    if rows is None:
+        rows = ROWS if hidden.device.type == "cpu" else _ROWS_ON_DEVICE
+    learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    loss, _, _ = torch.ops.tinyllm.linear_cross_entropy(
+        hidden, weight, targets, ignore_index, rows, learns
+    )
+    out: Tensor = loss
+    return out
+
+
+def _linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, rows: int, learns: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss, and its gradients by hidden and by weight; empty ones without `learns`."""
+    wide = _working(hidden.dtype)
+    kept = targets != ignore_index
+    is_whole = bool(kept.all())
+    x, y = (hidden, targets) if is_whole else (hidden[kept], targets[kept])
+    x, matrix = x.contiguous(), weight.to(hidden.dtype).contiguous()
+    _require_classes(y, len(matrix))
+    d_x = torch.empty_like(x) if learns else x.new_empty(0)
+    d_weight = torch.zeros_like(matrix, dtype=wide) if learns else matrix.new_empty(0)
+    loss = torch.zeros((), dtype=torch.float64, device=x.device)
+    for part, logits in _logits_by_chunk(x, matrix, rows):
+        loss += _loss_in_place(logits, y[part], learns)
+        if learns:
+            torch.mm(logits, matrix, out=d_x[part])
+            _add_product(d_weight, logits, x[part])
+    if learns and not is_whole:
+        d_x = torch.zeros_like(hidden).index_put_((kept,), d_x)
+    return loss.to(wide), d_x, d_weight.to(weight.dtype)
+
+
+def _logits_by_chunk(x: Tensor, matrix: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield slices of at most so many rows with their logits, which may be written over."""
+    space = x.new_empty(min(rows, len(x)), len(matrix))
+    for start in range(0, len(x), rows):
+        part = slice(start, min(start + rows, len(x)))
+        logits = space[: part.stop - start]
+        yield part, torch.mm(x[part], matrix.t(), out=logits)
+
+
+def _add_product(total: Tensor, d_logits: Tensor, x: Tensor) -> None:
+    """Add d_logitsᵀ x (V, D) to the sum, in whose dtype the chunks meet."""
+    if total.dtype == x.dtype:
+        total.addmm_(d_logits.t(), x)
+    else:
+        total += d_logits.t() @ x
+
+
+def _loss_in_place(logits: Tensor, targets: Tensor, learns: bool) -> Tensor:
+    """Return the summed loss () float64 of logits (R, V), and make them its gradient."""
+    if serves(logits):
+        return _native_loss_in_place(logits, targets, learns)
+    rows = torch.arange(len(logits), device=logits.device)
+    log_shares = logits.to(_working(logits.dtype)).log_softmax(-1)
+    loss = -log_shares[rows, targets].sum(dtype=torch.float64)
+    if learns:
+        shares = log_shares.exp_()
+        shares[rows, targets] -= 1.0
+        logits.copy_(shares)
+    return loss
+
+
+def _native_loss_in_place(logits: Tensor, targets: Tensor, learns: bool) -> Tensor:
+    library = _library()
+    assert library is not None
+    n_threads = torch.get_num_threads()
+    losses = torch.empty(len(logits), dtype=torch.float64)
+    scratch = torch.empty(n_threads, logits.shape[1], dtype=_working(logits.dtype))
+    tensors = (logits, targets.contiguous(), losses, scratch)
+    failed = library[f"tinyllm_cross_entropy_{_NAMES[logits.dtype]}"](
+        *(ctypes.c_void_p(t.data_ptr()) for t in tensors),
+        *(ctypes.c_int64(n) for n in (*logits.shape, learns, n_threads)),
+    )
+    assert not failed, "targets were checked before"
+    return losses.sum()
+
+
+def serves(logits: Tensor) -> bool:
+    """Tell whether the native pass takes these logits."""
+    return logits.device.type == "cpu" and logits.dtype in _NAMES and _library() is not None
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    return load_library("cross_entropy")
+
+
+def _require_classes(targets: Tensor, n_classes: int) -> None:
+    """Raise IndexError for a target that is no class; on an accelerator, its own kernels do."""
+    if targets.device.type != "cpu" or not len(targets):
+        return
+    least, most = (int(end) for end in targets.aminmax())
+    if least < 0 or most >= n_classes:
+        wrong = least if least < 0 else most
+        raise IndexError(f"target {wrong} is none of the {n_classes} classes")
+
+
+def _working(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+# ---- how autograd and the compiler see it ----
+
+_operators = torch.library.Library("tinyllm", "FRAGMENT")
+_operators.define(
+    "linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, int ignore_index, "
+    "int rows, bool learns) -> (Tensor, Tensor, Tensor)"
+)
+_operators.impl("linear_cross_entropy", _linear_cross_entropy, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("tinyllm::linear_cross_entropy", lib=_operators)
+def _(
+    hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, rows: int, learns: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    loss = hidden.new_empty((), dtype=_working(hidden.dtype))
+    if not learns:
+        return loss, hidden.new_empty(0), weight.new_empty(0)
+    return loss, torch.empty_like(hidden), torch.empty_like(weight)
+
+
+def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+    ctx.mark_non_differentiable(output[1], output[2])
+    ctx.save_for_backward(output[1], output[2])
+
+
+def _scale_gradients(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    d_hidden, d_weight = ctx.saved_tensors
+    return d_hidden * d_loss.to(d_hidden.dtype), d_weight * d_loss, None, None, None, None
+
+
+torch.library.register_autograd(
+    "tinyllm::linear_cross_entropy", _scale_gradients, setup_context=_keep_gradients, lib=_operators
+)
