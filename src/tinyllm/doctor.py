@@ -36,6 +36,7 @@ def examine() -> list[Finding]:
         _memory(),
         _disk(Path.cwd()),
         *_devices(),
+        *_kernels(),
     ]
 
 
@@ -72,3 +73,23 @@ def _devices() -> list[Finding]:
     if torch.backends.mps.is_available():
         found.append(Finding("gpu", "Apple MPS"))
     return found
+
+
+def _kernels() -> list[Finding]:
+    """Say whether native code is used on the processor, and what it is built with and for."""
+    from tinyllm.kernels import build
+
+    compiler, reason = build.find_compiler(), build.why_unavailable()
+    found = [
+        Finding("kernels", "on, compiled on first use" if reason is None else f"off: {reason}")
+    ]
+    if compiler is None:
+        advice = (
+            "install g++ or clang++: training and answers on the CPU become several times faster"
+        )
+        found[0] = found[0]._replace(advice=advice)
+    else:
+        found.append(Finding("compiler", f"{' '.join(compiler.command)}: {compiler.version}"))
+    if features := build.processor_features():
+        found.append(Finding("kernels use", " ".join(features)))
+    return [*found, Finding("kernel cache", str(build.cache_folder()))]

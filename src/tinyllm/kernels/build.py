@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ _COMPILE_SECONDS = 300
 _FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 _CONTRACT = ("-ffp-contract=fast", "-Wno-psabi")
 _THREADS = ("-fopenmp",)
+_INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 Defines = Mapping[str, str | int]
 
@@ -186,9 +188,19 @@ def _fingerprint(compiler: Compiler, name: str, defines: Defines) -> str:
     command = compile_command(compiler, Path(source.name), Path("built"), defines, _THREADS)
     command.remove(f"-I{_SOURCES}")
     digest = hashlib.sha256(repr((command, compiler.version, _processor())).encode())
-    for path in [source, *sorted(_SOURCES.glob("*.h"))]:
+    for path in _with_headers(source):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:32]
+
+
+def _with_headers(source: Path) -> list[Path]:
+    """Return a source and all headers of this room that it includes, in the order met."""
+    found = [source]
+    for path in found:  # grows on the way
+        for name in _INCLUDE.findall(path.read_text("utf-8")):
+            if (header := _SOURCES / name) not in found:
+                found.append(header)
+    return found
 
 
 def _processor_flags() -> tuple[str, ...]:
