@@ -24,7 +24,7 @@ from tests.training.kill_harness import (
     same_outcome,
     train_disturbed,
     train_undisturbed,
-    write_pretraining,
+    write_killed,
     write_tuning,
 )
 
@@ -43,7 +43,7 @@ def main() -> int:
     all_equal = True
     with tempfile.TemporaryDirectory() as root:
         whole = Path(root, "whole")
-        write_pretraining(whole, steps)
+        write_killed(whole, steps)
         pace = train_undisturbed(whole)
         tuned = Path(root, "tuned")
         write_tuning(tuned, whole / "out" / "model.safetensors", steps)
@@ -58,7 +58,7 @@ def main() -> int:
             if reference is tuned:
                 write_tuning(folder, whole / "out" / "model.safetensors", steps)
             else:
-                write_pretraining(folder, steps)
+                write_killed(folder, steps)
             tally = train_disturbed(folder, signals, pace, arguments.seed)
             equal = same_outcome(folder, reference)
             all_equal = all_equal and equal

@@ -99,3 +99,18 @@ def test_a_group_alone_shows_its_help_and_no_error(
     said = capsys.readouterr()
     assert said.out.startswith("Usage: tinyllm")
     assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["train", "missing.txt", "--json"], 3), (["train", "--json", "--nonsense"], 2)],
+)
+def test_a_failure_is_told_as_json_too_when_json_was_asked_for(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == code
+    captured = capsys.readouterr()
+    failure = json.loads(captured.out)
+    assert failure.keys() == {"error", "hint", "exit_code"}
+    assert failure["exit_code"] == code
+    assert f"error: {failure['error']}\n" in captured.err

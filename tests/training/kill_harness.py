@@ -20,10 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-
-from tests.training.conftest import make_conversations, make_text
+from tests.training.conftest import make_conversations
+from tests.training.small_runs import same_weights, write_pretraining
 from tinyllm.config.base import load_config
 from tinyllm.config.train import TrainConfig
 from tinyllm.errors import TinyLLMError
@@ -116,32 +114,19 @@ class _ActingBar:
         self.actions.get(self.done, int)()
 
 
-def write_pretraining(folder: Path, steps: int) -> None:
-    """Write a tiny text and config that saves at every step; dropout makes random draws count."""
-    folder.mkdir(parents=True, exist_ok=True)
-    make_text(folder / "text.txt", n_documents=80)
-    config = {
-        "data": {"train": "text.txt", "validation_fraction": 0.2},
-        "tokenizer": {"kind": "char"},
-        "model": {
-            "hidden_size": 16,
-            "n_layers": 1,
-            "n_heads": 2,
-            "context_length": 160,
-            "dropout": 0.1,
-        },
-        "batch": {"micro_batch_size": 2, "grad_accum_steps": 2, "context_length": 16},
-        "optimizer": {"name": "muon"},
-        "max_steps": steps,
-        "checkpoint": {"path": "out/model.safetensors", "every_steps": 1},
-        "evaluation": {"every_steps": 4, "max_tokens": 200},
-    }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+def write_killed(folder: Path, steps: int) -> None:
+    """Write a tiny pretraining that saves at every step."""
+    write_pretraining(
+        folder,
+        max_steps=steps,
+        checkpoint={"path": "out/model.safetensors", "every_steps": 1},
+        evaluation={"every_steps": 4, "max_tokens": 200},
+    )
 
 
 def write_tuning(folder: Path, base: Path, steps: int) -> None:
     """Write a tiny tuning of a base model whose epoch ends half-way through the steps."""
-    write_pretraining(folder, steps)
+    write_killed(folder, steps)
     make_conversations(folder / "chat.jsonl", n=2 * steps)
     make_conversations(folder / "held-out.jsonl", n=8, seed=1)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -160,7 +145,7 @@ def write_tuning(folder: Path, base: Path, steps: int) -> None:
 
 def write_diverging(folder: Path, steps: int) -> None:
     """Write a training whose weights grow without bound until rollbacks have cut its rate."""
-    write_pretraining(folder, steps)
+    write_killed(folder, steps)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["optimizer"] = {"learning_rate": 1e-3, "weight_decay": 7500}
     config["schedule"] = {"decay": "constant", "warmup_steps": 0}
@@ -205,9 +190,7 @@ def train_disturbed(folder: Path, numbers: list[signal.Signals], pace: Pace, see
 
 def same_outcome(one: Path, other: Path) -> bool:
     """Tell whether two trainings ended in the same weights and the same losses, bit for bit."""
-    a, b = (load_file(_out(folder) / "model.safetensors") for folder in (one, other))
-    same_weights = a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
-    return same_weights and _losses(one) == _losses(other)
+    return same_weights(one, other) and _losses(one) == _losses(other)
 
 
 def _losses(folder: Path) -> list[tuple[int, Any, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import figures, make_text
-from tests.training.test_resume import train, write_config
+from tests.training.small_runs import train, write_config
 
 
 @pytest.mark.long

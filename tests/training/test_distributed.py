@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.conftest import figures, make_conversations, make_text
-from tests.training.test_resume import train, weights, write_config
+from tests.training.small_runs import train, weights, write_config
 from tinyllm.errors import TrainingStopped
 from tinyllm.training.launch import launch
 

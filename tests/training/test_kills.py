@@ -11,7 +11,7 @@ from tests.training.kill_harness import (
     train_disturbed,
     train_undisturbed,
     write_diverging,
-    write_pretraining,
+    write_killed,
     write_tuning,
 )
 
@@ -22,7 +22,7 @@ STEPS = 20
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pace]:
     """Return a folder with a run that nobody ended, and its pace."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    write_pretraining(folder, STEPS)
+    write_killed(folder, STEPS)
     return folder, train_undisturbed(folder)
 
 
@@ -30,7 +30,7 @@ def test_pretraining_that_is_killed_and_stopped_goes_on_to_the_same_bits(
     tmp_path: Path, undisturbed: tuple[Path, Pace]
 ) -> None:
     whole, pace = undisturbed
-    write_pretraining(tmp_path, STEPS)
+    write_killed(tmp_path, STEPS)
     signals = [SIGKILL, SIGINT, SIGKILL, SIGTERM, SIGKILL]
     tally = train_disturbed(tmp_path, signals, pace, seed=1)
     assert tally.n_ended == len(signals)

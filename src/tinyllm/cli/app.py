@@ -7,7 +7,9 @@ torch nor pydantic nor numpy.
 import difflib
 import errno
 import io
+import json
 import os
+import signal
 import sys
 from importlib import import_module
 from itertools import zip_longest
@@ -125,6 +127,8 @@ def _build(name: str, entry: Entry) -> "Command":
 
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C where no command catches it
+_TERMINATED = 143
+_STOPPED = ("interrupted", "The same command goes on from what was saved, or begins again.")
 
 app = typer.Typer(
     cls=Commands, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False
@@ -151,30 +155,38 @@ def _root(
     """Make a small language model of your own: from a text to a model you can talk to."""
 
 
+class _Terminated(BaseException):
+    """SIGTERM came where nothing was there to be saved."""
+
+
 def main() -> None:
     """Run the command line and end the process with the exit code of what happened."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ?
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line; return the exit code. A user's mistake prints no traceback."""
+    as_json = "--json" in arguments
     try:
         result: Any = app(arguments, prog_name="tinyllm", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-        if code == _INTERRUPTED:
-            _say("interrupted", "The same command goes on from what was saved, or begins again.")
-        return code
+        return _end(*_STOPPED, code, as_json) if code == _INTERRUPTED else code
     except TinyLLMError as error:
-        _say(error.message, error.hint)
-        return error.exit_code
+        return _end(error.message, error.hint, error.exit_code, as_json)
     except typer.TyperException as error:
-        return _usage_error(error)
+        return _usage_error(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted", None)
-        return 130
+        return _end(*_STOPPED, _INTERRUPTED, as_json)
+    except _Terminated:
+        return _end(*_STOPPED, _TERMINATED, as_json)
     except (BrokenPipeError, SystemExit):  # typer exits by itself when a pipe is closed
         _drop_output()
         return 0
@@ -186,11 +198,10 @@ def run(arguments: list[str]) -> int:
 
             _drop_output()
             full = os_error(error, "write the output")
-            _say(full.message, full.hint)
-            return full.exit_code
+            return _end(full.message, full.hint, full.exit_code, as_json)
         traceback.print_exc()
-        _say("this is a bug in tinyllm", "Please report it with the lines above.")
-        return 1
+        hint = "Please report it with the lines above."
+        return _end("this is a bug in tinyllm", hint, 1, as_json)
 
 
 def _drop_output() -> None:
@@ -198,18 +209,22 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _usage_error(error: typer.TyperException) -> int:
+def _usage_error(error: typer.TyperException, as_json: bool) -> int:
     context = getattr(error, "ctx", None)
     message = error.format_message()
     if context is not None and message == context.get_help():  # a group without a subcommand
         sys.stdout.write(message.rstrip("\n") + "\n")
         return 0
     path = context.command_path if context is not None else "tinyllm"
-    _say(message.rstrip("."), f"`{path} --help` lists what it takes.")
-    return 2
+    return _end(message.rstrip("."), f"`{path} --help` lists what it takes.", 2, as_json)
 
 
-def _say(message: str, hint: str | None) -> None:
+def _end(message: str, hint: str | None, exit_code: int, as_json: bool) -> int:
+    """Say why a command failed, with --json on standard output too; return the exit code."""
     sys.stderr.write(f"error: {message}\n")
     if hint:
         sys.stderr.write(f"hint: {hint}\n")
+    if as_json:
+        failure = {"error": message, "hint": hint, "exit_code": exit_code}
+        sys.stdout.write(json.dumps(failure, ensure_ascii=False) + "\n")
+    return exit_code
