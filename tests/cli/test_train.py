@@ -80,6 +80,52 @@ def test_a_resume_finds_the_run_that_is_meant(
     assert json.loads(capsys.readouterr().out)["resumed_from"] == 3
 
 
+def test_a_limit_that_lies_behind_a_run_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--config", str(write_config(tmp_path))]
+    assert run(command) == 0
+    capsys.readouterr()
+    assert run([*command, "--max-steps", "2", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["steps"] == 3
+    assert "the limit of 2 steps lies behind this run, which has taken 3" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--set", "batch.micro_batch_size=auto"], 2, "one process alone"),
+        (["--device", "mps"], 7, "mps"),
+    ],
+)
+def test_processes_are_not_started_for_what_they_would_refuse(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr("tinyllm.training.launch.launch", lambda *_: pytest.fail("started"))
+    command = ["train", "--config", str(write_config(tmp_path)), "--processes", "2"]
+    assert run([*command, *arguments]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_limit_in_steps_takes_the_place_of_the_planned_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_text(tmp_path / "text.txt")
+    assert run(["train", "text.txt", "--max-steps", "2"]) == 0
+    told = capsys.readouterr().err
+    assert "budget: max_steps 2, as asked" in told
+    assert "minutes or" not in told
+    config = json.loads((tmp_path / "runs/text/text-run/config.json").read_text())
+    assert (config["max_steps"], config["max_minutes"], config["epochs"]) == (2, None, None)
+
+
 def test_a_folder_of_several_runs_is_not_guessed_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

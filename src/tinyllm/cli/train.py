@@ -91,12 +91,9 @@ def train(
         raise UsageError("--dry-run measures a training from its first step; leave the other out")
     if resume and fresh:
         raise UsageError("--resume and --fresh contradict each other", "Give one of them.")
-    if _has_to_start_processes(processes):
-        if dry_run:
-            raise UsageError("--dry-run measures one process", "Leave --processes out.")
-        from tinyllm.training.launch import launch
-
-        raise typer.Exit(launch([sys.executable, "-m", "tinyllm", *sys.argv[1:]], processes or 1))
+    starts_processes = _has_to_start_processes(processes)
+    if starts_processes and dry_run:
+        raise UsageError("--dry-run measures one process", "Leave --processes out.")
     is_main = settings().rank == 0
     from_folder = _state_folder(data) if resume else None
     flags: dict[str, object] = {
@@ -109,8 +106,14 @@ def train(
         "device": device,
     }
     sources = None if from_folder is not None else data
-    screen = reporter() if is_main else SilentReporter()
+    screen = reporter() if is_main and not starts_processes else SilentReporter()
     resolved = _resolve(config, sources, from_folder, sets or [], flags, screen)
+    if starts_processes:
+        from tinyllm.training.distributed import require_startable
+        from tinyllm.training.launch import launch
+
+        require_startable(resolved, processes or 1)
+        raise typer.Exit(launch([sys.executable, "-m", "tinyllm", *sys.argv[1:]], processes or 1))
     if dry_run:
         forecast = rehearse(resolved, screen)
         for warning in forecast.warnings:
@@ -162,7 +165,7 @@ def _resolve(
     from tinyllm.config.layers import Layer, set_layer
     from tinyllm.config.train import TrainConfig
     from tinyllm.errors import UsageError
-    from tinyllm.training.plan import plan_training
+    from tinyllm.training.plan import length_in_words, plan_training
 
     if path is None and from_folder is not None:
         path = _run_folder_of(from_folder) / "config.json"
@@ -182,7 +185,12 @@ def _resolve(
     said = {key: value for layer in changes for key, value in layer.values.items()}
     minutes = said.get("max_minutes")
     is_span = isinstance(minutes, int | float) and 0 < minutes < float("inf")  # else refused below
-    plan = plan_training(sources, tunes="init_from" in said, minutes=minutes if is_span else None)
+    plan = plan_training(
+        sources,
+        tunes="init_from" in said,
+        minutes=minutes if is_span else None,
+        length=length_in_words(said),
+    )
     planned = [Layer(plan.settings, "the plan made from the data"), *changes]
     resolved = validate(TrainConfig, planned)
     for reason in plan.reasons:

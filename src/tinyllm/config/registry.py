@@ -69,6 +69,6 @@ def _defaults(schema: type[Strict]) -> dict[str, Any]:
             values[name] = _defaults(cast("type[Strict]", annotation)) if is_schema else REQUIRED
         elif isinstance(default, Strict):
             values[name] = default.model_dump(mode="json")
-        elif default is not None:
+        else:
             values[name] = json.loads(json.dumps(default, default=str))
     return values

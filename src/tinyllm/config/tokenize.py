@@ -71,11 +71,17 @@ class TokenizeConfig(Strict):
     cache: ConfigPath | None = None
     """Folder for the token shards; `.tinyllm-cache` beside the text when left out."""
 
+    def for_conversations(self) -> list[str]:
+        """Name the settings that only conversations can honour."""
+        asked = {"context_length": self.context_length is not None}
+        asked["mask_prompt"] = not self.mask_prompt
+        return [name for name, is_asked in asked.items() if is_asked]
+
     @model_validator(mode="after")
     def _fields_fit_the_format(self) -> Self:
-        named = self.model_fields_set & {"mask_prompt", "context_length"}
-        if self.format == "text" and named:
-            raise ValueError(f"{' and '.join(sorted(named))} needs conversations, not text")
+        if self.format == "text" and self.for_conversations():
+            named = " and ".join(self.for_conversations())
+            raise ValueError(f"{named} needs conversations, not text")
         if self.format == "conversations" and self.text_field is not None:
             raise ValueError("`text_field` needs running text, not conversations")
         return self

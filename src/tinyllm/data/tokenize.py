@@ -79,10 +79,9 @@ def run(config: TokenizeConfig, reporter: Reporter) -> TokenizeResult:
     Raises ConfigError for settings that the data cannot honour, DataError for unusable data.
     """
     format = resolve_format(config.data, config.format)
-    if format == "text" and config.model_fields_set & {"mask_prompt", "context_length"}:
-        raise ConfigError(
-            f"{config.data[0]} holds running text, so mask_prompt and context_length cannot be set"
-        )
+    if format == "text" and config.for_conversations():
+        named = " and ".join(config.for_conversations())
+        raise ConfigError(f"{config.data[0]} holds running text, so {named} cannot be set")
     if format == "conversations" and config.text_field is not None:
         raise ConfigError(
             f"{config.data[0]} holds conversations, so text_field cannot be set",

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from tinyllm.config.settings import settings
+from tinyllm.config.train import TrainConfig
 from tinyllm.data.loader import Batch
-from tinyllm.device import Compute
+from tinyllm.device import Compute, choose_compute
 from tinyllm.errors import ConfigError, MissingPartError, TrainingStopped
 from tinyllm.training.loss import without_targets
 from tinyllm.training.sharding import whole
@@ -75,6 +76,25 @@ class Team:
     def leave(self) -> None:
         """Take leave of the others, so that no one is found missing when the process ends."""
         self._state.destroy_process_group()
+
+
+def require_startable(config: TrainConfig, n_processes: int) -> None:
+    """Refuse what would only fail once so many processes are started.
+
+    Raises ConfigError for settings that one process alone can honour, MissingPartError when this
+    machine has not a device for each.
+    """
+    require_fixed_micro_batch(config, n_processes)
+    _require_devices(choose_compute(config.device, config.precision), n_processes)
+
+
+def require_fixed_micro_batch(config: TrainConfig, n_processes: int) -> None:
+    """Raise ConfigError when several processes would have to find what fits into memory."""
+    if n_processes > 1 and config.batch.micro_batch_size == "auto":
+        raise ConfigError(
+            'batch.micro_batch_size "auto" is found by one process alone',
+            "Give the number that `tinyllm train --dry-run` prints for this config.",
+        )
 
 
 def _require_devices(compute: Compute, n_processes: int) -> None:

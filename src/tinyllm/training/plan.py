@@ -11,7 +11,7 @@ machine always gives the same plan, and a stopped run goes on under it.
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,11 +74,13 @@ def plan_training(
     *,
     tunes: bool = False,
     minutes: float | None = None,
+    length: str | None = None,
     machine: Machine | None = None,
 ) -> Plan:
     """Plan a training on some text; `tunes` says that it goes on from a checkpoint.
 
-    `minutes` is a budget that is already decided. Raises DataError when the text cannot be read.
+    `minutes` is a budget that is already decided; `length` names another limit that is, so that
+    the plan sets none. Raises DataError when the text cannot be read.
     """
     machine = machine or Machine.here()
     machine = machine if minutes is None else replace(machine, minutes=minutes)
@@ -102,7 +104,12 @@ def plan_training(
     settings["tokenizer"] = tokenizer
     reasons.append(f"tokenizer: {why}")
     n_tokens = max(2, int(n_bytes / bytes_per_token))
-    _network(settings, reasons, n_tokens, tokenizer.get("vocab_size", 100), machine)
+    vocab_size = tokenizer.get("vocab_size", 100)
+    n_parameters = _network(settings, reasons, n_tokens, vocab_size, machine)
+    if length is None or minutes is not None:
+        _budget(settings, reasons, n_tokens, n_parameters, machine)
+    else:
+        reasons.append(f"budget: {length}, as asked")
     return Plan(settings, reasons)
 
 
@@ -116,21 +123,28 @@ def complete(config: TrainConfig, reporter: Reporter) -> TrainConfig:
         return config
     said = config.model_dump(exclude_unset=True)
     del said["model"]["preset"]
-    plan = plan_training(config.data.train, minutes=config.max_minutes)
+    said = {key: value for key, value in said.items() if value is not None}
+    plan = plan_training(
+        config.data.train, minutes=config.max_minutes, length=length_in_words(said)
+    )
     settings = plan.settings
     for section in ("tokenizer", "schedule"):  # their fields only make sense together
         if said.get(section):
             settings.pop(section, None)
     if config.data.validation is not None:
         settings["data"].pop("validation_fraction", None)
-    if config.max_minutes is None and (config.max_steps or config.epochs):
-        settings.pop("max_minutes")
     for reason in plan.reasons:
         reporter.note(reason)
     kept = sorted(key for key, _ in flatten(said) if key != "data.train")
     if kept:
         reporter.note(f"as the config says: {', '.join(kept)}")
     return validate(TrainConfig, [Layer(settings, "the plan"), Layer(said, "the config")])
+
+
+def length_in_words(said: Mapping[str, Any]) -> str | None:
+    """Name the limits among settings that are not of the clock, None without any."""
+    named = [f"{key} {said[key]}" for key in ("max_steps", "epochs") if key in said]
+    return " and ".join(named) or None
 
 
 def _tune(settings: dict[str, Any], reasons: list[str]) -> None:
@@ -146,7 +160,8 @@ def _network(
     n_tokens: int,
     vocab_size: int,
     machine: Machine,
-) -> None:
+) -> int:
+    """Choose shape and batch; return about how many parameters that are."""
     flops = machine.flops_per_second * machine.minutes * 60
     affordable = math.sqrt(flops / (6 * _TOKENS_PER_PARAMETER))
     limit = min(affordable, n_tokens)
@@ -157,8 +172,6 @@ def _network(
         context //= 2
     n_parameters = _n_parameters(shape, vocab_size)
     rows = max(1, min(4096 if machine.flops_per_second < 1e12 else 32768, n_tokens) // context)
-    steps_per_epoch = max(1, n_tokens // (rows * context))
-    epochs = max(_PASSES, math.ceil(_LEAST_STEPS / steps_per_epoch))
     settings["model"] = {
         "family": "llama",
         "hidden_size": hidden_size,
@@ -170,8 +183,6 @@ def _network(
     settings["batch"] = {"micro_batch_size": rows}
     settings["optimizer"] = {"name": "muon", "learning_rate": 3e-3}
     settings["schedule"] = {"decay": "linear", "min_learning_rate": 0.0}
-    settings["max_minutes"] = machine.minutes
-    settings["epochs"] = epochs
     bound = "the text can fill" if n_tokens < affordable else "the time can train"
     reasons.append(
         f"network: about {format_count(n_parameters)} parameters ({n_layers} layers, "
@@ -182,14 +193,30 @@ def _network(
     reasons.append(
         "learning rate: up to 3e-3, and 0.02 for Muon's matrices, falling in a line to zero"
     )
+    if settings["model"]["dropout"]:
+        reasons.append("dropout: 0.1, because the text will be read many times")
+    return n_parameters
+
+
+def _budget(
+    settings: dict[str, Any],
+    reasons: list[str],
+    n_tokens: int,
+    n_parameters: int,
+    machine: Machine,
+) -> None:
+    """Set minutes, and passes beyond which nothing is gained."""
+    rows, context = settings["batch"]["micro_batch_size"], settings["model"]["context_length"]
+    steps_per_epoch = max(1, n_tokens // (rows * context))
+    epochs = max(_PASSES, math.ceil(_LEAST_STEPS / steps_per_epoch))
+    settings["max_minutes"] = machine.minutes
+    settings["epochs"] = epochs
     reasons.append(
         f"budget: {machine.minutes:g} minutes or {epochs} passes over the text, whichever comes "
         f"first, {format_count(epochs * n_tokens)} tokens at most; more passes would only be "
         f"learnt by heart, and {format_count(_TOKENS_PER_PARAMETER * n_parameters)} are what a "
         "network of this size can use"
     )
-    if settings["model"]["dropout"]:
-        reasons.append("dropout: 0.1, because the text will be read many times")
 
 
 def _tokenizer(source: str, n_bytes: float) -> tuple[dict[str, Any], float, str]:
