@@ -59,7 +59,7 @@ int64_t score_blocks(const Queries &queries, const HeadCache &cache, int64_t fro
         for (int q = 0; q < n; ++q) {
             for (int b = 0; b < together; ++b) {
                 store(scores + q * scores_stride + (from + b) * lanes<float>,
-                      sums[q][b] * queries.scale);
+                      sums[q][b] * (queries.scale * Exponent<float>::log2_e));
             }
         }
     }
@@ -73,7 +73,8 @@ inline void hide(float *scores, int64_t block, int64_t first, int64_t last) {
     }
 }
 
-// Turns scores of blocks from..to into e^(score - largest); returns their sum.
+// Turns scores of blocks from..to, in powers of two, into 2^(score - largest); returns their sum.
+// A hidden score becomes about 1e-38 and not 0, which no sum can tell.
 inline float exponentiate(float *scores, int64_t from, int64_t to) {
     Floats most = all(-INFINITY);
     for (int64_t i = from * lanes<float>; i < to * lanes<float>; i += lanes<float>) {
@@ -83,7 +84,7 @@ inline float exponentiate(float *scores, int64_t from, int64_t to) {
     const Floats peak = all(largest(most));
     Floats total{};
     for (int64_t i = from * lanes<float>; i < to * lanes<float>; i += lanes<float>) {
-        const Floats share = vexp(load(scores + i) - peak);
+        const Floats share = power_of_two<float>(load(scores + i) - peak);
         store(scores + i, share);
         total += share;
     }

@@ -142,4 +142,27 @@ int64_t tinyllm_decode_choose_likeliest(float *logits, int64_t vocab_size, void 
     }
     return 0;
 }
+
+// Reads n_bytes (a multiple of 64 per thread counts) n_times and returns something of them: the
+// bandwidth that a step can hope for.
+uint32_t tinyllm_decode_read(const uint32_t *memory, int64_t n_bytes, int64_t n_times,
+                             int64_t n_threads) {
+    constexpr int64_t together = 8;
+    std::atomic<uint32_t> result{0};
+    with_team(n_threads, [&](const Member &member) {
+        const Range mine = member.share(n_bytes / (together * register_bytes));
+        Words seen[together] = {};
+        for (int64_t time = 0; time < n_times; ++time) {
+            for (int64_t i = mine.first; i < mine.last; ++i) {
+                const uint32_t *from = memory + i * together * lanes<float>;
+                for (int64_t j = 0; j < together; ++j) {
+                    seen[j] ^= from_memory<Words>(from + j * lanes<float>);
+                }
+            }
+            for (int64_t j = 1; j < together; ++j) seen[0] ^= seen[j] + 1;
+        }
+        result.fetch_xor(seen[0][0] ^ seen[0][lanes<float> - 1]);
+    });
+    return result.load();
+}
 }

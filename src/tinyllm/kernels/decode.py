@@ -187,7 +187,8 @@ class NativeDecoder:
             outputs = np.full(int(is_last), len(part) - 1, np.int64)
             self._forward(cache, part, rows[: len(part)], positions, outputs, logits)
             cache.lengths[row] += len(part)
-        return logits[0]
+        last: Floats = logits[0]
+        return last
 
     def step(self, cache: NativeCache, rows: Ids, tokens: Ids) -> Floats:
         """Append one token to each of the named rows; return logits (B, V)."""

@@ -131,6 +131,7 @@ class DecodeLibrary:
     scratch_bytes: Callable[..., int]
     forward: Callable[..., int]
     generate: Callable[..., int]
+    read: Callable[..., int]
 
 
 @cache
@@ -156,6 +157,7 @@ def _bound(library: ctypes.CDLL) -> DecodeLibrary:
         scratch_bytes=function("scratch_bytes", model, _Size, _Size, _Size),
         forward=function("forward", *forward),
         generate=function("generate", *forward, _Size, *[Address] * 4),
+        read=function("read", Address, _Size, _Size, _Size),
     )
 
 

@@ -11,6 +11,9 @@
 // tile], rounded to bf16 or to int8 with a scale per token and group. Rows and columns that fill up
 // the last panel and unit are zero. An int8 weight q is stored as q + 128, since the instruction
 // wants one unsigned factor; the surplus 128 * sum(x) is what a sum starts from, with a minus.
+//
+// Nothing is prefetched: the processor's own prefetching reaches the bandwidth of a plain read,
+// and instructions for it took up to two thirds of that away.
 
 #pragma once
 
@@ -31,7 +34,6 @@ constexpr int tile_tokens = register_bytes == 64 ? 14 : 6;
 #endif
 constexpr int group_values = TINYLLM_INT8_GROUP;
 constexpr int64_t block_bytes = 256 * 1024;  // weights that a run over all tiles keeps in the cache
-constexpr int64_t prefetch_bytes = 2048;
 
 using SignedWords = Integers<float>;
 
@@ -123,95 +125,77 @@ struct Activations {
     int64_t tile_size() const { return divided_up(n_tokens, divided_up(n_tokens, tile_tokens)); }
 };
 
-inline uint32_t round_to_int8(float x) {  // the low byte; |x| <= 127
-    return same_bits<uint32_t>(x + Exponent<float>::rounder) & 255u;
-}
-
-inline float largest_magnitude(const float *x, int64_t n) {
+inline float largest_magnitude(const float *x, int64_t n) {  // n is a multiple of lanes<float>
     Floats most{};
-    int64_t i = 0;
-    for (; i + lanes<float> <= n; i += lanes<float>) {
+    for (int64_t i = 0; i < n; i += lanes<float>) {
         const Floats value = load(x + i), magnitude = value < 0 ? -value : value;
         most = most > magnitude ? most : magnitude;
     }
-    float result = largest(most);
-    for (; i < n; ++i) result = result > __builtin_fabsf(x[i]) ? result : __builtin_fabsf(x[i]);
-    return result;
+    return largest(most);
 }
 
-template <typename Format> uint32_t pack_unit(const float *x, int64_t n, float factor) {
-    uint32_t unit = 0;
-    for (int64_t i = 0; i < n; ++i) {
-        if constexpr (Format::values_per_unit == 1) {
-            unit = same_bits<uint32_t>(x[i]);
-        } else if constexpr (Format::values_per_unit == 2) {
-            Bf16 narrowed;
-            narrow(x[i], narrowed);
-            unit |= static_cast<uint32_t>(narrowed.bits) << (16 * i);
-        } else {
-            unit |= round_to_int8(x[i] * factor) << (8 * i);
-        }
-    }
-    return unit;
-}
+template <typename Format>
+constexpr int chunk_values = is_int8<Format> ? group_values : lanes<float>;
+template <typename Format>
+constexpr int chunk_units = chunk_values<Format> / Format::values_per_unit;
 
-// As many whole units as fit into lanes<float> values, contiguous; quick where it matters.
-template <typename Format> void pack_vector(const float *x, float factor, uint32_t *units) {
-    const Floats values = load(x);
+// Packs a chunk of x; for int8 also gives its scale and what sums over it start from.
+template <typename Format>
+void pack_chunk(const float *x, uint32_t *units, float &scale, int32_t &start) {
     if constexpr (Format::values_per_unit == 1) {
-        memcpy(units, &values, sizeof values);
+        memcpy(units, x, sizeof(Floats));
     } else if constexpr (Format::values_per_unit == 2) {
-        store(reinterpret_cast<Bf16 *>(units), values);
+        store(reinterpret_cast<Bf16 *>(units), load(x));
     } else {
-        const Floats shifted = values * factor + Exponent<float>::rounder;
         using Bytes = typename Pack<uint8_t, lanes<float>>::type;
-        const Bytes bytes = __builtin_convertvector(same_bits<Words>(shifted), Bytes);
-        memcpy(units, &bytes, sizeof bytes);
+        constexpr float rounder = Exponent<float>::rounder;
+        const float most = largest_magnitude(x, group_values);
+        const float factor = most > 1e-30f ? 127.0f / most : 0.0f;
+        SignedWords total{};
+        for (int i = 0; i < group_values; i += lanes<float>) {
+            const auto whole = same_bits<SignedWords>(load(x + i) * factor + rounder) -
+                               same_bits<SignedWords>(all(rounder));
+            const Bytes bytes = __builtin_convertvector(whole, Bytes);
+            memcpy(reinterpret_cast<char *>(units) + i, &bytes, sizeof bytes);
+            total += whole;
+        }
+        scale = most / 127.0f;
+        start = -128 * sum_of<int32_t, lanes<float>>(total);
+    }
+}
+
+// Packs x (columns), its units `stride` apart; scales and starts may go nowhere but for int8.
+template <typename Format>
+void pack_row(const float *x, int64_t columns, uint32_t *values, int64_t stride, float *scales,
+              int64_t scales_stride, int32_t *starts) {
+    constexpr int chunk = chunk_values<Format>, width = Format::values_per_unit;
+    for (int64_t first = 0; first < columns; first += chunk, values += chunk / width * stride) {
+        const int64_t n = columns - first < chunk ? columns - first : chunk;
+        float part[chunk] = {}, scale;
+        const float *from = x + first;
+        if (n < chunk) from = static_cast<float *>(memcpy(part, from, static_cast<size_t>(n) * 4));
+        int32_t start;
+        uint32_t units[chunk_units<Format>];
+        const bool is_whole = stride == 1 && n == chunk;
+        pack_chunk<Format>(from, is_whole ? values : units, scale, start);
+        if (!is_whole) {
+            for (int64_t i = 0; i * width < n; ++i) values[i * stride] = units[i];
+        }
+        if constexpr (is_int8<Format>) {
+            scales[first / chunk * scales_stride] = scale;
+            if (starts != nullptr) starts[first / chunk] = start;
+        }
     }
 }
 
 // Packs x (columns) as token `token` of the activations.
 template <typename Format>
 void pack_token(const float *x, int64_t columns, const Activations &to, int64_t token) {
-    constexpr int width = Format::values_per_unit, step = lanes<float> / width;
     const int64_t size = to.tile_size(), tile = token / size * size;
     const int64_t stride = to.n_tokens - tile < size ? to.n_tokens - tile : size;
-    const int64_t units = count_units<Format>(columns), groups = count_groups<Format>(columns);
-    uint32_t *values = to.values + tile * units + (token - tile);
-    for (int64_t group = 0; group < groups; ++group) {
-        const int64_t first = is_int8<Format> ? group * group_values : 0;
-        const int64_t last = is_int8<Format> && columns - first > group_values
-                                 ? first + group_values : columns;
-        float factor = 1.0f;
-        if constexpr (is_int8<Format>) {
-            const float most = largest_magnitude(x + first, last - first);
-            factor = most > 1e-30f ? 127.0f / most : 0.0f;
-            to.scales[token * groups + group] = most / 127.0f;
-        }
-        int64_t i = first;
-        uint32_t packed[step];
-        SignedWords sums{};
-        int32_t sum_of_rest = 0;
-        for (; i + lanes<float> <= last; i += lanes<float>) {
-            pack_vector<Format>(x + i, factor, packed);
-            if constexpr (is_int8<Format>) {
-                using Bytes = typename Pack<int8_t, lanes<float>>::type;
-                sums += __builtin_convertvector(from_memory<Bytes>(packed), SignedWords);
-            }
-            for (int j = 0; j < step; ++j) values[(i / width + j) * stride] = packed[j];
-        }
-        for (; i < last; i += width) {
-            const uint32_t unit = pack_unit<Format>(x + i, last - i < width ? last - i : width, factor);
-            values[i / width * stride] = unit;
-            for (int byte = 0; byte < 4; ++byte) {
-                sum_of_rest += static_cast<int8_t>(unit >> (8 * byte));
-            }
-        }
-        if constexpr (is_int8<Format>) {
-            to.starts[token * groups + group] =
-                -128 * (sum_of<int32_t, lanes<float>>(sums) + sum_of_rest);
-        }
-    }
+    const int64_t groups = token * count_groups<Format>(columns);
+    uint32_t *values = to.values + tile * count_units<Format>(columns) + (token - tile);
+    pack_row<Format>(x, columns, values, stride, to.scales + groups, 1, to.starts + groups);
 }
 
 // ---- weights ----
@@ -220,29 +204,16 @@ void pack_token(const float *x, int64_t columns, const Activations &to, int64_t 
 template <typename Format>
 void pack_panel(const float *w, int64_t rows, int64_t columns, int64_t first_row, uint32_t *values,
                 float *scales) {
-    constexpr int width = Format::values_per_unit;
-    const int64_t units = count_units<Format>(columns), groups = count_groups<Format>(columns);
-    for (int64_t row = 0; row < panel_rows; ++row) {
-        const bool is_there = first_row + row < rows;
-        const float *from = w + (first_row + row) * columns;
-        for (int64_t group = 0; group < groups; ++group) {
-            const int64_t first = is_int8<Format> ? group * group_values : 0;
-            const int64_t last = is_int8<Format> && columns - first > group_values
-                                     ? first + group_values : columns;
-            float factor = 1.0f;
-            if constexpr (is_int8<Format>) {
-                const float most = is_there ? largest_magnitude(from + first, last - first) : 0.0f;
-                factor = most > 1e-30f ? 127.0f / most : 0.0f;
-                scales[group * panel_rows + row] = most / 127.0f;
-            }
-            for (int64_t i = first; i < last; i += width) {
-                const int64_t n = last - i < width ? last - i : width;
-                const uint32_t unit = is_there ? pack_unit<Format>(from + i, n, factor) : 0;
-                values[i / width * panel_rows + row] = is_int8<Format> ? unit ^ 0x80808080u : unit;
-            }
-        }
+    const int64_t n_units = count_units<Format>(columns) * panel_rows;
+    const int64_t n_scales = is_int8<Format> ? count_groups<Format>(columns) * panel_rows : 0;
+    memset(values, 0, static_cast<size_t>(n_units) * 4);
+    memset(scales, 0, static_cast<size_t>(n_scales) * 4);
+    for (int64_t row = 0; row < panel_rows && first_row + row < rows; ++row) {
+        pack_row<Format>(w + (first_row + row) * columns, columns, values + row, panel_rows,
+                         scales + row, panel_rows, nullptr);
     }
-    (void)units;
+    if (!is_int8<Format>) return;
+    for (int64_t i = 0; i < n_units; ++i) values[i] ^= 0x80808080u;
 }
 
 // ---- the product ----
@@ -299,7 +270,6 @@ void multiply_tile(const Matrix &w, Range panels, const Activations &x, const Ou
 #pragma GCC unroll 4
                 for (int v = 0; v < panel_vectors; ++v) {
                     lanes_of_weights[v] = from_memory<Words>(column + v * lanes<float>);
-                    __builtin_prefetch(column + v * lanes<float> + prefetch_bytes / 4);
                 }
 #pragma GCC unroll 16
                 for (int t = 0; t < n_tokens; ++t) {
