@@ -1,7 +1,8 @@
 """Speed of generation: prompts read, tokens written alone and many at once, in every weight form.
 
-Measured is the engine that `infer` and `chat` speak through, choice of the token included. Texts
-are greedy, so that all rounds write the same one.
+Measured is the engine that `infer` and `chat` speak through, choice of the token included (but
+for the prompt's speed, which is the network's alone). Texts are greedy, so that all rounds write
+the same one.
 
 Writing one token reads every weight once, so the ceiling of a lone text is the memory's: the
 bytes of the weights, read at the speed at which so many bytes come. The ceiling of a prompt and
@@ -17,23 +18,24 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import torch
-
 from tinyllm.bench.ceilings import Ceilings, measure_ceilings, read_bandwidth
 from tinyllm.bench.made_up import write_random_checkpoint
-from tinyllm.checkpoint import find_checkpoint, load_checkpoint, read_checkpoint_info
+from tinyllm.bench.timing import median_seconds
+from tinyllm.checkpoint import find_checkpoint, read_checkpoint_info
 from tinyllm.config.bench import BenchInferConfig, Dtype
 from tinyllm.config.generation import Sampling
 from tinyllm.config.model import ModelConfig
 from tinyllm.device import choose_device, prepare_arithmetic
-from tinyllm.errors import ConfigError, MissingPartError
+from tinyllm.errors import ConfigError
 from tinyllm.generation.engine import Engine
+from tinyllm.generation.opening import open_engine
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.sizing import count_parameters, forward_flops_per_token
 from tinyllm.reporting import Reporter
 
 _BYTES_PER_WEIGHT: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
-_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PREFILL_TOKENS = 256
+"""A short prompt is read so often that as many tokens are."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ class DecodingSpeed:
     first_token_seconds: float
     """From the prompt's ids to the first token, in a warm process."""
     prefill_tokens_per_second: float
+    """Of the network alone, without the choice of a token."""
     decode_tokens_per_second: float
     """Of one text, after its first token."""
     batch_tokens_per_second: float
     """Of batch_size texts together, after their first tokens."""
     weight_bytes: int
-    """What is read for every token."""
+    """What is read for every token, scales of int8 aside."""
     read_gb_per_second: float
     """The ceiling: how fast so many bytes are read."""
     arithmetic_ceiling_gflops_per_second: float
@@ -113,7 +116,7 @@ def run(
     prepare_arithmetic(device)
     ceilings = ceilings or measure_ceilings(device, rounds=config.rounds)
     with _checkpoint(config) as path, reporter.stage("measure"):
-        engines = {dtype: open_engine(path, dtype, device, config) for dtype in config.dtypes}
+        engines = {dtype: _open(path, dtype, config, reporter) for dtype in config.dtypes}
         shape = read_checkpoint_info(path).config
         _require_room(config, shape)
         found: dict[Dtype, list[_Round]] = {dtype: [] for dtype in engines}
@@ -129,29 +132,39 @@ def run(
     return InferSpeed(name, count_parameters(shape).total, str(device), speeds, ceilings)
 
 
-def open_engine(path: Path, dtype: Dtype, device: torch.device, config: BenchInferConfig) -> Engine:
-    """Open a checkpoint with its weights in one form."""
-    if dtype not in _TORCH_DTYPES:
-        raise MissingPartError(f"this tinyllm cannot generate with {dtype} weights")
-    loaded = load_checkpoint(path, device, _TORCH_DTYPES[dtype])
-    return Engine(loaded, max_batch_size=config.batch_size)
-
-
 @dataclass(frozen=True)
 class _Round:
     first_token_seconds: float
+    prefill_seconds: float
     decode_tokens_per_second: float
     batch_tokens_per_second: float
 
     @classmethod
     def of(cls, engine: Engine, vocab_size: int, config: BenchInferConfig) -> "_Round":
-        """Write one text, then many."""
-        first, alone = _write(engine, _prompts(1, vocab_size, config), config)
+        """Read a prompt, write one text, then many."""
+        prompt = _prompts(1, vocab_size, config)
+        prefill = _prefill_seconds(engine, prompt, config)
+        first, alone = _write(engine, prompt, config)
         together = alone
         if config.batch_size > 1:
             prompts = _prompts(config.batch_size, vocab_size, config)
             _, together = _write(engine, prompts, config)
-        return cls(first, alone, together)
+        return cls(first, prefill, alone, together)
+
+
+def _open(path: Path, dtype: Dtype, config: BenchInferConfig, reporter: Reporter) -> Engine:
+    return open_engine(
+        path, reporter, device=config.device, dtype=dtype, max_batch_size=config.batch_size
+    )
+
+
+def _prefill_seconds(
+    engine: Engine, prompt: Sequence[Sequence[int]], config: BenchInferConfig
+) -> float:
+    """Return how long the network alone takes to read a prompt."""
+    length = config.prompt_tokens + config.new_tokens
+    repeats = max(1, _PREFILL_TOKENS // config.prompt_tokens)
+    return median_seconds(lambda: engine.runner.begin(prompt, [0], length), repeats, warmup=0)
 
 
 def _write(
@@ -201,15 +214,15 @@ def _speed(
     config: BenchInferConfig,
     ceilings: Ceilings,
 ) -> DecodingSpeed:
-    first = median(r.first_token_seconds for r in rounds)
+    prefill_seconds = median(r.prefill_seconds for r in rounds)
     weight_bytes = read_bytes_per_token(shape, dtype)
     return DecodingSpeed(
         dtype=dtype,
         prompt_tokens=config.prompt_tokens,
         new_tokens=config.new_tokens,
         batch_size=config.batch_size,
-        first_token_seconds=first,
-        prefill_tokens_per_second=config.prompt_tokens / first,
+        first_token_seconds=median(r.first_token_seconds for r in rounds),
+        prefill_tokens_per_second=config.prompt_tokens / prefill_seconds,
         decode_tokens_per_second=median(r.decode_tokens_per_second for r in rounds),
         batch_tokens_per_second=median(r.batch_tokens_per_second for r in rounds),
         weight_bytes=weight_bytes,

@@ -73,13 +73,13 @@ def write_stories(path: Path, n_bytes: int) -> None:
 def random_model(config: ModelConfig, *, seed: int = 0) -> Transformer:
     """Return a network of random weights that never thinks a text has ended.
 
-    The end token's row is next to nothing, so that it is never the likeliest and a greedy text
-    goes on as long as it is allowed to.
+    The rows of the special ids are next to nothing, so that none of them is ever the likeliest
+    and a greedy text goes on as long as it is allowed to.
     """
     model = Transformer(config)
     model.init_weights(torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        model.head_weight[0] *= _NEVER_LIKELY
+        model.head_weight[:_SPECIAL_IDS] *= _NEVER_LIKELY
     return model
 
 

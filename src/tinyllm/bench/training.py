@@ -93,7 +93,7 @@ def run(
         rows_per_step=sitting.training.rows_per_step,
         context_length=context,
         device=str(compute.device),
-        precision=compute.precision,
+        precision=sitting.compute.precision,
         optimizer=config.optimizer.name,
         n_steps=len(timed),
         first_step_seconds=reports[0].seconds,
