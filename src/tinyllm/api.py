@@ -35,7 +35,8 @@ def load(
     or int8. Raises CheckpointError when there is none or it is broken.
     """
     if dtype not in get_args(SpokenDtype):
-        raise UsageError(f"dtype must be one of {', '.join(get_args(SpokenDtype))}, found {dtype!r}")
+        known = ", ".join(get_args(SpokenDtype))
+        raise UsageError(f"dtype must be one of {known}, found {dtype!r}")
     found = find_checkpoint(None if checkpoint is None else str(checkpoint))
     return Model(open_engine(found.path, SilentReporter(), device=device, dtype=dtype))
 

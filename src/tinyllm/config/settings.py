@@ -1,16 +1,16 @@
 """Secrets and endpoints: the only reader of the environment."""
 
+import os
 from functools import cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What comes from `TINYLLM_…` variables and the names that other tools made common."""
 
-    model_config = SettingsConfigDict(env_prefix="TINYLLM_", extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     hf_endpoint: str = Field(
         default="https://huggingface.co",
@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     )
     kernels: bool = Field(
         default=True,
+        validation_alias="TINYLLM_KERNELS",
         description="Whether native code is compiled and used; `off` runs plain PyTorch.",
     )
     cxx: str | None = Field(
@@ -64,7 +65,7 @@ def settings() -> Settings:
     from tinyllm.errors import ConfigError
 
     try:
-        return Settings()
+        return Settings.model_validate(dict(os.environ))
     except ValidationError as error:
         names = ", ".join(str(details["loc"][0]) for details in error.errors())
         raise ConfigError(f"the environment holds a value that is refused: {names}") from None

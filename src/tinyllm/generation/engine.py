@@ -261,14 +261,11 @@ class Engine:
     def _never_generated(self) -> Ids:
         """The tokens that stand for no text (reserved, unknown, padding), but not the end."""
         tokenizer, vocab_size = self.tokenizer, self._config.vocab_size
-        lengths = np.zeros(vocab_size, np.int64)
-        known = tokenizer.byte_lengths[:vocab_size]
-        lengths[: len(known)] = known
-        is_banned = lengths == 0
-        is_banned[tokenizer.end_of_text_id] = False
+        banned = {*tokenizer.textless_ids, *range(tokenizer.vocab_size, vocab_size)}
+        banned.discard(tokenizer.end_of_text_id)
         if tokenizer.unknown_id is not None:
-            is_banned[tokenizer.unknown_id] = True
-        return np.flatnonzero(is_banned)
+            banned.add(tokenizer.unknown_id)
+        return np.array(sorted(token_id for token_id in banned if token_id < vocab_size), np.int64)
 
 
 def join(steps: Sequence[Step]) -> Completion:

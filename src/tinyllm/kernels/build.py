@@ -215,10 +215,11 @@ def _processor_flags() -> tuple[str, ...]:
 @cache
 def _processor() -> str:
     """Return what tells this processor from others: code for one may not run on another."""
-    described = [platform.machine(), platform.processor()]
+    described = [platform.machine()]
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
+        described.append(platform.processor())
         lines = []
     for wanted in ("model name", "flags", "Features"):
         described += [line for line in lines if line.startswith(wanted)][:1]

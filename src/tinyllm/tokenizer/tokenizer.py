@@ -48,6 +48,7 @@ class Tokenizer:
         inner.no_padding()
         inner.no_truncation()
         self._inner = inner
+        self._known_bytes: dict[int, bytes] = {}
         self.kind: Kind = kind
         self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
         end_id = inner.token_to_id(END_OF_TEXT)
@@ -139,7 +140,18 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that a token stands for; empty for special tokens."""
-        return self._bytes[token_id]
+        found = self._known_bytes.get(token_id)
+        if found is None:  # a table of all would take longer than a short answer
+            special = token_id in self._special_ids
+            found = b"" if special else self._with_special(token_id)
+            self._known_bytes[token_id] = found
+        return found
+
+    @cached_property
+    def textless_ids(self) -> list[int]:
+        """Ids below vocab_size that stand for no text: special tokens and unused numbers."""
+        used = set(self._inner.get_vocab(with_added_tokens=True).values()) - self._special_ids
+        return [token_id for token_id in range(self.vocab_size) if token_id not in used]
 
     @cached_property
     def byte_lengths(self) -> list[int]:
@@ -200,14 +212,17 @@ class Tokenizer:
         return table
 
     @cached_property
+    def _added_ids(self) -> frozenset[int]:
+        return frozenset(self._inner.get_added_tokens_decoder())
+
+    def _with_special(self, token_id: int) -> bytes:
+        token = self._inner.id_to_token(token_id) or ""
+        is_bytes = self.kind == "bpe" and token_id not in self._added_ids
+        return bytes_of(token) if is_bytes else token.encode()
+
+    @cached_property
     def _bytes_with_special(self) -> list[bytes]:
-        added = self._inner.get_added_tokens_decoder()
-        parts = []
-        for token_id in range(self.vocab_size):
-            token = self._inner.id_to_token(token_id) or ""
-            is_bytes = self.kind == "bpe" and token_id not in added
-            parts.append(bytes_of(token) if is_bytes else token.encode())
-        return parts
+        return [self._with_special(token_id) for token_id in range(self.vocab_size)]
 
     @cached_property
     def _bytes(self) -> list[bytes]:
