@@ -1,0 +1,328 @@
+"""Native decoding says what the plain network says, by whatever calls the tokens arrive."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.model.shapes import SHAPES, VOCAB, build, small, tokens
+from tinyllm.kernels import build as build_room
+from tinyllm.kernels.decode import Chooser, KernelsUnavailable, NativeDecoder
+from tinyllm.kernels.decode_memory import Dtype
+from tinyllm.model.transformer import Transformer
+
+needs_compiler = pytest.mark.skipif(
+    not build_room.available(), reason="needs a compiler and TINYLLM_KERNELS on"
+)
+
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
+TOLERANCE = 1e-4
+MOST_NATS: dict[Dtype, float] = {"float32": 1e-8, "bfloat16": 1e-3, "int8": 5e-3}
+"""Mean Kullback-Leibler divergence from float32 over random positions; measured 1e-4 and 1e-3."""
+MOST_LOGIT_ERROR: dict[Dtype, float] = {"float32": TOLERANCE, "bfloat16": 0.25, "int8": 0.8}
+"""Of logits that reach 4 to 6, at weights ten times as wide as training begins with."""
+
+ODD = {
+    "odd-widths": small(hidden_size=30, n_heads=5, intermediate_size=37),
+    "head-of-two": small(hidden_size=8, n_heads=4, intermediate_size=5),
+    "wide-head": small(hidden_size=96, n_heads=2, n_kv_heads=1, intermediate_size=200),
+    "gpt-neo-odd": small(family="gpt-neo", hidden_size=27, n_heads=3, intermediate_size=50),
+}
+ALL_SHAPES = {**SHAPES, **ODD}
+
+
+def weights_of(model: Transformer) -> dict[str, NDArray[np.float32]]:
+    return {name: value.detach().numpy() for name, value in model.named_parameters()}
+
+
+def decoder_of(model: Transformer, dtype: Dtype = "float32", n_threads: int = 2) -> NativeDecoder:
+    return NativeDecoder(model.config, weights_of(model), dtype=dtype, n_threads=n_threads)
+
+
+def plain_logits(model: Transformer, ids: torch.Tensor) -> NDArray[np.float32]:
+    with torch.no_grad():
+        logits: NDArray[np.float32] = model(ids).numpy()
+    return logits
+
+
+def by_steps(decoder: NativeDecoder, ids: torch.Tensor) -> NDArray[np.float32]:
+    """Read all rows of ids (B, T) token by token; logits (B, T, V)."""
+    cache = decoder.allocate(len(ids), decoder.config.context_length)
+    rows = np.arange(len(ids))
+    return np.stack([decoder.step(cache, rows, column) for column in ids.numpy().T], axis=1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("length", [1, 17, 48])
+@pytest.mark.parametrize("name", ALL_SHAPES)
+def test_float32_logits_are_the_plain_network_s(name: str, length: int) -> None:
+    model = build(ALL_SHAPES[name])
+    decoder, ids = decoder_of(model), tokens(3, length)
+    wanted = plain_logits(model, ids)
+    np.testing.assert_allclose(by_steps(decoder, ids), wanted, atol=TOLERANCE, rtol=0)
+    cache = decoder.allocate(3, length)
+    for row in range(3):
+        found = decoder.prefill(cache, row, ids[row].tolist())
+        np.testing.assert_allclose(found, wanted[row, -1], atol=TOLERANCE, rtol=0)
+
+
+@needs_compiler
+@given(data=st.data())
+@settings(max_examples=25)
+def test_any_shape_decodes_as_the_plain_network_does(data: st.DataObject) -> None:
+    family = data.draw(st.sampled_from(["llama", "gpt-neo"]))
+    n_kv_heads = data.draw(st.integers(1, 3))
+    group = data.draw(st.integers(1, 3)) if family == "llama" else 1
+    n_heads = n_kv_heads * group
+    head_dim = data.draw(st.integers(1, 20)) * (2 if family == "llama" else 1)
+    config = small(
+        family=family,
+        n_layers=2,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        hidden_size=n_heads * head_dim,
+        intermediate_size=data.draw(st.integers(1, 80)),
+        qk_norm=family == "llama" and data.draw(st.booleans()),
+        tie_embeddings=data.draw(st.booleans()),
+        attention_window=data.draw(st.integers(1, 60)),
+    )
+    model = build(config, seed=data.draw(st.integers(0, 99)))
+    ids = tokens(2, data.draw(st.integers(1, 48)))
+    wanted = plain_logits(model, ids)
+    decoder = decoder_of(model, n_threads=data.draw(st.integers(1, 3)))
+    scale = max(1.0, float(np.abs(wanted).max()))
+    np.testing.assert_allclose(by_steps(decoder, ids), wanted, atol=TOLERANCE * scale, rtol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ALL_SHAPES)
+def test_prefill_is_steps_is_a_batch(name: str, dtype: Dtype) -> None:
+    decoder, ids = decoder_of(build(ALL_SHAPES[name]), dtype), tokens(5, 33)
+    tolerance = MOST_LOGIT_ERROR[dtype]  # sums of another order round to other bf16 and int8
+    batched = by_steps(decoder, ids)
+    for row, part in ((0, 33), (3, 20)):
+        alone = by_steps(decoder, ids[row : row + 1])[0]
+        np.testing.assert_allclose(batched[row], alone, atol=tolerance, rtol=0)
+        cache = decoder.allocate(1, 40)
+        decoder.prefill(cache, 0, ids[row, : part // 2].tolist())
+        last = decoder.prefill(cache, 0, ids[row, part // 2 : part].tolist())
+        np.testing.assert_allclose(last, alone[part - 1], atol=tolerance, rtol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_divergence_from_float32_is_bounded(name: str, dtype: Dtype) -> None:
+    model, ids = build(SHAPES[name]), tokens(8, 48)
+    wanted = torch.from_numpy(plain_logits(model, ids))
+    found = torch.from_numpy(by_steps(decoder_of(model, dtype), ids))
+    assert (found - wanted).abs().max() < MOST_LOGIT_ERROR[dtype]
+    true, ours = wanted.log_softmax(-1), found.log_softmax(-1)
+    nats = (true.exp() * (true - ours)).sum(-1).mean()
+    assert nats < MOST_NATS[dtype]
+
+
+@needs_compiler
+def test_rows_of_unequal_length_step_together() -> None:
+    model = build(SHAPES["llama-grouped-normed-untied"])
+    decoder, ids = decoder_of(model), tokens(3, 30)
+    cache = decoder.allocate(4, 48)
+    lengths = {2: 5, 0: 29, 1: 17}
+    for row, length in lengths.items():
+        decoder.prefill(cache, row, ids[row, :length].tolist())
+    found = decoder.step(cache, np.array([1, 2, 0]), ids[[1, 2, 0], [17, 5, 29]].numpy())
+    wanted = plain_logits(model, ids)
+    np.testing.assert_allclose(found, wanted[[1, 2, 0], [17, 5, 29]], atol=TOLERANCE, rtol=0)
+    assert cache.lengths.tolist() == [30, 18, 6, 0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_long_prompt_is_read_in_parts(name: str) -> None:
+    config = SHAPES[name].model_copy(update={"context_length": 700})
+    model = build(config)
+    ids = tokens(1, 700)
+    decoder = decoder_of(model)
+    found = decoder.prefill(decoder.allocate(1, 700), 0, ids[0].tolist())
+    np.testing.assert_allclose(found, plain_logits(model, ids)[0, -1], atol=TOLERANCE, rtol=0)
+
+
+@needs_compiler
+def test_truncated_and_copied_rows_go_on_as_if_read_anew() -> None:
+    model = build(SHAPES["llama"])
+    decoder, ids = decoder_of(model), tokens(2, 40)
+    cache = decoder.allocate(3, 48)
+    decoder.prefill(cache, 0, ids[0].tolist())
+    cache.truncate(0, 21)
+    cache.copy_row(0, 2)
+    mixed = torch.cat((ids[0, :21], ids[1, 21:]))
+    wanted = plain_logits(model, mixed.unsqueeze(0))[0, -1]
+    for row in (0, 2):
+        found = decoder.prefill(cache, row, mixed[21:].tolist())
+        np.testing.assert_allclose(found, wanted, atol=TOLERANCE, rtol=0)
+    assert cache.lengths.tolist() == [40, 0, 40]
+
+
+@needs_compiler
+def test_select_keeps_reorders_and_repeats_rows() -> None:
+    decoder, ids = decoder_of(build(SHAPES["gpt-neo"])), tokens(3, 20)
+    cache = decoder.allocate(3, 30)
+    for row, length in enumerate((3, 20, 9)):
+        decoder.prefill(cache, row, ids[row, :length].tolist())
+    one_by_one = [decoder.step(cache, np.array([row]), np.array([7]))[0] for row in range(3)]
+    for row, length in enumerate((3, 20, 9)):
+        cache.truncate(row, length)
+    cache.select([2, 1, 2, 0])
+    found = decoder.step(cache, np.arange(4), np.full(4, 7))
+    wanted = np.stack([one_by_one[row] for row in (2, 1, 2, 0)])
+    np.testing.assert_allclose(found, wanted, atol=TOLERANCE, rtol=0)
+    assert cache.lengths.tolist() == [10, 21, 10, 4]
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_decode_is_steps_with_the_likeliest_token(dtype: Dtype) -> None:
+    decoder = decoder_of(build(SHAPES["llama"]), dtype)
+    rows, first = np.arange(3), np.array([5, 6, 7])
+    cache = decoder.allocate(3, 40)
+    found = decoder.decode(cache, rows, first, 30, Chooser(decoder.likeliest, [0] * 3))
+    again, chosen = decoder.allocate(3, 40), [first]
+    for _ in range(30):
+        chosen.append(decoder.step(again, rows, chosen[-1]).argmax(-1))
+    assert found.tolist() == np.stack(chosen[1:], axis=1).tolist()
+    assert cache.lengths.tolist() == [30, 30, 30]
+
+
+@needs_compiler
+def test_decode_leaves_a_row_at_its_end_and_goes_on_with_the_others() -> None:
+    import ctypes
+
+    decoder = decoder_of(build(SHAPES["llama"]), n_threads=1)
+    kind = ctypes.CFUNCTYPE(
+        ctypes.c_int64, ctypes.POINTER(ctypes.c_float), ctypes.c_int64, ctypes.c_void_p
+    )
+    budgets = (ctypes.c_int64 * 3)(2, 9, 4)
+
+    def choose(logits: object, vocab_size: int, state: int) -> int:
+        left = ctypes.c_int64.from_address(state)
+        left.value -= 1
+        values = np.ctypeslib.as_array(logits, (vocab_size,))  # type: ignore[call-overload]
+        return int(values.argmax()) if left.value >= 0 else -1
+
+    function = kind(choose)
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    states = [ctypes.addressof(budgets) + 8 * i for i in range(3)]
+    first, cache = np.array([5, 6, 7]), decoder.allocate(3, 40)
+    found = decoder.decode(cache, np.array([0, 1, 2]), first, 6, Chooser(address, states))
+    whole = decoder.decode(
+        decoder.allocate(3, 40), np.arange(3), first, 6, Chooser(decoder.likeliest, [0] * 3)
+    )
+    for row, n_chosen in enumerate((2, 6, 4)):
+        assert found[row, :n_chosen].tolist() == whole[row, :n_chosen].tolist()
+        assert (found[row, n_chosen:] == -1).all()
+    assert cache.lengths.tolist() == [3, 6, 5]
+
+
+@needs_compiler
+def test_weights_shrink_with_their_format() -> None:
+    model = build(small(hidden_size=256, intermediate_size=512, n_heads=4))
+    sizes = {dtype: decoder_of(model, dtype).nbytes_weights for dtype in DTYPES}
+    assert sizes["bfloat16"] == sizes["float32"] / 2
+    assert sizes["float32"] / 4 < sizes["int8"] < sizes["float32"] / 3.7
+
+
+@needs_compiler
+def test_mistakes_are_named() -> None:
+    model = build(SHAPES["llama"])
+    decoder = decoder_of(model)
+    cache = decoder.allocate(2, 4)
+    with pytest.raises(ValueError, match="exceed the cache's 4"):
+        decoder.prefill(cache, 0, [1, 2, 3, 4, 5])
+    with pytest.raises(ValueError, match=f"0 to {VOCAB - 1}"):
+        decoder.prefill(cache, 0, [VOCAB])
+    with pytest.raises(ValueError, match="0 to 1"):
+        decoder.step(cache, np.array([2]), np.array([1]))
+    with pytest.raises(ValueError, match="named once"):
+        decoder.step(cache, np.array([1, 1]), np.array([1, 1]))
+    with pytest.raises(ValueError, match="context_length 48"):
+        decoder.allocate(1, 49)
+    with pytest.raises(ValueError, match="holds 0 tokens"):
+        cache.truncate(0, 1)
+    assert cache.lengths.tolist() == [0, 0]
+    weights = weights_of(model)
+    weights["model.norm.weight"] = weights["model.norm.weight"][1:]
+    with pytest.raises(ValueError, match=r"model\.norm\.weight is \(31,\)"):
+        NativeDecoder(model.config, weights, dtype="float32", n_threads=1)
+
+
+@pytest.fixture
+def kernels_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Behave as if no native code could be built."""
+    monkeypatch.setattr("tinyllm.kernels.decode_memory.load_library", lambda _: None)
+    return
+
+
+@pytest.mark.usefixtures("kernels_off")
+def test_without_native_code_load_answers_none() -> None:
+    model = build(SHAPES["llama"])
+    assert NativeDecoder.load(model.config, weights_of(model), dtype="int8", n_threads=1) is None
+    with pytest.raises(KernelsUnavailable):
+        decoder_of(model)
+
+
+def test_decoding_needs_no_torch() -> None:
+    script = "import sys, tinyllm.kernels.decode; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+_SANITIZED = """
+import sys
+import numpy as np
+from tinyllm.kernels import decode_memory
+import ctypes
+
+library = ctypes.CDLL(sys.argv[1])
+decode_memory.load_library = lambda _: library
+sys.path.insert(0, sys.argv[2])
+from tests.kernels.sanitized import run
+
+run()
+"""
+
+
+@pytest.mark.long
+@needs_compiler
+def test_no_access_is_out_of_bounds(tmp_path: Path) -> None:
+    compiler = build_room.find_compiler()
+    assert compiler is not None
+    built = tmp_path / "decode.so"
+    source = Path(build_room.__file__).parent / "decode.cpp"
+    sanitizers = "-fsanitize=address,undefined"
+    flags = ("-fopenmp", sanitizers, "-fno-sanitize-recover=all", "-O1", "-g")
+    subprocess.run(build_room.compile_command(compiler, source, built, {}, flags), check=True)
+    runtime = subprocess.run(
+        [*compiler.command, "-print-file-name=libasan.so"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run(
+        [sys.executable, "-c", _SANITIZED, str(built), str(root)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
