@@ -145,15 +145,19 @@ def _working(dtype: torch.dtype) -> torch.dtype:
 
 # ---- how autograd and the compiler see it ----
 
-_operators = torch.library.Library("tinyllm", "FRAGMENT")
-_operators.define(
+_operators = torch.library.Library("tinyllm", "FRAGMENT")  # type: ignore[no-untyped-call]
+_operators.define(  # type: ignore[no-untyped-call]
     "linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, int ignore_index, "
     "int rows, bool learns) -> (Tensor, Tensor, Tensor)"
 )
-_operators.impl("linear_cross_entropy", _linear_cross_entropy, "CompositeExplicitAutograd")
+_operators.impl(  # type: ignore[no-untyped-call]
+    "linear_cross_entropy", _linear_cross_entropy, "CompositeExplicitAutograd"
+)
 
 
-@torch.library.register_fake("tinyllm::linear_cross_entropy", lib=_operators)
+@torch.library.register_fake(  # type: ignore[untyped-decorator]
+    "tinyllm::linear_cross_entropy", lib=_operators
+)
 def _(
     hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, rows: int, learns: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,7 +167,7 @@ def _(
     return loss, torch.empty_like(hidden), torch.empty_like(weight)
 
 
-def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.mark_non_differentiable(output[1], output[2])
     ctx.save_for_backward(output[1], output[2])
 

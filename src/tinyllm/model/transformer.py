@@ -9,8 +9,8 @@
 B batch, T new tokens, S key positions, D hidden, F feed-forward, H query heads, K key/value heads,
 E head dim, V vocabulary. Norms, softmax and logits are float32, under autocast too. Parameter names
 are Hugging Face Llama's in both families; what others call them is in `hf_weights.py`, positions
-and masks are in `places.py`, norms and feed-forward in `blocks.py`, how values mix is in `attention.py`, and natively, norms and rotation
-included, in `kernels/attention.py`.
+and masks are in `places.py`, norms and feed-forward in `blocks.py`, how values mix is in
+`attention.py`, and natively, norms and rotation included, in `kernels/attention.py`.
 """
 
 import math

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tinyllm.config.train import TrainConfig
-from tinyllm.device import Compute, peak_flops_per_second
+from tinyllm.device import NARROW, Compute, peak_flops_per_second, with_precision
 from tinyllm.errors import ConfigError, Interrupted
 from tinyllm.files import write_text
 from tinyllm.model.sizing import training_flops_per_token
@@ -25,7 +25,7 @@ from tinyllm.training.artifacts import (
 )
 from tinyllm.training.budget import epochs_of, limits_for, shape_for
 from tinyllm.training.diagnosis import Curves, diagnose
-from tinyllm.training.distributed import Processes
+from tinyllm.training.distributed import Processes, require_fixed_micro_batch
 from tinyllm.training.fitting import fit_to_memory, require_room
 from tinyllm.training.keeper import Keeper
 from tinyllm.training.loop import Training, fit, hopeless
@@ -140,6 +140,7 @@ class Sitting:
         """Build the network, take the steps, leave the report."""
         self.build()
         if self.state is not None:
+            self._tell_limits_behind()
             self.keeper.restore(self.state)
             if self.processes.is_main:
                 step, measured_step = self.state.progress.step, self.state.progress.measured_step
@@ -164,6 +165,7 @@ class Sitting:
 
     def build(self) -> None:
         """Build network, optimizers and the training around them, at its first step."""
+        self.compute = self._settled_compute()
         self.model = build_model(self.config, self.beginning).to(self.compute.device)
         optimizers = build_optimizers(self.model, self.config.optimizer)
         network: nn.Module = self.model
@@ -187,6 +189,7 @@ class Sitting:
                 "config": identity_config(self.config),
                 "fingerprints": self.fingerprints,
                 "limits": limits_of(self.config),
+                "precision": self.compute.precision,
             },
             n_states=self.config.checkpoint.keep,
         )
@@ -257,12 +260,9 @@ class Sitting:
         training = self.training
         if training.progress.micro_batch_size is not None:
             training.micro_batch_size = training.progress.micro_batch_size
-        elif self.config.batch.micro_batch_size == "auto" and self.processes.count > 1:
-            raise ConfigError(
-                'batch.micro_batch_size "auto" is found by one process alone',
-                "Give the number that `tinyllm train --dry-run` prints for this config.",
-            )
-        elif self.config.batch.micro_batch_size == "auto":
+            return
+        require_fixed_micro_batch(self.config, self.processes.count)
+        if self.config.batch.micro_batch_size == "auto":
             fitting = fit_to_memory(
                 training, training.rows_per_step, self.rows.train.context_length
             )
@@ -279,6 +279,20 @@ class Sitting:
         per_token = training_flops_per_token(self.model.config, self.rows.train.context_length)
         return tokens_per_second * per_token / (peak * self.processes.count)
 
+    def _settled_compute(self) -> Compute:
+        """Return device and precision; one that was left open is that of the run which goes on."""
+        compute, width = self.compute, self.beginning.model_config.hidden_size
+        if self.config.precision != "auto":
+            return compute
+        on_cpu = compute.device.type == "cpu"
+        if self.state is not None:
+            plain = "float32" if on_cpu else compute.precision
+            kept = str(self.state.identity.get("precision", plain))
+            return with_precision(compute, kept, "as this run began")
+        if on_cpu and width < NARROW and compute.precision != "float32":
+            return with_precision(compute, "float32", f"{width} wide, too narrow to gain from less")
+        return compute
+
     def _compiles(self) -> bool:
         wanted = self.config.compile
         return wanted == "on" or (wanted == "auto" and self.compute.device.type == "cuda")
@@ -290,6 +304,15 @@ class Sitting:
         if self.state.identity["limits"] == limits_of(self.config):
             return f"this training ended at step {self.state.progress.step}"
         return self.training.end_reason()
+
+    def _tell_limits_behind(self) -> None:
+        """Warn when a run that goes on has passed its limit already."""
+        step, total = self.training.progress.step, self.training.limits.total_steps
+        if total is not None and step > total:
+            self.reporter.warn(
+                f"the limit of {total:,} steps lies behind this run, which has taken {step:,}: "
+                "none is taken now"
+            )
 
     def _introduce(self) -> None:
         config, training = self.config, self.training
