@@ -17,7 +17,7 @@ RULES = st.builds(
     Sampling,
     temperature=st.sampled_from([0.0, 0.3, 0.8, 1.0, 2.5]),
     top_k=st.sampled_from([0, 0, 1, 3, 40, 300]),
-    top_p=st.sampled_from([1.0, 0.95, 0.7, 0.999]),
+    top_p=st.sampled_from([1.0, 0.9501, 0.7003, 0.99907]),
     min_p=st.sampled_from([0.0, 0.0, 0.05, 0.4]),
     repetition_penalty=st.sampled_from([1.0, 1.0, 1.3, 0.8]),
     frequency_penalty=st.sampled_from([0.0, 0.0, 0.4, -0.2]),

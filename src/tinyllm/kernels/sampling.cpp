@@ -3,9 +3,10 @@
 // The reference, rule by rule, is generation/sampling.py and generation/penalties.py: bans,
 // penalties, temperature, top_k, top_p, min_p, draw. Logits are (n, V) float32 and are used up.
 //
-// A vocabulary is read a few times in vectors and never sorted as a whole: the likeliest k are kept
-// while reading, against the smallest of them, and exponentials of all are taken only where the
-// odds of all matter.
+// A vocabulary is read a few times in vectors and never sorted as a whole. top_k keeps the likeliest
+// k while reading, against the smallest of them. top_p and min_p first gather the tokens that can
+// matter, then find where a share of their odds lies by halving an interval of odds; only the few
+// tokens in the last interval are sorted. Exponentials of all are taken once, where they matter.
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +15,10 @@
 #include <limits>
 #include <new>
 #include <vector>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #include "vector.h"
 
@@ -26,7 +31,7 @@ namespace {
 enum Outcome : int { done = 0, not_finite = 1, all_banned = 2, no_memory = 3 };
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
-constexpr int64_t first_candidates = 64, growth = 8;
+constexpr int64_t few = 64;      // as many tokens are sorted without a second thought
 constexpr int64_t block = 512;  // numbers summed in float before they join a sum in double
 
 }  // namespace
@@ -73,15 +78,6 @@ inline bool is_ahead(const Candidate &a, const Candidate &b) {
 
 // ---- reading a whole row ----
 
-bool are_finite(const float *x, int64_t n) {
-    Floats zeros{};
-    int64_t i = 0;
-    for (; i + lanes<float> <= n; i += lanes<float>) zeros += load(x + i) * 0.0f;
-    float rest = sum(zeros);  // NaN if any number was NaN or infinite
-    for (; i < n; ++i) rest += x[i] * 0.0f;
-    return rest == 0.0f;
-}
-
 float largest_of_row(const float *x, int64_t n) {
     Floats most = all(minus_infinity);
     int64_t i = 0;
@@ -94,35 +90,45 @@ float largest_of_row(const float *x, int64_t n) {
     return result;
 }
 
+bool are_finite(const float *x, int64_t n) {
+    Floats zeros{};
+    int64_t i = 0;
+    for (; i + lanes<float> <= n; i += lanes<float>) zeros += load(x + i) * 0.0f;
+    float rest = sum(zeros);  // NaN if any number was NaN or infinite
+    for (; i < n; ++i) rest += x[i] * 0.0f;
+    return rest == 0.0f;
+}
+
 int64_t first_of_largest(const float *x, int64_t n) {
     const float most = largest_of_row(x, n);
     return std::find(x, x + n, most) - x;
 }
 
-// Replace a stretch of at most `block` numbers by e^(x - most); returns their sum.
-template <bool keep> double powers(float *x, int64_t n, float most) {
+// What turns logits into odds relative to the likeliest token's: e^((x - most) / temperature).
+struct Scale {
+    float most, factor;
+
+    Floats operator()(Floats x) const { return vexp((x - most) * factor); }
+    double exactly(float x) const {
+        return std::exp((static_cast<double>(x) - most) * static_cast<double>(factor));
+    }
+};
+
+// Replace at most `block` logits by their odds; returns the sum.
+double to_odds(float *x, int64_t n, const Scale &scale) {
     Floats total{};
     int64_t i = 0;
     for (; i + lanes<float> <= n; i += lanes<float>) {
-        const Floats power = vexp(load(x + i) - most);
-        if (keep) store(x + i, power);
-        total += power;
+        const Floats odds = scale(load(x + i));
+        store(x + i, odds);
+        total += odds;
     }
     double result = sum(total);
     for (; i < n; ++i) {
-        const float power = std::exp(x[i] - most);
-        if (keep) x[i] = power;
-        result += power;
+        x[i] = static_cast<float>(scale.exactly(x[i]));
+        result += x[i];
     }
     return result;
-}
-
-double total_power(float *x, int64_t n, float most) {
-    double total = 0;
-    for (int64_t i = 0; i < n; i += block) {
-        total += powers<false>(x + i, std::min(block, n - i), most);
-    }
-    return total;
 }
 
 // The k largest in falling order, equal ones by id.
@@ -213,12 +219,11 @@ double uniform(uint64_t seed, uint64_t index) {
 }
 
 // Draw from all tokens in the order of their ids.
-int64_t draw_from_all(float *x, int64_t n, double number) {
-    const float most = largest_of_row(x, n);
+int64_t draw_from_all(float *x, int64_t n, const Scale &scale, double number) {
     std::vector<double> sums;
     double total = 0;
     for (int64_t i = 0; i < n; i += block) {
-        total += powers<true>(x + i, std::min(block, n - i), most);
+        total += to_odds(x + i, std::min(block, n - i), scale);
         sums.push_back(total);
     }
     const double mark = number * total;
@@ -234,21 +239,26 @@ int64_t draw_from_all(float *x, int64_t n, double number) {
     return last;
 }
 
-// How many of the candidates with these odds, in falling order, top_p and min_p leave.
-size_t count_kept(const Rules &rules, const std::vector<double> &odds) {
-    double before = 0;
-    for (size_t i = 0; i < odds.size(); ++i) {
-        if (i > 0 && (before >= rules.top_p || odds[i] < rules.min_p * odds[0])) return i;
-        if (rules.top_p < 1) before += odds[i];
-    }
-    return odds.size();
-}
-
-int64_t draw_from(const std::vector<Candidate> &candidates, const std::vector<double> &odds,
-                  size_t n_kept, double number) {
+// Draw from the k likeliest, of which top_p and min_p may leave fewer.
+int64_t draw_from_likeliest(const Rules &rules, const float *x, const Scale &scale,
+                            double number) {
+    std::vector<Candidate> candidates;
+    find_likeliest(x, rules.vocab_size, rules.top_k, candidates);
+    std::vector<double> odds;
     double total = 0;
-    for (size_t i = 0; i < n_kept; ++i) total += odds[i];
-    const double mark = number * total;
+    for (const Candidate &one : candidates) {
+        odds.push_back(scale.exactly(one.value));
+        total += odds.back();
+    }
+    size_t n_kept = 0;
+    double kept = 0;
+    for (; n_kept < odds.size(); ++n_kept) {
+        const bool is_cut = (rules.top_p < 1 && kept >= rules.top_p * total) ||
+                            odds[n_kept] < rules.min_p * odds[0];
+        if (n_kept > 0 && is_cut) break;
+        kept += odds[n_kept];
+    }
+    const double mark = number * kept;
     double cumulative = 0;
     size_t last = 0;
     for (size_t i = 0; i < n_kept; ++i) {
@@ -259,38 +269,115 @@ int64_t draw_from(const std::vector<Candidate> &candidates, const std::vector<do
     return candidates[last].id;
 }
 
-void take_odds(const std::vector<Candidate> &candidates, float most, double total,
-               std::vector<double> &odds) {
-    odds.clear();
-    for (const Candidate &one : candidates) {
-        odds.push_back(std::exp(static_cast<double>(one.value) - most) / total);
+// The odds of some tokens, in no order but that of their ids.
+struct Gathered {
+    std::vector<float> odds;
+    std::vector<int32_t> ids;
+    int64_t n = 0;
+
+    // Takes the tokens whose odds are at least `least`.
+    Gathered(const float *x, int64_t n_all, float least)
+        : odds(static_cast<size_t>(n_all + lanes<float>)),
+          ids(static_cast<size_t>(n_all + lanes<float>)) {
+        int64_t i = 0;
+#if defined(__AVX512F__)
+        for (; i + 16 <= n_all; i += 16) {
+            const __m512 values = _mm512_loadu_ps(x + i);
+            const __mmask16 taken = _mm512_cmp_ps_mask(values, _mm512_set1_ps(least), _CMP_GE_OQ);
+            const __m512i numbers = _mm512_add_epi32(same_bits<__m512i>(lane_numbers<float>()),
+                                                     _mm512_set1_epi32(static_cast<int>(i)));
+            _mm512_storeu_ps(&odds[static_cast<size_t>(n)],
+                             _mm512_maskz_compress_ps(taken, values));
+            _mm512_storeu_si512(&ids[static_cast<size_t>(n)],
+                                _mm512_maskz_compress_epi32(taken, numbers));
+            n += __builtin_popcount(taken);
+        }
+#endif
+        for (; i < n_all; ++i) {
+            odds[static_cast<size_t>(n)] = x[i];
+            ids[static_cast<size_t>(n)] = static_cast<int32_t>(i);
+            n += x[i] >= least;
+        }
     }
+
+    struct Above {
+        double mass;
+        int64_t count;
+    };
+
+    // The tokens whose odds are greater than `mark`.
+    Above above(float mark) const {
+        Above result{0, 0};
+        int64_t i = 0;
+        for (int64_t end; (end = std::min(n, i + block)) - i >= lanes<float>;) {
+            Floats mass{};
+            Integers<float> counts{};
+            for (; i + lanes<float> <= end; i += lanes<float>) {
+                const Floats v = load(&odds[static_cast<size_t>(i)]);
+                mass += v > mark ? v : Floats{};
+                counts -= v > mark;
+            }
+            result.mass += sum(mass);
+            for (int lane = 0; lane < lanes<float>; ++lane) result.count += counts[lane];
+        }
+        for (; i < n; ++i) {
+            const float v = odds[static_cast<size_t>(i)];
+            if (v > mark) result.mass += v, ++result.count;
+        }
+        return result;
+    }
+
+    struct Found {
+        int64_t id;
+        double mass;  // of the token and all that are ahead of it
+    };
+
+    // The token on which a mark falls when odds are laid end to end, the likeliest first.
+    Found at(double mark) const {
+        uint32_t low = 0, high = same_bits<uint32_t>(1.0f);  // floats above 0 order as their bits
+        Above above_low{0, n}, above_high{0, 0};
+        while (above_low.count - above_high.count > few && high - low > 1) {
+            const uint32_t middle = low + (high - low) / 2;
+            const Above found = above(same_bits<float>(middle));
+            (found.mass > mark ? low : high) = middle;
+            (found.mass > mark ? above_low : above_high) = found;
+        }
+        const float least = same_bits<float>(low), most = same_bits<float>(high);
+        std::vector<Candidate> candidates;
+        for (int64_t i = 0; i < n; ++i) {
+            const float v = odds[static_cast<size_t>(i)];
+            if (v > least && v <= most) candidates.push_back({v, ids[static_cast<size_t>(i)]});
+        }
+        std::sort(candidates.begin(), candidates.end(), is_ahead);
+        double mass = above_high.mass;
+        for (const Candidate &one : candidates) {
+            mass += one.value;
+            if (mass > mark) return {one.id, mass};
+        }
+        return {candidates.empty() ? ids[0] : candidates.back().id, mass};
+    }
+};
+
+// Draw from what top_p and min_p leave of all tokens.
+int64_t draw_from_share(const Rules &rules, float *x, const Scale &scale, double number) {
+    const int64_t n = rules.vocab_size;
+    double total = 0;
+    for (int64_t i = 0; i < n; i += block) total += to_odds(x + i, std::min(block, n - i), scale);
+    // All tokens below this together have less than what top_p leaves out.
+    const double spare = (1 - rules.top_p) * total / static_cast<double>(n);
+    const double least = std::max(rules.min_p, spare * (1 - 1e-6));
+    const Gathered gathered(x, n, std::max(static_cast<float>(least), 1e-37f));
+    double kept = gathered.above(0).mass;
+    if (rules.top_p < 1) kept = std::min(kept, gathered.at(rules.top_p * total).mass);
+    return gathered.at(number * kept).id;
 }
 
 int64_t draw(const Rules &rules, float *x, double number) {
     const int64_t n = rules.vocab_size;
-    const bool is_top_k = rules.top_k > 0 && rules.top_k < n;
-    if (!is_top_k && rules.top_p == 1 && rules.min_p == 0) return draw_from_all(x, n, number);
-    std::vector<Candidate> candidates;
-    std::vector<double> odds;
-    if (is_top_k) {
-        find_likeliest(x, n, rules.top_k, candidates);
-        take_odds(candidates, candidates[0].value, 1, odds);
-        double total = 0;
-        for (const double share : odds) total += share;
-        for (double &share : odds) share /= total;
-        return draw_from(candidates, odds, count_kept(rules, odds), number);
-    }
-    const float most = largest_of_row(x, n);
-    const double total = rules.top_p < 1 ? total_power(x, n, most) : 1;
-    for (int64_t k = first_candidates;; k *= growth) {
-        find_likeliest(x, n, std::min(k, n), candidates);
-        take_odds(candidates, most, total, odds);
-        const size_t n_kept = count_kept(rules, odds);
-        if (k >= n || n_kept < odds.size() || odds.back() == 0) {
-            return draw_from(candidates, odds, n_kept, number);
-        }
-    }
+    const Scale scale{largest_of_row(x, n), static_cast<float>(1 / rules.temperature)};
+    if (rules.top_k > 0 && rules.top_k < n) return draw_from_likeliest(rules, x, scale, number);
+    if (rules.top_p < 1 || rules.min_p > 0) return draw_from_share(rules, x, scale, number);
+    return draw_from_all(x, n, scale, number);
 }
 
 Outcome choose_of(const Rules &rules, const Texts &texts, int64_t row, float *x, int64_t &chosen) {
@@ -300,7 +387,7 @@ Outcome choose_of(const Rules &rules, const Texts &texts, int64_t row, float *x,
     const int64_t n_drawn = texts.lengths[row] - prompt_length;
     for (int64_t i = 0; i < rules.n_never; ++i) x[rules.never[i]] = minus_infinity;
     if (n_drawn < rules.min_new_tokens) x[rules.end_id] = minus_infinity;
-    if (largest_of_row(x, n) == minus_infinity) return all_banned;
+    if (rules.n_never + 1 >= n && largest_of_row(x, n) == minus_infinity) return all_banned;
     const int64_t first = rules.penalize_prompt ? 0 : prompt_length;
     const History history{texts.ids + row * texts.capacity + first, texts.lengths[row] - first};
     if (rules.repetition_penalty != 1 || rules.frequency_penalty != 0 ||
@@ -311,10 +398,6 @@ Outcome choose_of(const Rules &rules, const Texts &texts, int64_t row, float *x,
     if (rules.temperature == 0) {
         chosen = first_of_largest(x, n);
         return done;
-    }
-    const float temperature = static_cast<float>(rules.temperature);
-    if (temperature != 1.0f) {
-        for (int64_t i = 0; i < n; ++i) x[i] /= temperature;
     }
     chosen = draw(rules, x, uniform(texts.seeds[row], static_cast<uint64_t>(n_drawn)));
     return done;
