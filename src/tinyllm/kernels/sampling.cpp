@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -271,14 +272,14 @@ int64_t draw_from_likeliest(const Rules &rules, const float *x, const Scale &sca
 
 // The odds of some tokens, in no order but that of their ids.
 struct Gathered {
-    std::vector<float> odds;
-    std::vector<int32_t> ids;
+    std::unique_ptr<float[]> odds;  // left as it comes: clearing would cost as much as reading
+    std::unique_ptr<int32_t[]> ids;
     int64_t n = 0;
 
     // Takes the tokens whose odds are at least `least`.
     Gathered(const float *x, int64_t n_all, float least)
-        : odds(static_cast<size_t>(n_all + lanes<float>)),
-          ids(static_cast<size_t>(n_all + lanes<float>)) {
+        : odds(new float[static_cast<size_t>(n_all + lanes<float>)]),
+          ids(new int32_t[static_cast<size_t>(n_all + lanes<float>)]) {
         int64_t i = 0;
 #if defined(__AVX512F__)
         for (; i + 16 <= n_all; i += 16) {
@@ -286,16 +287,16 @@ struct Gathered {
             const __mmask16 taken = _mm512_cmp_ps_mask(values, _mm512_set1_ps(least), _CMP_GE_OQ);
             const __m512i numbers = _mm512_add_epi32(same_bits<__m512i>(lane_numbers<float>()),
                                                      _mm512_set1_epi32(static_cast<int>(i)));
-            _mm512_storeu_ps(&odds[static_cast<size_t>(n)],
+            _mm512_storeu_ps(&odds[n],
                              _mm512_maskz_compress_ps(taken, values));
-            _mm512_storeu_si512(&ids[static_cast<size_t>(n)],
+            _mm512_storeu_si512(&ids[n],
                                 _mm512_maskz_compress_epi32(taken, numbers));
             n += __builtin_popcount(taken);
         }
 #endif
         for (; i < n_all; ++i) {
-            odds[static_cast<size_t>(n)] = x[i];
-            ids[static_cast<size_t>(n)] = static_cast<int32_t>(i);
+            odds[n] = x[i];
+            ids[n] = static_cast<int32_t>(i);
             n += x[i] >= least;
         }
     }
@@ -313,7 +314,7 @@ struct Gathered {
             Floats mass{};
             Integers<float> counts{};
             for (; i + lanes<float> <= end; i += lanes<float>) {
-                const Floats v = load(&odds[static_cast<size_t>(i)]);
+                const Floats v = load(&odds[i]);
                 mass += v > mark ? v : Floats{};
                 counts -= v > mark;
             }
@@ -321,7 +322,7 @@ struct Gathered {
             for (int lane = 0; lane < lanes<float>; ++lane) result.count += counts[lane];
         }
         for (; i < n; ++i) {
-            const float v = odds[static_cast<size_t>(i)];
+            const float v = odds[i];
             if (v > mark) result.mass += v, ++result.count;
         }
         return result;
@@ -345,8 +346,8 @@ struct Gathered {
         const float least = same_bits<float>(low), most = same_bits<float>(high);
         std::vector<Candidate> candidates;
         for (int64_t i = 0; i < n; ++i) {
-            const float v = odds[static_cast<size_t>(i)];
-            if (v > least && v <= most) candidates.push_back({v, ids[static_cast<size_t>(i)]});
+            const float v = odds[i];
+            if (v > least && v <= most) candidates.push_back({v, ids[i]});
         }
         std::sort(candidates.begin(), candidates.end(), is_ahead);
         double mass = above_high.mass;
