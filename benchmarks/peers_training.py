@@ -16,16 +16,25 @@ from AVX-512. Tables go to standard output, the last line is JSON.
 
 import argparse
 import json
-import pickle
-import re
 import statistics
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import nanogpt
 import numpy as np
-from rounds import Contender, in_rounds, last_json, machine, markdown, medians, output_of, ratio
+from rounds import (
+    Contender,
+    Figures,
+    in_rounds,
+    last_json,
+    machine,
+    markdown,
+    medians,
+    output_of,
+    ratio,
+)
 
 from tinyllm.bench.made_up import zipf_ids
 
@@ -62,27 +71,15 @@ OURS, PLAIN = "tinyllm", "tinyllm, kernels off"
 NANOGPT, HUGGING_FACE = ("nanogpt eager", "nanogpt compiled"), "hf trainer"
 
 
-def write_nanogpt_data(folder: Path, shape: Shape) -> None:
-    """Write made-up ids in nanoGPT's own format."""
-    ids = zipf_ids(shape.vocab_size, N_TOKENS).astype(np.uint16)
-    for name in ("train.bin", "val.bin"):
-        ids.tofile(folder / name)
-    (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": shape.vocab_size}))
-
-
 def contenders(shape: Shape, data: Path, arguments: argparse.Namespace) -> dict[str, Contender]:
     """Return everyone who is to be measured at a shape."""
     environment = AVX2_ONLY if arguments.avx2 else {}
     threads, steps = arguments.threads, arguments.steps
 
-    def nanogpt(compiled: bool) -> dict[str, float]:
+    def run_nanogpt(compiled: bool) -> Figures:
         settings = {
-            "dataset": data,
-            "out_dir": data / "out",
-            "device": "cpu",
-            "dtype": "float32",
             "compile": compiled,
-            "eval_interval": 10**9,
+            "eval_interval": nanogpt.NEVER,
             "eval_iters": 1,
             "gradient_accumulation_steps": 1,
             "batch_size": shape.batch_size,
@@ -92,14 +89,18 @@ def contenders(shape: Shape, data: Path, arguments: argparse.Namespace) -> dict[
             "n_embd": shape.hidden_size,
             "max_iters": WARMUP + steps - 1,
         }
-        flags = [f"--{name}={value}" for name, value in settings.items()]
-        command = [arguments.peer_python, "train.py", *flags]
-        output = output_of(command, threads, cwd=arguments.nanogpt, **environment)
-        times = [float(ms) for ms in re.findall(r"^iter \d+:.* time ([\d.]+)ms", output, re.M)]
+        done = nanogpt.run(
+            arguments.nanogpt,
+            arguments.peer_python,
+            data,
+            settings,
+            threads,
+            environment=environment,
+        )
         per_step = shape.batch_size * shape.context_length
-        return {"tokens/s": 1000 * per_step / statistics.median(times[WARMUP:])}
+        return {"tokens/s": per_step / statistics.median(done.step_seconds[WARMUP:])}
 
-    def hugging_face() -> dict[str, float]:
+    def hugging_face() -> Figures:
         worker = Path(__file__).with_name("hf_trainer_worker.py")
         sizes = [shape.vocab_size, shape.hidden_size, shape.n_layers, shape.n_heads]
         sizes += [shape.context_length, shape.batch_size, steps]
@@ -107,7 +108,7 @@ def contenders(shape: Shape, data: Path, arguments: argparse.Namespace) -> dict[
         figures = last_json(output_of(command, threads, **environment))
         return {"tokens/s": figures["tokens_per_second"]}
 
-    def ours(**more: str) -> dict[str, float]:
+    def ours(**more: str) -> Figures:
         settings = {
             "model.family": "gpt-neo",
             "model.hidden_size": shape.hidden_size,
@@ -135,8 +136,8 @@ def contenders(shape: Shape, data: Path, arguments: argparse.Namespace) -> dict[
 
     everyone: dict[str, Contender] = {OURS: ours, PLAIN: lambda: ours(TINYLLM_KERNELS="off")}
     if arguments.nanogpt is not None:
-        everyone[NANOGPT[0]] = lambda: nanogpt(False)
-        everyone[NANOGPT[1]] = lambda: nanogpt(True)
+        everyone[NANOGPT[0]] = lambda: run_nanogpt(False)
+        everyone[NANOGPT[1]] = lambda: run_nanogpt(True)
     if not arguments.skip_hf:
         everyone[HUGGING_FACE] = hugging_face
     return everyone
@@ -161,7 +162,8 @@ def main() -> None:
     for name in arguments.shapes.split(","):
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder)
-            write_nanogpt_data(data, SHAPES[name])
+            ids = zipf_ids(SHAPES[name].vocab_size, N_TOKENS).astype(np.uint16)
+            nanogpt.write_data(data, ids, ids, SHAPES[name].vocab_size)
             found = in_rounds(contenders(SHAPES[name], data, arguments), arguments.rounds)
         speeds = {who: series["tokens/s"] for who, series in found.items()}
         ratios = {

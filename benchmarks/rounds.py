@@ -73,9 +73,14 @@ def machine(n_threads: int) -> dict[str, object]:
 
 
 def output_of(
-    command: Sequence[str | Path], n_threads: int, *, cwd: Path | None = None, **environment: str
+    command: Sequence[object],
+    n_threads: int,
+    *,
+    cwd: Path | None = None,
+    with_errors: bool = False,
+    **environment: str,
 ) -> str:
-    """Run a command with so many threads and return its standard output.
+    """Run a command with so many threads and return what it printed, errors as well if wanted.
 
     Ends the program with the command's own last lines when it fails.
     """
@@ -91,7 +96,7 @@ def output_of(
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{tail}")
-    return done.stdout
+    return done.stdout + done.stderr if with_errors else done.stdout
 
 
 def last_json(output: str) -> Any:
