@@ -9,6 +9,8 @@ import pytest
 
 from tests.cli.here import Here
 from tests.tiny import write_tiny_checkpoint
+from tinyllm.kernels import build
+from tinyllm.process import may_have_gpu
 
 DRAW = ("--seed", "7", "--max-new-tokens", "12")
 
@@ -133,6 +135,7 @@ def test_a_config_file_says_what_flags_say(infer, folder):
         (("-p", "x", "--stop", ""), 2, "stop"),
         (("-p", "x", "--set", "sampling.temprature=1"), 2, "Did you mean"),
         (("-p", "x", "--device", "abacus"), 2, "device"),
+        (("-p", "x", "--dtype", "int4"), 2, "dtype"),
         (("-p", "x", "--prompts-file", "p.txt"), 2, "exclude each other"),
         ((), 2, "there is no prompt"),
         (("--prompts-file", "nothing.txt"), 3, "no prompts file"),
@@ -163,3 +166,63 @@ def test_a_terminal_that_lacks_letters_and_a_closed_pipe_are_no_errors(folder):
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("na?ve ?")
     assert "Error" not in found.stderr
+
+
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+@pytest.mark.skipif(may_have_gpu(), reason="with a GPU torch speaks")
+@pytest.mark.parametrize("command", ["infer", "chat"])
+def test_torch_is_never_imported_on_a_cpu(folder, command):
+    script = (
+        "import sys; from tinyllm.cli.app import run; code = run(sys.argv[1:]);"
+        "print('torch' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    options = ["-c", "chat", "--max-new-tokens", "20", "-s", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, *options],
+        cwd=folder,
+        input="Why?\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip()
+    assert done.stderr.splitlines()[-1] == "False"
+
+
+def test_without_native_code_torch_writes_the_same_text_and_says_so(infer, folder):
+    command = [sys.executable, "-m", "tinyllm", "infer", "-c", "base", "-p", "Once", *DRAW]
+    plain = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "TINYLLM_KERNELS": "off"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert plain.stdout == infer("-c", "base", "-p", "Once", *DRAW).out
+    assert "PyTorch draws the text, not native code: switched off" in plain.stderr
+    with_int8 = subprocess.run(
+        [*command, "--dtype", "int8"],
+        cwd=folder,
+        env={**os.environ, "TINYLLM_KERNELS": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert with_int8.returncode == 7
+    assert "int8 weights need native code" in with_int8.stderr
+
+
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+def test_smaller_weights_say_how_far_they_move_the_odds(infer):
+    result = infer("-c", "base", "-p", "Once", *DRAW, "--dtype", "int8", "--stats")
+    assert "int8 weights against float32: " in result.err
+    assert "nats a token" in result.err
+    assert "against" not in infer("-c", "base", "-p", "Once", *DRAW, "--stats").err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "auto"])
+def test_the_form_of_the_weights_can_be_chosen(infer, dtype):
+    result = infer("-c", "base", "-p", "Once", *DRAW, "--dtype", dtype)
+    assert result.code == 0, result.err
+    assert result.out.startswith("Once")

@@ -7,6 +7,9 @@ from tests.tiny import tiny_loaded
 from tinyllm.config.generation import Sampling
 from tinyllm.errors import CheckpointError, UsageError
 from tinyllm.generation.engine import Engine, join
+from tinyllm.generation.runner_native import NativeRunner
+from tinyllm.generation.runner_torch import TorchRunner
+from tinyllm.kernels import build
 
 PROMPTS = ["Once upon a time", "The", "One day the fox found a map and", "sun"]
 FREE = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=24, seed=11)
@@ -27,46 +30,48 @@ def greedy_without_cache(loaded, ids, n):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt-neo"])
-def test_greedy_text_equals_decoding_without_a_cache(family):
+def test_greedy_text_equals_decoding_without_a_cache(make_engine, family):
     loaded = tiny_loaded(family=family)
     prompts = encode(loaded)
-    completions = Engine(loaded).complete(prompts, Sampling(temperature=0.0, max_new_tokens=30))
+    completions = make_engine(loaded).complete(
+        prompts, Sampling(temperature=0.0, max_new_tokens=30)
+    )
     for prompt, completion in zip(prompts, completions, strict=True):
         n = len(completion.ids)
         assert [*prompt, *completion.ids] == greedy_without_cache(loaded, prompt, n)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(temperature=0.0, max_new_tokens=20), FREE], ids=str)
-def test_a_text_is_the_same_alone_in_a_batch_and_streamed(plain, sampling):
+def test_a_text_is_the_same_alone_in_a_batch_and_streamed(make_engine, plain, sampling):
     prompts = encode(plain)
-    together = Engine(plain).complete(prompts, sampling, n=3)
-    in_pieces = Engine(plain, max_batch_size=2).complete(prompts, sampling, n=3)
-    alone = [c.text for p in prompts for c in Engine(plain).complete([p], sampling, n=3)]
-    streamed = join(list(Engine(plain).generate(prompts[:1], sampling)))
+    together = make_engine(plain).complete(prompts, sampling, n=3)
+    in_pieces = make_engine(plain, max_batch_size=2).complete(prompts, sampling, n=3)
+    alone = [c.text for p in prompts for c in make_engine(plain).complete([p], sampling, n=3)]
+    streamed = join(list(make_engine(plain).generate(prompts[:1], sampling)))
     assert [c.text for c in together] == [c.text for c in in_pieces] == alone
     assert together[0].text == streamed.text
     assert [(c.index, c.sample) for c in together] == [(i, k) for i in range(4) for k in range(3)]
 
 
-def test_sample_k_does_not_depend_on_how_many_are_drawn(plain):
+def test_sample_k_does_not_depend_on_how_many_are_drawn(make_engine, plain):
     prompt = encode(plain)[:1]
-    five = [c.ids for c in Engine(plain).complete(prompt, FREE, n=5)]
-    two = [c.ids for c in Engine(plain).complete(prompt, FREE, n=2)]
+    five = [c.ids for c in make_engine(plain).complete(prompt, FREE, n=5)]
+    two = [c.ids for c in make_engine(plain).complete(prompt, FREE, n=2)]
     assert five[:2] == two
     assert len(set(five)) == 5
 
 
-def test_another_seed_gives_another_text(plain):
+def test_another_seed_gives_another_text(make_engine, plain):
     prompt = encode(plain)[:1]
     texts = {
-        Engine(plain).complete(prompt, FREE.model_copy(update={"seed": seed}))[0].ids
+        make_engine(plain).complete(prompt, FREE.model_copy(update={"seed": seed}))[0].ids
         for seed in (1, 2, 3)
     }
     assert len(texts) == 3
 
 
-def test_the_end_token_ends_the_text_and_is_not_shown(plain):
-    completions = Engine(plain).complete(
+def test_the_end_token_ends_the_text_and_is_not_shown(make_engine, plain):
+    completions = make_engine(plain).complete(
         encode(plain), Sampling(temperature=1.5, top_p=1.0, seed=3), n=40
     )
     ended = [c for c in completions if c.finish_reason == "stop"]
@@ -77,8 +82,8 @@ def test_the_end_token_ends_the_text_and_is_not_shown(plain):
         assert "<|endoftext|>" not in completion.text
 
 
-def test_a_text_ends_where_the_context_is_full(plain):
-    engine = Engine(plain)
+def test_a_text_ends_where_the_context_is_full(make_engine, plain):
+    engine = make_engine(plain)
     for prompt in encode(plain):
         for completion in engine.complete([prompt], Sampling(temperature=0.0)):
             total = len(prompt) + len(completion.ids)
@@ -86,18 +91,18 @@ def test_a_text_ends_where_the_context_is_full(plain):
             assert completion.finish_reason == "stop" or total == engine.context_length
 
 
-def test_a_prompt_that_fills_the_context_is_refused(plain):
+def test_a_prompt_that_fills_the_context_is_refused(make_engine, plain):
     with pytest.raises(UsageError, match=r"96 tokens long.*holds 96"):
-        Engine(plain).complete([[1] * 96], FREE)
+        make_engine(plain).complete([[1] * 96], FREE)
 
 
-def test_an_empty_prompt_begins_a_document(plain):
+def test_an_empty_prompt_begins_a_document(make_engine, plain):
     end = plain.tokenizer.end_of_text_id
-    assert Engine(plain).complete([[]], FREE) == Engine(plain).complete([[end]], FREE)
+    assert make_engine(plain).complete([[]], FREE) == make_engine(plain).complete([[end]], FREE)
 
 
-def test_a_stop_string_over_token_borders_is_not_shown(plain):
-    engine = Engine(plain)
+def test_a_stop_string_over_token_borders_is_not_shown(make_engine, plain):
+    engine = make_engine(plain)
     prompt = encode(plain)[:1]
     whole = engine.complete(prompt, FREE)[0].text
     stop = whole[3:9]
@@ -108,10 +113,10 @@ def test_a_stop_string_over_token_borders_is_not_shown(plain):
     assert not any(stop[:2] in step.text for step in steps)
 
 
-def test_streamed_text_never_holds_half_a_character(plain):
+def test_streamed_text_never_holds_half_a_character(make_engine, plain):
     tokenizer = plain.tokenizer
     steps = list(
-        Engine(plain).generate(
+        make_engine(plain).generate(
             [tokenizer.encode("🌍")], Sampling(temperature=3.0, top_p=1.0, seed=1), n=30
         )
     )
@@ -131,27 +136,27 @@ def test_an_emoji_over_several_tokens_comes_in_one_piece():
     assert not any("�" in piece for piece in pieces)
 
 
-def test_unknown_characters_are_never_written():
+def test_unknown_characters_are_never_written(make_engine):
     loaded = tiny_loaded(kind="char")
     unknown = loaded.tokenizer.unknown_id
-    completions = Engine(loaded).complete(
+    completions = make_engine(loaded).complete(
         encode(loaded, ["fox"]), Sampling(temperature=50.0, top_p=1.0, seed=1), n=8
     )
     assert all(unknown not in completion.ids for completion in completions)
 
 
-def test_a_diverged_model_is_an_error_and_not_a_text():
+def test_a_diverged_model_is_an_error_and_not_a_text(make_engine):
     loaded = tiny_loaded()
     with torch.no_grad():
         loaded.model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(CheckpointError, match="not a number"):
-        Engine(loaded).complete(encode(loaded), FREE)
+        make_engine(loaded).complete(encode(loaded), FREE)
 
 
-def test_a_repetition_penalty_makes_a_text_repeat_less(plain):
+def test_a_repetition_penalty_makes_a_text_repeat_less(make_engine, plain):
     def n_different(penalty):
         sampling = Sampling(temperature=0.0, max_new_tokens=60, repetition_penalty=penalty)
-        return sum(len(set(c.ids)) for c in Engine(plain).complete(encode(plain), sampling))
+        return sum(len(set(c.ids)) for c in make_engine(plain).complete(encode(plain), sampling))
 
     assert n_different(1.8) > n_different(1.0)
 
@@ -162,20 +167,62 @@ def test_the_number_of_threads_does_not_change_a_text(plain):
     try:
         for n_threads in (1, 2):
             torch.set_num_threads(n_threads)
-            texts.append([c.text for c in Engine(plain).complete(encode(plain), FREE, n=2)])
+            engine = Engine(plain, runner=TorchRunner(plain.model))
+            texts.append([c.text for c in engine.complete(encode(plain), FREE, n=2)])
     finally:
         torch.set_num_threads(before)
     assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt-neo"])
-def test_texts_that_end_at_different_times_do_not_disturb_each_other(family):
+def test_texts_that_end_at_different_times_do_not_disturb_each_other(make_engine, family):
     loaded = tiny_loaded(family=family)
     sampling = Sampling(temperature=8.0, top_p=1.0, seed=9, stop=("a",))
     prompts = encode(loaded)
-    together = Engine(loaded).complete(prompts, sampling, n=12)
+    together = make_engine(loaded).complete(prompts, sampling, n=12)
     assert len({len(completion.ids) for completion in together}) > 10
     alone = [
-        c for p in prompts for c in Engine(loaded, max_batch_size=1).complete([p], sampling, n=12)
+        c
+        for p in prompts
+        for c in make_engine(loaded, max_batch_size=1).complete([p], sampling, n=12)
     ]
+    assert [c.ids for c in together] == [c.ids for c in alone]
+
+
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+@pytest.mark.parametrize("family", ["llama", "gpt-neo"])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.0, max_new_tokens=60),
+        Sampling(temperature=1.2, top_p=0.93, max_new_tokens=60, seed=5),
+        Sampling(temperature=0.9, top_k=20, repetition_penalty=1.2, no_repeat_ngram=3, seed=6),
+        Sampling(temperature=2.0, min_p=0.02, min_new_tokens=9, stop=("a",), seed=7),
+    ],
+    ids=str,
+)
+def test_native_code_and_torch_write_the_same_texts(family, sampling):
+    loaded = tiny_loaded(family=family)
+    by_native, by_torch = (
+        Engine(loaded, runner=runner).complete(encode(loaded), sampling, n=3)
+        for runner in (NativeRunner.load(loaded), TorchRunner(loaded.model))
+    )
+    assert by_native == by_torch
+
+
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_smaller_weights_write_a_text_too(plain, dtype):
+    engine = Engine(plain, runner=NativeRunner.load(plain, dtype))
+    [completion] = engine.complete(encode(plain)[:1], FREE)
+    assert completion == engine.complete(encode(plain), FREE, n=2)[0]
+
+
+def test_a_torch_batch_lets_ended_rows_go(plain):
+    """Many rows that end one by one: the cache shrinks, the texts stay those of a batch of one."""
+    sampling = Sampling(temperature=8.0, top_p=1.0, seed=2, max_new_tokens=40)
+    together = Engine(plain, runner=TorchRunner(plain.model)).complete(encode(plain), sampling, n=8)
+    alone = Engine(plain, runner=TorchRunner(plain.model), max_batch_size=1).complete(
+        encode(plain), sampling, n=8
+    )
     assert [c.ids for c in together] == [c.ids for c in alone]

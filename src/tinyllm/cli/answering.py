@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from tinyllm.config.generation import InferConfig
 from tinyllm.errors import UsageError
+from tinyllm.generation.divergence import divergence_from_float32
 from tinyllm.generation.engine import Completion, Engine, Step, join
 from tinyllm.generation.prompting import Prompt, prompt_ids, read_prompts, settings
 from tinyllm.records import END_OF_TEXT
@@ -66,6 +67,18 @@ class Answering:
                 self._print(completion)
         if self._config.stats:
             reporter.note(_figures(done, self._seed, time.perf_counter() - started))
+            self._tell_divergence(done[0], reporter)
+
+    def _tell_divergence(self, completion: Completion, reporter: Reporter) -> None:
+        """Say how far the weights' form moves the odds, measured along the first text."""
+        ids = [*self._ids[completion.index], *completion.ids][: self._engine.context_length]
+        found = divergence_from_float32(self._engine, ids)
+        if found is not None:
+            reporter.note(
+                f"{self._config.dtype} weights against float32: {found.nats:.2g} nats a token "
+                f"(KL divergence), the likeliest token is the same in {100 * found.agreement:.0f} "
+                f"of 100 (measured at {counted(found.n_places, 'place')} of the first text)"
+            )
 
     def _warn(self, reporter: Reporter) -> None:
         tokenizer = self._engine.tokenizer

@@ -32,6 +32,11 @@ class NativeRunner:
         """Run a decoder that has been loaded."""
         self.decoder = decoder
 
+    @property
+    def dtype(self) -> Dtype:
+        """The form of the weights."""
+        return self.decoder.dtype
+
     @classmethod
     def load(cls, loaded: SpeakingModel, dtype: Dtype = "float32") -> Self | None:
         """Pack the weights of a model in `dtype`. None without native code, or for its shape."""
