@@ -223,6 +223,23 @@ def test_the_operator_keeps_the_rules_of_torch(features: str) -> None:
 
 
 @needs_compiler
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler warns of itself
+def test_torch_compile_sees_through_it() -> None:
+    model, ids = build_model(SHAPES["llama-grouped-normed-untied"]), tokens(2, 40)
+    document_ids = (torch.arange(40) // 13).expand(2, -1)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    found = []
+    for network in (model, compiled):
+        model.zero_grad()
+        logits = network(ids, document_ids=document_ids)
+        logits.logsumexp(-1).mean().backward()
+        found.append([logits.detach(), *(x.grad.clone() for x in model.parameters())])
+    for native, plainly in zip(*found, strict=True):
+        torch.testing.assert_close(native, plainly, atol=1e-5, rtol=1e-4)
+
+
+@needs_compiler
 def test_shapes_that_do_not_fit_are_refused() -> None:
     q = torch.zeros(2, 5, 4, 16)
     with pytest.raises(ValueError, match="q, k, v must be"):
