@@ -18,6 +18,10 @@
 #include <type_traits>
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
 constexpr int register_bytes = 64;
 #elif defined(__AVX2__)
 constexpr int register_bytes = 32;
@@ -225,6 +229,22 @@ template <typename T> inline Vector<T> power_of_two(Vector<T> x) {
     const Vector<T> shifted = x + E::rounder;
     return scaled_power<T>(shifted, x - (shifted - E::rounder));
 }
+
+#if defined(__AVX512F__)
+// The same where one instruction rounds and one multiplies by a power of two.
+template <> inline Floats power_of_two<float>(Floats x) {
+    using E = Exponent<float>;
+    const __m512 in = same_bits<__m512>(x);
+    const __m512 whole = _mm512_roundscale_ps(in, _MM_FROUND_TO_NEAREST_INT);
+    const Floats fraction = x - same_bits<Floats>(whole);
+    Floats power = all(E::polynomial[0]);
+    for (unsigned i = 1; i < sizeof E::polynomial / sizeof(float); ++i) {
+        power = power * fraction + E::polynomial[i];
+    }
+    const __mmask16 counts = _mm512_cmp_ps_mask(in, _mm512_set1_ps(E::low), _CMP_NLE_UQ);
+    return same_bits<Floats>(_mm512_maskz_scalef_ps(counts, same_bits<__m512>(power), whole));
+}
+#endif
 
 template <typename T> inline Vector<T> any_power_of_two(Vector<T> x) {
     using E = Exponent<T>;
