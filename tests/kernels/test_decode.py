@@ -1,6 +1,7 @@
 """Native decoding says what the plain network says, by whatever calls the tokens arrive."""
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.kernels import decode_edges
 from tests.model.shapes import SHAPES, VOCAB, build, small, tokens
 from tinyllm.kernels import build as build_room
 from tinyllm.kernels.decode import Chooser, KernelsUnavailable, NativeDecoder
@@ -37,6 +39,14 @@ ODD = {
     "gpt-neo-odd": small(family="gpt-neo", hidden_size=27, n_heads=3, intermediate_size=50),
 }
 ALL_SHAPES = {**SHAPES, **ODD}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_work_is_shared() -> Iterator[None]:
+    """Let several threads share models so small that one would do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinyllm.kernels.decode._BYTES_PER_THREAD", 1)
+        yield
 
 
 def weights_of(model: Transformer) -> dict[str, NDArray[np.float32]]:
@@ -285,19 +295,42 @@ def test_decoding_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-_SANITIZED = """
-import sys
-import numpy as np
-from tinyllm.kernels import decode_memory
-import ctypes
+_ELSEWHERE = """
+import ctypes, sys
+from tinyllm.kernels import decode, decode_memory
 
 library = ctypes.CDLL(sys.argv[1])
 decode_memory.load_library = lambda _: library
+decode._BYTES_PER_THREAD = 1
 sys.path.insert(0, sys.argv[2])
-from tests.kernels.sanitized import run
+from tests.kernels import decode_edges
 
-run()
+getattr(decode_edges, sys.argv[3])(*sys.argv[4:])
 """
+
+
+def run_with_library(
+    built: Path, function: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Call a function of decode_edges.py in a process of its own, with another decode library."""
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE, str(built), str(root), function, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def compiled(target: Path, *flags: str) -> Path:
+    """Compile decode.cpp with flags of its own."""
+    compiler = build_room.find_compiler()
+    assert compiler is not None
+    source = Path(build_room.__file__).parent / "decode.cpp"
+    command = build_room.compile_command(compiler, source, target, {}, ("-fopenmp", *flags))
+    subprocess.run(command, check=True, capture_output=True)
+    return target
 
 
 @pytest.mark.long
@@ -305,24 +338,32 @@ run()
 def test_no_access_is_out_of_bounds(tmp_path: Path) -> None:
     compiler = build_room.find_compiler()
     assert compiler is not None
-    built = tmp_path / "decode.so"
-    source = Path(build_room.__file__).parent / "decode.cpp"
-    sanitizers = "-fsanitize=address,undefined"
-    flags = ("-fopenmp", sanitizers, "-fno-sanitize-recover=all", "-O1", "-g")
-    subprocess.run(build_room.compile_command(compiler, source, built, {}, flags), check=True)
+    sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
+    built = compiled(tmp_path / "decode.so", *sanitizers)
     runtime = subprocess.run(
         [*compiler.command, "-print-file-name=libasan.so"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
-    done = subprocess.run(
-        [sys.executable, "-c", _SANITIZED, str(built), str(root)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run_with_library(
+        built, "reach_every_edge", LD_PRELOAD=runtime, ASAN_OPTIONS="detect_leaks=0"
     )
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.mark.long
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86 processors")
+@pytest.mark.parametrize("processor", ["x86-64", "haswell", "skylake-avx512"])
+def test_other_processors_say_the_same(tmp_path: Path, processor: str) -> None:
+    ours = tmp_path / "ours.npz"
+    decode_edges.save_logits(str(ours))
+    built = compiled(tmp_path / "decode.so", f"-march={processor}")
+    theirs = tmp_path / "theirs.npz"
+    done = run_with_library(built, "save_logits", str(theirs))
+    assert done.returncode == 0, done.stderr[-4000:]
+    with np.load(ours) as wanted, np.load(theirs) as found:
+        for name, logits in wanted.items():
+            tolerance = TOLERANCE if name.endswith("float32") else 0.05 * np.abs(logits).max()
+            np.testing.assert_allclose(found[name], logits, atol=tolerance, rtol=0)

@@ -1,6 +1,6 @@
 // A whole network's forward pass for new tokens, and generation without a return to Python.
 //
-// network.h says what is computed, panels.h how weights lie in memory, cached_attention.h how keys
+// network.h says what is computed, packing.h how weights lie in memory, cached_attention.h how keys
 // and values do. All memory belongs to the caller: nothing here allocates, nothing can fail but for
 // more threads than `Scratch` has room for (returned as 1; 0 is success).
 

@@ -7,7 +7,7 @@
         .decode(cache, rows, tokens, n_steps, chooser) -> tokens (B, n_steps), no Python between
 
 Both families of `model/transformer.py`, under its parameter names; numpy only. What float32,
-bfloat16 and int8 do to the weights is drawn in `panels.h`, the cache in `cached_attention.h`.
+bfloat16 and int8 do to the weights is drawn in `packing.h`, the cache in `cached_attention.h`.
 Activations between products are float32; each product rounds them to the weights' format: int8 by
 a scale per 64 columns, like the weights. Accuracy is tested in tests/kernels/test_decode.py.
 """
@@ -37,6 +37,13 @@ Ids = NDArray[np.int64]
 
 _PREFILL_TOKENS = 256
 """Tokens that a long prompt is read by at once: enough to hide the weights' way from memory."""
+
+
+_BYTES_PER_THREAD = 3_000_000
+"""Weights that a thread must find to read before it is worth meeting it after every product: two
+threads gain little below, and on a busy machine each meeting may wait for the scheduler."""
+_TOKENS_PER_READ = 4
+"""Tokens at once that make a weight cost about twice its reading."""
 
 
 class KernelsUnavailable(MissingPartError):
@@ -125,6 +132,8 @@ class NativeDecoder:
         n_threads: int,
     ) -> None:
         """Pack float32 weights of `model/transformer.py`'s names and shapes.
+
+        Calls use up to n_threads threads, fewer where so many would have little to do.
 
         The embedding table is kept as it is given, without a copy where it is contiguous float32.
         Raises KernelsUnavailable without a compiler, KeyError and ValueError for weights that are
@@ -231,7 +240,7 @@ class NativeDecoder:
                 cache.native,
                 batch,
                 scratch,
-                self.n_threads,
+                self._threads(len(rows)),
                 cache.max_length,
                 n_steps,
                 chooser.function,
@@ -257,8 +266,18 @@ class NativeDecoder:
         with self._lock:
             scratch = self._room(len(tokens), cache)
             self._library.forward(
-                self._weights.model, cache.native, batch, scratch, self.n_threads, cache.max_length
+                self._weights.model,
+                cache.native,
+                batch,
+                scratch,
+                self._threads(len(tokens)),
+                cache.max_length,
             )
+
+    def _threads(self, n_tokens: int) -> int:
+        """Return how many threads n_tokens at once are worth, at most n_threads."""
+        work = self.nbytes_weights * max(1, n_tokens // _TOKENS_PER_READ)
+        return max(1, min(self.n_threads, work // _BYTES_PER_THREAD))
 
     def _room(self, n_tokens: int, cache: NativeCache) -> int:
         """Return the address of scratch memory for n_tokens at once, kept between calls."""

@@ -25,7 +25,7 @@ _Size = ctypes.c_int64
 
 
 class Matrix(ctypes.Structure):
-    """A packed matrix of `panels.h`."""
+    """A packed matrix of `packing.h`."""
 
     _fields_ = (("values", Address), ("scales", Address), ("rows", _Size), ("columns", _Size))
 

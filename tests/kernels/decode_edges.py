@@ -1,10 +1,15 @@
-"""Calls that reach every edge of decoding's memory; run under sanitizers, without torch."""
+"""Calls that reach every edge of decoding's memory, for processes with a library of their own."""
+
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyllm.config.model import ModelConfig
 from tinyllm.kernels.decode import Chooser, NativeDecoder
+from tinyllm.kernels.decode_memory import Dtype
 
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
 CONTEXT = 40
 SHAPES = (
     {"hidden_size": 30, "n_heads": 5, "intermediate_size": 37},
@@ -43,18 +48,27 @@ def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def run() -> None:
-    """Read prompts of awkward lengths and step in batches of every tile size, in every format."""
+def models() -> Iterator[tuple[str, ModelConfig, dict[str, NDArray[np.float32]]]]:
+    """Yield (name, shape, random weights) of small models of both families."""
     draw = np.random.default_rng(0)
-    for sizes in SHAPES:
+    for i, sizes in enumerate(SHAPES):
         config = ModelConfig.model_validate(
             {"vocab_size": 53, "n_layers": 2, "context_length": CONTEXT, **sizes}
         )
-        weights = {
-            name: 0.2 * draw.standard_normal(shape, np.float32)
-            for name, shape in shapes_of(config).items()
-        }
-        for dtype in ("float32", "bfloat16", "int8"):
+        yield (
+            f"{config.family} {i}",
+            config,
+            {
+                name: 0.2 * draw.standard_normal(shape, np.float32)
+                for name, shape in shapes_of(config).items()
+            },
+        )
+
+
+def reach_every_edge() -> None:
+    """Read prompts of awkward lengths and step in batches of every tile size, in every format."""
+    for _, config, weights in models():
+        for dtype in DTYPES:
             for n_threads in (1, 2):
                 decoder = NativeDecoder(config, weights, dtype=dtype, n_threads=n_threads)
                 for length in (1, 17, CONTEXT):
@@ -65,3 +79,16 @@ def run() -> None:
                     rows = np.arange(n_rows)
                     chooser = Chooser(decoder.likeliest, [0] * n_rows)
                     assert (decoder.decode(cache, rows, rows, 2, chooser) >= 0).all()
+
+
+def save_logits(path: str) -> None:
+    """Write the logits of a prompt and of a batched step behind it, by model and format."""
+    saved = {}
+    for name, config, weights in models():
+        for dtype in DTYPES:
+            decoder = NativeDecoder(config, weights, dtype=dtype, n_threads=1)
+            cache = decoder.allocate(2, CONTEXT)
+            prompts = [decoder.prefill(cache, row, np.arange(17) + row) for row in range(2)]
+            step = decoder.step(cache, np.arange(2), np.array([3, 4]))
+            saved[f"{name} {dtype}"] = np.concatenate((np.stack(prompts), step))
+    np.savez(path, **saved)
