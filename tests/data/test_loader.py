@@ -371,6 +371,7 @@ def test_rows_do_not_depend_on_which_were_asked_for_before(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tinyllm.data.loader.ORDER_BLOCK", 4)
+        patch.setattr("tinyllm.data.loader.READ_AHEAD_TOKENS", 42)
         used = loader()
         for first, count in asked:
             assert same(used.rows(first, count), loader().rows(first, count))

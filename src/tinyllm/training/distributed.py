@@ -224,6 +224,8 @@ class Processes:
 
     def sum(self, value: Tensor) -> Tensor:
         """Add a tensor up over all processes."""
+        if self.count == 1:
+            return value
         return cast(Tensor, self.accelerator.reduce(value, reduction="sum"))
 
     def backward(self, loss_sum: Tensor, n_tokens: int) -> None:
