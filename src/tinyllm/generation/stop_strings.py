@@ -18,6 +18,8 @@ class StopStrings:
 
     def push(self, text: str) -> str:
         """Take the next piece; return what may be shown now. After a stop string: nothing."""
+        if not self._stops:
+            return text
         if self.found is not None:
             return ""
         text = self._held + text

@@ -270,34 +270,36 @@ int64_t draw_from_likeliest(const Rules &rules, const float *x, const Scale &sca
     return candidates[last].id;
 }
 
-// The odds of some tokens, in no order but that of their ids.
+// The odds of some tokens, in the order of their ids.
 struct Gathered {
     std::unique_ptr<float[]> odds;  // left as it comes: clearing would cost as much as reading
     std::unique_ptr<int32_t[]> ids;
     int64_t n = 0;
 
-    // Takes the tokens whose odds are at least `least`.
-    Gathered(const float *x, int64_t n_all, float least)
+    // Takes those of n_all tokens whose odds are above `low` and at most `high`. Without
+    // `from_ids` a token's id is its place.
+    Gathered(const float *from, const int32_t *from_ids, int64_t n_all, float low, float high)
         : odds(new float[static_cast<size_t>(n_all + lanes<float>)]),
           ids(new int32_t[static_cast<size_t>(n_all + lanes<float>)]) {
         int64_t i = 0;
 #if defined(__AVX512F__)
+        const __m512i lane = same_bits<__m512i>(lane_numbers<float>());
         for (; i + 16 <= n_all; i += 16) {
-            const __m512 values = _mm512_loadu_ps(x + i);
-            const __mmask16 taken = _mm512_cmp_ps_mask(values, _mm512_set1_ps(least), _CMP_GE_OQ);
-            const __m512i numbers = _mm512_add_epi32(same_bits<__m512i>(lane_numbers<float>()),
-                                                     _mm512_set1_epi32(static_cast<int>(i)));
-            _mm512_storeu_ps(&odds[n],
-                             _mm512_maskz_compress_ps(taken, values));
-            _mm512_storeu_si512(&ids[n],
-                                _mm512_maskz_compress_epi32(taken, numbers));
+            const __m512 values = _mm512_loadu_ps(from + i);
+            const __m512i places = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(i)));
+            const __m512i numbers =
+                from_ids == nullptr ? places : _mm512_loadu_si512(from_ids + i);
+            const __mmask16 taken = _mm512_cmp_ps_mask(values, _mm512_set1_ps(low), _CMP_GT_OQ) &
+                                    _mm512_cmp_ps_mask(values, _mm512_set1_ps(high), _CMP_LE_OQ);
+            _mm512_storeu_ps(&odds[n], _mm512_maskz_compress_ps(taken, values));
+            _mm512_storeu_si512(&ids[n], _mm512_maskz_compress_epi32(taken, numbers));
             n += __builtin_popcount(taken);
         }
 #endif
         for (; i < n_all; ++i) {
-            odds[n] = x[i];
-            ids[n] = static_cast<int32_t>(i);
-            n += x[i] >= least;
+            odds[n] = from[i];
+            ids[n] = from_ids == nullptr ? static_cast<int32_t>(i) : from_ids[i];
+            n += from[i] > low && from[i] <= high;
         }
     }
 
@@ -333,29 +335,37 @@ struct Gathered {
         double mass;  // of the token and all that are ahead of it
     };
 
-    // The token on which a mark falls when odds are laid end to end, the likeliest first.
-    Found at(double mark) const {
-        uint32_t low = 0, high = same_bits<uint32_t>(1.0f);  // floats above 0 order as their bits
+    // The token on which a mark falls when odds are laid end to end, the likeliest first. All odds
+    // here lie above `low` and at most at `high`, as the bits of floats, which order as the floats
+    // do; `ahead` is the mass that lies before them.
+    Found at(double mark, uint32_t low, uint32_t high, double ahead) const {
         Above above_low{0, n}, above_high{0, 0};
-        while (above_low.count - above_high.count > few && high - low > 1) {
+        int64_t n_between = n;
+        while (n_between > few && high - low > 1) {
+            if (2 * n_between <= n) {
+                return between(low, high).at(mark, low, high, ahead + above_high.mass);
+            }
             const uint32_t middle = low + (high - low) / 2;
             const Above found = above(same_bits<float>(middle));
-            (found.mass > mark ? low : high) = middle;
-            (found.mass > mark ? above_low : above_high) = found;
+            const bool is_likelier = ahead + found.mass > mark;
+            (is_likelier ? low : high) = middle;
+            (is_likelier ? above_low : above_high) = found;
+            n_between = above_low.count - above_high.count;
         }
-        const float least = same_bits<float>(low), most = same_bits<float>(high);
-        std::vector<Candidate> candidates;
-        for (int64_t i = 0; i < n; ++i) {
-            const float v = odds[i];
-            if (v > least && v <= most) candidates.push_back({v, ids[i]});
-        }
-        std::sort(candidates.begin(), candidates.end(), is_ahead);
-        double mass = above_high.mass;
-        for (const Candidate &one : candidates) {
+        const Gathered rest = between(low, high);
+        std::vector<Candidate> sorted;
+        for (int64_t i = 0; i < rest.n; ++i) sorted.push_back({rest.odds[i], rest.ids[i]});
+        std::sort(sorted.begin(), sorted.end(), is_ahead);
+        double mass = ahead + above_high.mass;
+        for (const Candidate &one : sorted) {
             mass += one.value;
             if (mass > mark) return {one.id, mass};
         }
-        return {candidates.empty() ? ids[0] : candidates.back().id, mass};
+        return {sorted.empty() ? ids[0] : sorted.back().id, mass};
+    }
+
+    Gathered between(uint32_t low, uint32_t high) const {
+        return {odds.get(), ids.get(), n, same_bits<float>(low), same_bits<float>(high)};
     }
 };
 
@@ -366,11 +376,12 @@ int64_t draw_from_share(const Rules &rules, float *x, const Scale &scale, double
     for (int64_t i = 0; i < n; i += block) total += to_odds(x + i, std::min(block, n - i), scale);
     // All tokens below this together have less than what top_p leaves out.
     const double spare = (1 - rules.top_p) * total / static_cast<double>(n);
-    const double least = std::max(rules.min_p, spare * (1 - 1e-6));
-    const Gathered gathered(x, n, std::max(static_cast<float>(least), 1e-37f));
+    const float least = static_cast<float>(std::max({rules.min_p, spare * (1 - 1e-6), 1e-37}));
+    const uint32_t high = same_bits<uint32_t>(1.0f), low = same_bits<uint32_t>(least) - 1;
+    const Gathered gathered(x, nullptr, n, same_bits<float>(low), 1.0f);
     double kept = gathered.above(0).mass;
-    if (rules.top_p < 1) kept = std::min(kept, gathered.at(rules.top_p * total).mass);
-    return gathered.at(number * kept).id;
+    if (rules.top_p < 1) kept = std::min(kept, gathered.at(rules.top_p * total, low, high, 0).mass);
+    return gathered.at(number * kept, low, high, 0).id;
 }
 
 int64_t draw(const Rules &rules, float *x, double number) {
