@@ -147,7 +147,9 @@ def test_training_memory_grows_with_rows_and_names_its_parts() -> None:
 
 
 @pytest.mark.parametrize("name", ["llama-260k", "llama-1m", "tinystories-1m", "tinystories-8m"])
-def test_estimated_activations_are_what_the_backward_pass_keeps(name: str) -> None:
+def test_estimated_activations_are_what_the_backward_pass_keeps(
+    name: str, kernels_off: None
+) -> None:
     config = resolve_model(ModelSpec(preset=name), 53)
     model, kept = Transformer(config), {}
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}

@@ -11,7 +11,6 @@ in float32. Without native code, the pass is plain PyTorch; the chunks stay.
 
 import ctypes
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import torch
@@ -124,7 +123,6 @@ def serves(logits: Tensor) -> bool:
     return logits.device.type == "cpu" and logits.dtype in _NAMES and _library() is not None
 
 
-@cache
 def _library() -> ctypes.CDLL | None:
     return load_library("cross_entropy")
 

@@ -10,7 +10,6 @@ in `model/blocks.py`. B batch, T time, D hidden, F feed-forward.
 """
 
 import ctypes
-from functools import cache
 from typing import Any
 
 import torch
@@ -72,7 +71,6 @@ def product_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-@cache
 def _library() -> ctypes.CDLL | None:
     return load_library("elementwise")
 
