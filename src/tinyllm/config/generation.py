@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tinyllm.config.base import ConfigPath, Strict, refuse_nothing
 from tinyllm.config.layers import FileString
@@ -25,12 +25,17 @@ CheckpointName = Annotated[str, BeforeValidator(_to_checkpoint)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 SpokenDtype = Literal["auto", "float32", "bfloat16", "int8"]
 
+_DESCRIBED = ConfigDict(use_attribute_docstrings=False)
+"""Every field here has a description: to look for more in the source would delay each command."""
+
 
 class Sampling(Strict):
     """How the next token is chosen, and when a text ends.
 
     The order is fixed: bans, penalties, temperature, top_k, top_p, min_p, draw.
     """
+
+    model_config = _DESCRIBED
 
     temperature: float = Field(
         default=0.8,
@@ -115,6 +120,8 @@ def over_defaults(given: Sampling, stored: Mapping[str, object]) -> Sampling:
 class InferConfig(Strict):
     """What `tinyllm infer` does."""
 
+    model_config = _DESCRIBED
+
     checkpoint: CheckpointName | None = Field(
         default=None, description="The checkpoint to speak with; null takes the newest one found."
     )
@@ -157,6 +164,8 @@ class InferConfig(Strict):
 
 class ChatConfig(Strict):
     """What `tinyllm chat` does."""
+
+    model_config = _DESCRIBED
 
     checkpoint: CheckpointName | None = Field(
         default=None, description="The checkpoint to talk to; null takes the newest one found."
