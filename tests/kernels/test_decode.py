@@ -213,6 +213,18 @@ def test_decode_is_steps_with_the_likeliest_token(dtype: Dtype) -> None:
 
 
 @needs_compiler
+def test_a_crowded_machine_changes_no_token() -> None:
+    decoder = decoder_of(build(SHAPES["llama"]))
+    rows, first = np.arange(2), np.array([5, 6])
+    greedy = Chooser(decoder.likeliest, [0] * 2)
+    wanted = decoder.decode(decoder.allocate(2, 40), rows, first, 30, greedy)
+    decoder._crowd[:] = 7  # as after two lost waits: seven steps alone, then all together again
+    found = decoder.decode(decoder.allocate(2, 40), rows, first, 30, greedy)
+    assert found.tolist() == wanted.tolist()
+    assert decoder._crowd[0] != 7
+
+
+@needs_compiler
 def test_decode_leaves_a_row_at_its_end_and_goes_on_with_the_others() -> None:
     import ctypes
 

@@ -68,13 +68,16 @@ int64_t tinyllm_decode_scratch_bytes(const Model *model, int64_t n_tokens, int64
 }
 
 int64_t tinyllm_decode_forward(const Model *model, const Cache *cache, const Batch *batch,
-                               char *memory, int64_t n_threads, int64_t n_positions) {
+                               char *memory, int64_t n_threads, int64_t n_positions,
+                               Crowd *crowd) {
     if (n_threads > Scratch::most_threads) return 1;
     Scratch scratch;
     scratch.lay_out(*model, batch->n_tokens, n_threads, n_positions, memory);
+    n_threads = crowd->team_size(n_threads, batch->n_tokens);
     with_format(model->format, [&](auto format) {
         with_team(n_threads, [&](const Member &member) {
             Network<decltype(format)>(*model, *cache, scratch, member).forward(*batch);
+            if (member.index == 0) crowd->is_lost(*member.barrier, batch->n_tokens);
         });
     });
     return 0;
@@ -82,11 +85,12 @@ int64_t tinyllm_decode_forward(const Model *model, const Cache *cache, const Bat
 
 // Feeds batch->tokens and n_steps times chooses the next token of every row and feeds that; the
 // last choice is not fed. `chosen` (n_tokens, n_steps) gets the choices, -1 from a row's end on;
-// batch's tokens, rows and positions are used up, and `places` (n_tokens) is for bookkeeping.
+// batch's tokens, rows and positions are used up, and `places` (n_tokens) is for bookkeeping. One
+// parallel region serves all steps, unless the machine is busy: then some are done alone.
 int64_t tinyllm_decode_generate(const Model *model, const Cache *cache, Batch *batch, char *memory,
-                                int64_t n_threads, int64_t n_positions, int64_t n_steps,
-                                Choose choose, void *const *states, int64_t *chosen,
-                                int64_t *places) {
+                                int64_t n_threads, int64_t n_positions, Crowd *crowd,
+                                int64_t n_steps, Choose choose, void *const *states,
+                                int64_t *chosen, int64_t *places) {
     if (n_threads > Scratch::most_threads) return 1;
     Scratch scratch;
     scratch.lay_out(*model, batch->n_tokens, n_threads, n_positions, memory);
@@ -95,11 +99,14 @@ int64_t tinyllm_decode_generate(const Model *model, const Cache *cache, Batch *b
     auto *positions = const_cast<int64_t *>(batch->positions);
     for (int64_t i = 0; i < batch->n_tokens * n_steps; ++i) chosen[i] = -1;
     for (int64_t i = 0; i < batch->n_tokens; ++i) places[i] = i;
-    const auto choose_for = [&](int64_t i, int64_t step) {
+    int64_t step = 0;
+    bool is_over = false;  // the run of this team
+    const auto choose_for = [&](int64_t i) {
         float *logits = batch->logits + i * model->vocab_size;
         chosen[places[i] * n_steps + step] = choose(logits, model->vocab_size, states[places[i]]);
     };
-    const auto go_on = [&](int64_t step) {
+    const auto go_on = [&](Barrier &barrier, int size) {
+        const bool is_lost = crowd->is_lost(barrier, batch->n_tokens);
         int64_t kept = 0;
         for (int64_t i = 0; i < batch->n_tokens; ++i) {
             const int64_t token = chosen[places[i] * n_steps + step];
@@ -110,20 +117,27 @@ int64_t tinyllm_decode_generate(const Model *model, const Cache *cache, Batch *b
             places[kept++] = places[i];
         }
         batch->n_tokens = batch->n_outputs = kept;
+        const bool was_alone = size == 1 && n_threads > 1;
+        return ++step == n_steps || kept == 0 || is_lost || was_alone;
     };
-    with_format(model->format, [&](auto format) {
-        with_team(n_threads, [&](const Member &member) {
+    const auto run = [&](auto format) {
+        const int64_t size = crowd->team_size(n_threads, batch->n_tokens);
+        with_team(size, [&](const Member &member) {
             Network<decltype(format)> network(*model, *cache, scratch, member);
-            for (int64_t step = 0; step < n_steps && batch->n_tokens > 0; ++step) {
+            while (!is_over) {
                 network.forward(*batch);
                 const Range mine = member.share(batch->n_tokens);
-                for (int64_t i = mine.first; i < mine.last; ++i) choose_for(i, step);
+                for (int64_t i = mine.first; i < mine.last; ++i) choose_for(i);
                 member.wait();
-                if (member.index == 0) go_on(step);
+                if (member.index == 0) is_over = go_on(*member.barrier, member.size);
                 member.wait();
             }
         });
-    });
+    };
+    while (step < n_steps && batch->n_tokens > 0) {
+        is_over = false;
+        with_format(model->format, run);
+    }
     return 0;
 }
 
@@ -143,8 +157,8 @@ int64_t tinyllm_decode_choose_likeliest(float *logits, int64_t vocab_size, void 
     return 0;
 }
 
-// Reads n_bytes (a multiple of 64 per thread counts) n_times and returns something of them: the
-// bandwidth that a step can hope for.
+// Reads whole half kilobytes of n_bytes n_times and returns something of them: what it takes is what
+// a step can hope for.
 uint32_t tinyllm_decode_read(const uint32_t *memory, int64_t n_bytes, int64_t n_times,
                              int64_t n_threads) {
     constexpr int64_t together = 8;

@@ -150,6 +150,7 @@ class NativeDecoder:
         self._scratch = aligned_bytes(0)
         self._scratch_for = (0, 0)
         self._logits = np.empty((0, config.vocab_size), np.float32)
+        self._crowd = np.zeros(1, np.int64)  # `Crowd` of team.h
         self._lock = Lock()
 
     @classmethod
@@ -242,6 +243,7 @@ class NativeDecoder:
                 scratch,
                 self._threads(len(rows)),
                 cache.max_length,
+                self._crowd.ctypes.data,
                 n_steps,
                 chooser.function,
                 states,
@@ -272,6 +274,7 @@ class NativeDecoder:
                 scratch,
                 self._threads(len(tokens)),
                 cache.max_length,
+                self._crowd.ctypes.data,
             )
 
     def _threads(self, n_tokens: int) -> int:

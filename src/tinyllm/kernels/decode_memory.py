@@ -143,7 +143,7 @@ def _bound(library: ctypes.CDLL) -> DecodeLibrary:
         bound.argtypes, bound.restype = arguments, result
         return bound
 
-    forward = (model, cache_, batch, Address, _Size, _Size)
+    forward = (model, cache_, batch, Address, _Size, _Size, Address)
     likeliest = ctypes.cast(library.tinyllm_decode_choose_likeliest, Address).value
     assert likeliest is not None
     return DecodeLibrary(

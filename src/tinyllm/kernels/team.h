@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 
 #include <sched.h>
@@ -27,17 +28,23 @@ class Barrier {
             round_.store(now + 1, std::memory_order_release);
             return;
         }
-        for (int looks = 0; round_.load(std::memory_order_acquire) == now; ++looks) {
-            if (looks < most_looks) {
-                pause();
-            } else {
-                sched_yield();
-            }
+        for (int looks = 0; looks < most_looks; ++looks) {
+            if (round_.load(std::memory_order_acquire) != now) return;
+            pause();
         }
+        const auto started = Clock::now();
+        while (round_.load(std::memory_order_acquire) == now) sched_yield();
+        if (Clock::now() - started > too_long) n_lost_.fetch_add(1, std::memory_order_relaxed);
     }
 
+    // Waits of any member, since the last call, that took so long that others had the processor.
+    int take_lost() { return n_lost_.exchange(0, std::memory_order_relaxed); }
+
   private:
+    using Clock = std::chrono::steady_clock;
     static constexpr int most_looks = 2000;
+    static constexpr std::chrono::microseconds too_long{500};
+    std::atomic<int> n_lost_{0};
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<int> round_{0};
 
@@ -56,6 +63,26 @@ struct Member {  // one thread of the team
 
     void wait() const { barrier->wait(size); }
     Range share(int64_t n) const { return {n * index / size, n * (index + 1) / size}; }
+};
+
+// Whether small work is better done alone: for a while after others kept members from their turns.
+struct Crowd {
+    static constexpr int64_t most_tokens = 16;  // what small work is: more gains by any help
+    static constexpr int64_t times_alone = 64;
+    int64_t alone_left;
+
+    int64_t team_size(int64_t n_threads, int64_t n_tokens) {
+        if (n_tokens > most_tokens || alone_left == 0) return n_threads;
+        --alone_left;
+        return 1;
+    }
+
+    // Takes note of one round of work; true when it is time to work alone.
+    bool is_lost(Barrier &barrier, int64_t n_tokens) {
+        if (barrier.take_lost() < 2 || n_tokens > most_tokens) return false;
+        alone_left = times_alone;
+        return true;
+    }
 };
 
 // Runs work(member) on up to n_threads threads at once; fewer where the system gives fewer.
