@@ -6,7 +6,7 @@ import pytest
 
 from tests.tiny import TEXT, tiny_tokenizer
 from tinyllm.errors import DataError
-from tinyllm.tokenizer import EncodingWorkers, cores
+from tinyllm.tokenizer.workers import EncodingWorkers, cores
 
 TOKENIZER = tiny_tokenizer("bpe")
 

@@ -20,7 +20,8 @@ from tinyllm.chat_template import ChatTemplate, Fitted, fit_to_context
 from tinyllm.files import os_error
 from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Progress
-from tinyllm.tokenizer import EncodingWorkers, Ids, Tokenizer
+from tinyllm.tokenizer import Ids, Tokenizer
+from tinyllm.tokenizer.workers import EncodingWorkers
 
 BATCH_CHARS = 2_000_000
 """Text encoded in one call; large enough to keep all cores busy."""

@@ -32,7 +32,8 @@ from tinyllm.data.shard_writer import ShardCounts, ShardWriter
 from tinyllm.errors import DataError
 from tinyllm.files import write_json
 from tinyllm.reporting import Reporter
-from tinyllm.tokenizer import EncodingWorkers, Tokenizer, cores
+from tinyllm.tokenizer import Tokenizer
+from tinyllm.tokenizer.workers import EncodingWorkers, cores
 
 FORMAT_VERSION = 1
 WORKERS_FROM_BYTES = 10_000_000

@@ -11,17 +11,14 @@ Where a byte-level text may be cut, and what its bytes are, is in `byte_level.py
 from tinyllm.tokenizer.tokenizer import UNKNOWN, Kind, TextStream, Tokenizer
 from tinyllm.tokenizer.training import SAMPLE_BYTES, train_bpe, train_characters
 from tinyllm.tokenizer.words import Ids
-from tinyllm.tokenizer.workers import EncodingWorkers, cores
 
 __all__ = [
     "SAMPLE_BYTES",
     "UNKNOWN",
-    "EncodingWorkers",
     "Ids",
     "Kind",
     "TextStream",
     "Tokenizer",
-    "cores",
     "train_bpe",
     "train_characters",
 ]
