@@ -71,7 +71,7 @@ def shakespeare(arguments: argparse.Namespace, folder: Path) -> Task:
         steps = arguments.nanogpt_steps or 2000
         sizes = {"block_size": 64, "batch_size": 12, "n_layer": 4, "n_head": 4, "n_embd": 128}
         schedule = {"max_iters": steps, "lr_decay_iters": steps, "dropout": 0.0}
-        measuring = {"eval_interval": steps, "eval_iters": 200, "log_interval": 1}
+        measuring = {"eval_interval": steps, "eval_iters": arguments.eval_iters, "log_interval": 1}
         done = nanogpt.run(
             arguments.nanogpt,
             arguments.peer_python,
@@ -184,7 +184,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0, help="(tinystories)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="nanoGPT's (tinystories)")
     parser.add_argument("--compile", action="store_true", help="compile nanoGPT (tinystories)")
-    parser.add_argument("--eval-iters", type=int, default=40, help="nanoGPT's (tinystories)")
+    parser.add_argument(
+        "--eval-iters", type=int, default=100, help="batches that nanoGPT measures on"
+    )
     parser.add_argument("--width", type=int, default=256, help="nanoGPT's (tinystories)")
     parser.add_argument("--vocab-size", type=int, default=VOCAB_SIZE, help="(tinystories)")
     arguments = parser.parse_args()

@@ -103,6 +103,19 @@ def test_generation_is_measured_with_a_checkpoint_or_without(
     assert figures["speeds"][0]["weight_bytes"] == 2 * figures["speeds"][1]["weight_bytes"]
 
 
+def test_without_native_code_everything_but_int8_is_measured(here: Here, kernels_off: None):
+    shape = ["--preset", "llama-260k", "--set", "vocab_size=64", "--rounds", "1"]
+    outcome = here("bench", "infer", *shape, "--new-tokens", "3", "--batch-size", "2")
+    assert outcome.code == 0, outcome.err
+    assert last_line(outcome.out)["speeds"][0]["prefill_tokens_per_second"] > 0
+    assert here("bench", "infer", *shape, "--dtype", "int8").code == 7
+    shape = ["--set", "model.hidden_size=16", "--set", "model.n_layers=1"]
+    shape += ["--set", "model.n_heads=2", "--set", "model.context_length=8"]
+    outcome = here("bench", "train", *shape, "--vocab-size", "30", "--steps", "1")
+    assert outcome.code == 0, outcome.err
+    assert last_line(outcome.out)["tokens_per_second"] > 0
+
+
 def test_generation_beyond_the_context_is_refused(here: Here):
     outcome = here("bench", "infer", "--preset", "llama-260k", "--new-tokens", "600")
     assert outcome.code == 2
