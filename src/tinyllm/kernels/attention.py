@@ -45,12 +45,15 @@ class _Tensors(ctypes.Structure):
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def can_attend(device_type: str, head_dim: int, dtype: torch.dtype) -> bool:
     """Tell whether the kernel serves such heads here; the first time, that may build it."""
     if device_type != "cpu" or head_dim > MAX_HEAD_DIM or dtype not in _IO:
         return False
     return _library(head_dim, dtype) is not None
+
+
+# What torch.compiler.assume_constant_result does, without the second that importing it takes.
+can_attend.__dict__["_dynamo_marked_constant"] = True
 
 
 def attend(
