@@ -309,7 +309,8 @@ inline void soften_back(Real *row, Real *gradient, const Sight &sight, Real log_
     hide(row, sight);
     const V logs = all(log_sum), means = all(mean);
     for (int64_t j = sight.first; j <= sight.last; j += vl) {
-        const V share = power_of_two<Real>(load(row + j) - logs);
+        const V x = load(row + j) - logs;  // above 0 only by rounding, which grows with the scores
+        const V share = power_of_two<Real>(x > 0 ? V{} : x);
         store(row + j, share);
         store(gradient + j, share * (load(gradient + j) - means));
     }
