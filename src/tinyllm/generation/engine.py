@@ -95,15 +95,11 @@ class _Pace:
 
     def __init__(self) -> None:
         self.n_steps = 1
-        self._began = time.perf_counter()
 
-    def advance(self) -> None:
+    def follow(self, elapsed_seconds: float) -> None:
         """Choose the next block by the time that the last one took."""
-        now = time.perf_counter()
-        per_step = (now - self._began) / self.n_steps
-        fitting = int(_SHOWN_EVERY_SECONDS / max(per_step, 1e-9))
+        fitting = int(self.n_steps * _SHOWN_EVERY_SECONDS / max(elapsed_seconds, 1e-6))
         self.n_steps = max(1, min(fitting, 4 * self.n_steps, _LARGEST_BLOCK))
-        self._began = now
 
 
 class Engine:
@@ -232,9 +228,10 @@ class Engine:
         live = yield from self._push(rows, texts, live)
         pace = _Pace()
         while len(live):
+            began = time.perf_counter()
             decoding.draw(sampler, texts, live, pace.n_steps)
+            pace.follow(time.perf_counter() - began)
             live = yield from self._push(rows, texts, live)
-            pace.advance()
 
     def _push(self, rows: list[_Row], texts: TextTable, live: Ids) -> Generator[Step, None, Ids]:
         """Yield what was drawn since the last time, turn by turn; returns the rows that go on."""
