@@ -166,3 +166,14 @@ def test_the_operator_is_registered_as_the_compiler_expects() -> None:
         (hidden, weight, targets, IGNORE, 8, True),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
+
+
+def test_float16_gradients_do_not_vanish_before_they_are_scaled() -> None:
+    hidden, weight, targets = made(20, 8, 3000, torch.float16)
+    small = weight.detach() * 1e-3
+    loss = linear_cross_entropy(hidden, small, targets, IGNORE)
+    (gradient,) = torch.autograd.grad(loss * 2.0**12, hidden)
+    wide = hidden.detach().double().requires_grad_()
+    (wanted,) = torch.autograd.grad(plain(wide, small, targets) * 2.0**12, wide)
+    assert gradient.dtype == torch.float16
+    torch.testing.assert_close(gradient.double(), wanted, rtol=0.02, atol=0.02)

@@ -41,6 +41,8 @@ def linear_cross_entropy(
         )
     if rows is None:
         rows = ROWS if hidden.device.type == "cpu" else _ROWS_ON_DEVICE
+    if hidden.dtype == torch.float16:
+        hidden = hidden.float()  # its gradients would vanish before the loss scaler reaches them
     learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     loss, _, _ = torch.ops.tinyllm.linear_cross_entropy(
         hidden, weight, targets, ignore_index, rows, learns
