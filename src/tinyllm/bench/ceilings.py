@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from tinyllm.bench.timing import in_turn
+from tinyllm.bench.timing import in_turn, seconds_of
 
 _PRODUCT_SIZE = 2048
+_TRIAL_SIZE, _LONGEST_SECONDS = 256, 0.3
 _LARGE_BYTES = 256 << 20
 """Larger than the caches of a processor."""
 _READ_BYTES = 1 << 30
@@ -40,34 +41,42 @@ def measure_ceilings(
 ) -> Ceilings:
     """Measure products of (size, size) matrices, and reading of memory."""
     device = device or torch.device("cpu")
-    float32, bfloat16 = torch.float32, torch.bfloat16
-    speeds = product_speeds((float32, bfloat16), device, rounds=rounds, size=size or _PRODUCT_SIZE)
+    float32, bfloat16 = (
+        product_speed(dtype, device, rounds=rounds, size=size or _PRODUCT_SIZE)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
     return Ceilings(
-        float32_gflops_per_second=speeds[float32],
-        bfloat16_gflops_per_second=speeds[bfloat16],
+        float32_gflops_per_second=float32,
+        bfloat16_gflops_per_second=bfloat16,
         read_gb_per_second=read_bandwidth(_LARGE_BYTES, device, rounds=rounds),
         n_threads=torch.get_num_threads(),
     )
 
 
-def product_speeds(
-    dtypes: tuple[torch.dtype, ...],
-    device: torch.device,
-    *,
-    rounds: int,
-    size: int,
-) -> dict[torch.dtype, float]:
-    """Return the GFLOP/s of square products, the best round of each dtype."""
+def product_speed(dtype: torch.dtype, device: torch.device, *, rounds: int, size: int) -> float:
+    """Return the GFLOP/s of square products, the best of the rounds.
+
+    A processor that has to imitate the dtype is measured on smaller matrices: large ones would
+    take it minutes.
+    """
     generator = torch.Generator().manual_seed(0)
-    square = torch.randn(size, size, generator=generator).to(device)
+    square = torch.randn(size, size, generator=generator).to(device, dtype)
 
-    def multiply(matrix: torch.Tensor) -> None:
-        torch.mm(matrix, matrix)
-        _wait(device)
+    def seconds(n: int) -> float:
+        matrix = square[:n, :n].contiguous()
 
-    works = {str(dtype): lambda matrix=square.to(dtype): multiply(matrix) for dtype in dtypes}
-    seconds = in_turn(works, rounds, warmup=2)
-    return {dtype: 2 * size**3 / min(seconds[str(dtype)]) / 1e9 for dtype in dtypes}
+        def multiply() -> None:
+            torch.mm(matrix, matrix)
+            _wait(device)
+
+        multiply()
+        return seconds_of(multiply)
+
+    trial = min(size, _TRIAL_SIZE)
+    seconds_per_flop = seconds(trial) / trial**3
+    while size > trial and seconds_per_flop * size**3 > _LONGEST_SECONDS:
+        size //= 2
+    return 2 * size**3 / min(seconds(size) for _ in range(rounds)) / 1e9
 
 
 def read_bandwidth(n_bytes: int, device: torch.device | None = None, *, rounds: int = 5) -> float:
