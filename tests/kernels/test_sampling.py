@@ -13,6 +13,7 @@ from tinyllm.kernels import build
 
 pytestmark = pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
 
+# No two rules here make odds that are equal but for rounding: either order is right then.
 RULES = st.builds(
     Sampling,
     temperature=st.sampled_from([0.0, 0.3, 0.8, 1.0, 2.5]),
@@ -20,8 +21,8 @@ RULES = st.builds(
     top_p=st.sampled_from([1.0, 0.9501, 0.7003, 0.99907]),
     min_p=st.sampled_from([0.0, 0.0, 0.05, 0.4, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.0, 1.3, 0.8]),
-    frequency_penalty=st.sampled_from([0.0, 0.0, 0.4, -0.2]),
-    presence_penalty=st.sampled_from([0.0, 0.0, 0.6]),
+    frequency_penalty=st.sampled_from([0.0, 0.0, 0.41, -0.23]),
+    presence_penalty=st.sampled_from([0.0, 0.0, 0.617]),
     no_repeat_ngram=st.sampled_from([0, 0, 1, 2, 3]),
     penalize_prompt=st.booleans(),
     min_new_tokens=st.sampled_from([0, 3]),
