@@ -40,12 +40,6 @@ from tinyllm.bench.made_up import zipf_ids
 
 N_TOKENS = 1_000_000
 WARMUP = 3
-AVX2_ONLY = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "CXX": "g++ -mno-avx512f",
-}
 
 
 @dataclass(frozen=True)
@@ -71,9 +65,24 @@ OURS, PLAIN = "tinyllm", "tinyllm, kernels off"
 NANOGPT, HUGGING_FACE = ("nanogpt eager", "nanogpt compiled"), "hf trainer"
 
 
+def avx2_only(folder: Path) -> dict[str, str]:
+    """Return what keeps libraries and compilers from AVX-512; puts a compiler into a folder."""
+    compiler = folder / "g++-without-avx512"
+    compiler.write_text('#!/bin/sh\nexec g++ "$@" -mno-avx512f\n')
+    compiler.chmod(0o755)
+    return {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "CXX": str(compiler),
+        "XDG_CACHE_HOME": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+    }
+
+
 def contenders(shape: Shape, data: Path, arguments: argparse.Namespace) -> dict[str, Contender]:
     """Return everyone who is to be measured at a shape."""
-    environment = AVX2_ONLY if arguments.avx2 else {}
+    environment = avx2_only(data) if arguments.avx2 else {}
     threads, steps = arguments.threads, arguments.steps
 
     def run_nanogpt(compiled: bool) -> Figures:
