@@ -1,8 +1,5 @@
 """`tinyllm quickstart` as people call it; what it does is in tests/test_quickstart.py."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,25 +33,3 @@ def test_a_folder_with_other_files_is_left_alone(run_tinyllm: RunCommand, tmp_pa
     assert done.returncode == 2
     assert "something else than a demo" in done.stderr
     assert (tmp_path / "demo" / "thesis.txt").read_text() == "mine"
-
-
-def test_the_process_is_prepared_before_torch_is_loaded() -> None:
-    code = (
-        "import os, sys\n"
-        "from tinyllm.process import prepare_process\n"
-        "prepare_process()\n"
-        "assert 'torch' not in sys.modules\n"
-        "print(os.environ['OMP_WAIT_POLICY'])\n"
-    )
-    for given, expected in ((None, "passive"), ("active", "active")):
-        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
-        if given is not None:
-            environment["OMP_WAIT_POLICY"] = given
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.strip() == expected

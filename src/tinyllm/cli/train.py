@@ -84,7 +84,7 @@ def train(
     from tinyllm.process import prepare_process
     from tinyllm.reporting import SilentReporter
 
-    prepare_process()
+    prepare_process(shares_machine=max(processes or 1, settings().local_world_size) > 1)
     from tinyllm.training.workflow import rehearse, run
 
     if dry_run and (resume or fresh):
