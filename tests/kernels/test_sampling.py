@@ -69,6 +69,15 @@ def test_the_native_sampler_draws_what_the_plain_one_draws(
         assert native.choose(logits.copy(), texts, rows).tolist() == expected
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-39, 5e-324])
+@pytest.mark.parametrize("rule", [{}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}])
+def test_the_lowest_temperatures_take_the_likeliest_token(temperature, rule):
+    native, _ = samplers(Sampling(temperature=temperature, **rule), 1000, [])
+    logits = np.random.default_rng(0).standard_normal((1, 1000)).astype(np.float32)
+    likeliest = logits.argmax(-1)
+    assert native.choose(logits, table(1, 1000, 1), np.arange(1)) == likeliest
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 15, 16, 99])
 def test_logits_that_are_not_finite_are_an_error(bad, place):

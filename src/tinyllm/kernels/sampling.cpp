@@ -379,6 +379,7 @@ int64_t draw_from_share(const Rules &rules, float *x, const Scale &scale, double
     const float least = static_cast<float>(std::max({rules.min_p, spare * (1 - 1e-6), 1e-37}));
     const uint32_t high = same_bits<uint32_t>(1.0f), low = same_bits<uint32_t>(least) - 1;
     const Gathered gathered(x, nullptr, n, same_bits<float>(low), 1.0f);
+    if (gathered.n == 0) return 0;  // penalties overflowed: no odds are numbers
     double kept = gathered.above(0).mass;
     if (rules.top_p < 1) kept = std::min(kept, gathered.at(rules.top_p * total, low, high, 0).mass);
     return gathered.at(number * kept, low, high, 0).id;
@@ -386,7 +387,10 @@ int64_t draw_from_share(const Rules &rules, float *x, const Scale &scale, double
 
 int64_t draw(const Rules &rules, float *x, double number) {
     const int64_t n = rules.vocab_size;
-    const Scale scale{largest_of_row(x, n), static_cast<float>(1 / rules.temperature)};
+    // An infinite factor would turn the likeliest token's odds into NaN.
+    constexpr double most_factor = std::numeric_limits<float>::max();
+    const double factor = std::min(1 / rules.temperature, most_factor);
+    const Scale scale{largest_of_row(x, n), static_cast<float>(factor)};
     if (rules.top_k > 0 && rules.top_k < n) return draw_from_likeliest(rules, x, scale, number);
     if (rules.top_p < 1 || rules.min_p > 0) return draw_from_share(rules, x, scale, number);
     return draw_from_all(x, n, scale, number);
