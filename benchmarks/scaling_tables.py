@@ -58,7 +58,9 @@ SHAPES: dict[str, tuple[ModelConfig, int]] = {
 
 def memory_of(config: ModelConfig, rows: int, n_devices: int) -> TrainingMemory:
     """Return what one of n devices holds, the network being parted between them."""
-    whole = training_memory(config, rows, config.context_length, activation_bytes=BF16_BYTES)
+    whole = training_memory(
+        config, rows, config.context_length, activation_bytes=BF16_BYTES, on_accelerator=True
+    )
     return parted(whole, config, n_devices, weight_bytes=BF16_BYTES)
 
 

@@ -12,6 +12,9 @@ from tinyllm.config.model import ModelConfig
 from tinyllm.reporting import format_count
 
 _FLOAT32_BYTES = 4
+_LOGITS_ROWS = 256
+_LOGITS_ROWS_ON_ACCELERATOR = 4096
+"""Rows whose logits the loss makes at once (kernels/cross_entropy.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class TrainingMemory:
     optimizer: int
     activations: int
     logits: int
+    """A chunk of logits on its way to the loss, and the loss's gradients."""
     gathered: int = 0
     """Whole weights that a process borrows from the others while it uses them (FSDP)."""
 
@@ -111,14 +115,16 @@ def training_memory(
     *,
     optimizer: Literal["adamw", "muon"] = "adamw",
     activation_bytes: int = _FLOAT32_BYTES,
+    on_accelerator: bool = False,
 ) -> TrainingMemory:
     """Estimate the memory of training on batch_size rows of n_tokens per process.
 
     Weights, gradients and optimizer state are float32. Activations count what the backward pass
     keeps of a layer: both norms' input and output, q k v and the mixed heads, and what the
     feed-forward layer makes. Attention keeps no (T, T) matrix but for the short rows that it
-    writes out, where it is small; native kernels keep up to a quarter less. Logits are held three
-    times: as they come, their softmax, their gradient.
+    writes out, where it is small; native kernels keep up to a quarter less. Logits are made a chunk
+    of rows at a time, and a chunk is held as it comes, widened if it is narrow, and as its softmax;
+    the loss keeps its gradients by hidden states and head until the backward pass.
     """
     parameters = count_parameters(config)
     matrices = config.n_layers * _matrix_parameters(config)
@@ -132,8 +138,18 @@ def training_memory(
         gradients=parameters.total * _FLOAT32_BYTES,
         optimizer=2 * states * _FLOAT32_BYTES,
         activations=tokens * per_token * activation_bytes,
-        logits=3 * tokens * config.vocab_size * _FLOAT32_BYTES,
+        logits=_logits_bytes(config, tokens, activation_bytes, on_accelerator),
     )
+
+
+def _logits_bytes(
+    config: ModelConfig, n_tokens: int, activation_bytes: int, on_accelerator: bool
+) -> int:
+    rows = min(n_tokens, _LOGITS_ROWS_ON_ACCELERATOR if on_accelerator else _LOGITS_ROWS)
+    n_wide = 1 if activation_bytes == _FLOAT32_BYTES else 2
+    chunk = rows * config.vocab_size * (activation_bytes + n_wide * _FLOAT32_BYTES)
+    d_hidden = n_tokens * config.hidden_size * activation_bytes
+    return chunk + d_hidden + _head_parameters(config) * _FLOAT32_BYTES
 
 
 def parted(
