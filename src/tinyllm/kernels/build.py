@@ -134,6 +134,9 @@ def _build_and_load(name: str, defines: Defines) -> _Outcome:
         target = _target(compiler, name, defines)
         if not target.is_file():
             _compile(compiler, _SOURCES / f"{name}.cpp", target, defines)
+            if _target(compiler, name, defines) != target:
+                target.unlink(missing_ok=True)  # its name promises sources it was not made of
+                return _Outcome(None, f"{name}.cpp changed while it was compiled")
         return _Outcome(ctypes.CDLL(str(target)), None)
     except (OSError, subprocess.SubprocessError) as error:
         return _Outcome(None, f"{name}.cpp could not be built: {_in_one_line(error)}")
