@@ -200,6 +200,21 @@ def test_large_scores_and_nan() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_narrow_heads_start_over_where_another_token_outshines_their_own(
+    dtype: torch.dtype,
+) -> None:
+    (q, k, v), options = draw(0, 1, 40, 1, 1, 4, "")
+    operands = [(q * 30).to(dtype), (k * 30).to(dtype), v.to(dtype)]
+    wanted = with_gradients(plain, [x.double() for x in operands], options, v)
+    assert_alike(with_gradients(attention.attend, operands, options, v), wanted, 1e-4)
+    operands[1][0, 10, 0, 3] = math.nan
+    found = attention.attend(*operands, **options)
+    assert found[:, 10:].isnan().all()
+    assert not found[:, :10].isnan().any()
+
+
+@needs_compiler
 def test_threads_change_no_bit() -> None:
     operands, options = draw(0, 3, 33, 4, 2, 16, "starts rotation norms")
     single, grad_out = [x.float() for x in operands], torch.randn(3, 33, 4, 16)

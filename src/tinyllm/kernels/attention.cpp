@@ -16,7 +16,8 @@
 //     values  (T, padded E)   mixing, where E fills a vector; (E, stride) again where it does not
 //
 // and takes `rows` queries at a time through scores -> softmax -> mix, (rows, stride) numbers that
-// stay in the cache. Nothing grows with T * T. The softmax is of base 2: queries carry log2(e).
+// stay in the cache; narrow_attention.h does heads that do not fill a vector in one pass. Nothing
+// grows with T * T. The softmax is of base 2: queries carry log2(e).
 //
 // Compile with HEAD_DIM (E), IO (float, Bf16, double: what tensors hold) and REAL (float, double:
 // what is calculated with). Functions return 0, or 1 when there is no memory for the workspace.
@@ -74,11 +75,24 @@ inline Place place_of(const Attention &call, int64_t b, int64_t t) {
     return {call.cos + at, call.sin + at};
 }
 
-inline Real inverse_rms(const Real *x, Real eps) {
-    Real squares = 0;
-    for (int d = 0; d < width; ++d) squares += x[d] * x[d];
-    return 1 / std::sqrt(squares / width + eps);
+// The sum of a[d] * b[d], in as many partial sums as divide a head and fit a vector.
+inline Real dot(const Real *a, const Real *b) {
+    constexpr int power = width & -width, n = power < vl ? power : vl;
+    if constexpr (n == 1) {
+        Real total = 0;
+        for (int d = 0; d < width; ++d) total += a[d] * b[d];
+        return total;
+    } else {
+        using Part = typename Pack<Real, n>::type;
+        Part total{};
+        for (int d = 0; d < width; d += n) {
+            total += from_memory<Part>(a + d) * from_memory<Part>(b + d);
+        }
+        return sum_of<Real, n>(total);
+    }
 }
+
+inline Real inverse_rms(const Real *x, Real eps) { return 1 / std::sqrt(dot(x, x) / width + eps); }
 
 inline void widen_head(const Io *from, Real *x) {
     for (int d = 0; d < width; ++d) x[d] = widen(from[d]);
@@ -114,16 +128,16 @@ inline void take_back(const Io *from, const Real *weight, Place place, Real eps,
                       Real *weight_gradient) {
     rotate(g, place, -1);
     if (!weight) return;
-    Real x[width], product = 0;
+    Real x[width];
     widen_head(from, x);
     const Real r = inverse_rms(x, eps);
     for (int d = 0; d < width; ++d) {
         x[d] *= r;
         weight_gradient[d] += g[d] * x[d];
         g[d] *= weight[d];
-        product += g[d] * x[d];
     }
-    for (int d = 0; d < width; ++d) g[d] = r * (g[d] - x[d] * (product / width));
+    const Real mean = dot(g, x) / width;
+    for (int d = 0; d < width; ++d) g[d] = r * (g[d] - x[d] * mean);
 }
 
 // ---- blocks: `rows` queries against keys first .. end, both multiples of a tile ----
@@ -177,40 +191,6 @@ inline void mix_from(const Real *values, const Real *shares, int64_t stride, int
         constexpr int count = left == 4 && most == 3 ? 2 : left < most ? left : most;
         mix_columns<count>(values + at * vl, shares, stride, first, end, to + at * vl);
         mix_from<at + count>(values, shares, stride, first, end, to);
-    }
-}
-
-// The same for heads that do not fill a vector; values are turned, (E, stride).
-inline void mix_narrow(const Real *__restrict turned, const Real *__restrict shares, int64_t stride,
-                       int64_t first, int64_t end, Real *__restrict to) {
-    constexpr int fitting = is_narrow ? vl / width : 1;
-    constexpr int together = fitting >= 8 ? 8 : fitting >= 4 ? 4 : fitting >= 2 ? 2 : 1;
-    constexpr int n = together < rows ? together : rows;
-    for (int r0 = 0; r0 < rows; r0 += n) {
-        V mixed[vl] = {};
-        for (int64_t j = first; j < end; j += vl) {
-            V share[n];
-            for (int r = 0; r < n; ++r) share[r] = load(shares + (r0 + r) * stride + j);
-#pragma GCC unroll 16
-            for (int d = 0; d < width % vl; ++d) {
-                const V value = load(turned + d * stride + j);
-#pragma GCC unroll 8
-                for (int r = 0; r < n; ++r) mixed[(r * width + d) % vl] += share[r] * value;
-            }
-        }
-        const V summed = sums(mixed);
-        for (int r = 0; r < n; ++r) {
-            for (int d = 0; d < width; ++d) to[(r0 + r) * padded + d] = summed[(r * width + d) % vl];
-        }
-    }
-}
-
-inline void mix(const Real *values, const Real *shares, int64_t stride, int64_t first, int64_t end,
-                Real *to) {
-    if constexpr (is_narrow) {
-        mix_narrow(values, shares, stride, first, end, to);
-    } else {
-        mix_from<0>(values, shares, stride, first, end, to);
     }
 }
 
@@ -279,6 +259,40 @@ inline void clear_outside(Real *row, const Sight &sight, int64_t first, int64_t 
     for (int64_t j = sight.last + vl; j < end; j += vl) store(row + j, V{});
 }
 
+inline V larger(V x, V y) {  // y where x is NaN
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<Real, float>) {
+        return same_bits<V>(_mm512_max_ps(same_bits<__m512>(x), same_bits<__m512>(y)));
+    }
+#endif
+    return x > y ? x : y;
+}
+
+inline V at_most_zero(V x) {  // NaN stays NaN
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<Real, float>) {
+        return same_bits<V>(_mm512_min_ps(_mm512_setzero_ps(), same_bits<__m512>(x)));
+    }
+#endif
+    return x > 0 ? V{} : x;
+}
+
+// 2^x, above 2^100 only known to be so. To bfloat16 a relative error of 8e-5 is none.
+inline V share_of(V x) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<Io, Bf16>) {
+        const __m512 in = same_bits<__m512>(x);
+        const __m512 whole = _mm512_roundscale_ps(in, _MM_FROUND_TO_NEAREST_INT);
+        const V rest = x - same_bits<V>(whole);
+        V power = rest * 0.0551716698f + 0.242611128f;  // least squares iterated to the minimax
+        power = power * rest + 0.693260986f;
+        power = power * rest + 0.999928073f;
+        return same_bits<V>(_mm512_scalef_ps(same_bits<__m512>(power), whole));
+    }
+#endif
+    return power_of_two<Real>(x > 100 ? all<Real>(100) : x);
+}
+
 struct Softmax {
     Real log_sum, inverse_sum;
 };
@@ -289,12 +303,12 @@ inline Softmax soften(Real *row, const Sight &sight, int64_t first, int64_t end)
     V most = all(hidden), total{};
     for (int64_t j = sight.first; j <= sight.last; j += vl) {
         const V x = load(row + j);
-        most = x > most ? x : most;
+        most = larger(x, most);
     }
     const Real top = largest(most);
     const V tops = all(top);
     for (int64_t j = sight.first; j <= sight.last; j += vl) {
-        const V x = power_of_two<Real>(load(row + j) - tops);
+        const V x = share_of(load(row + j) - tops);
         store(row + j, x);
         total += x;
     }
@@ -310,12 +324,29 @@ inline void soften_back(Real *row, Real *gradient, const Sight &sight, Real log_
     const V logs = all(log_sum), means = all(mean);
     for (int64_t j = sight.first; j <= sight.last; j += vl) {
         const V x = load(row + j) - logs;  // above 0 only by rounding, which grows with the scores
-        const V share = power_of_two<Real>(x > 0 ? V{} : x);
+        const V share = share_of(at_most_zero(x));
         store(row + j, share);
         store(gradient + j, share * (load(gradient + j) - means));
     }
     clear_outside(row, sight, first, end);
     clear_outside(gradient, sight, first, end);
+}
+
+#include "narrow_attention.h"
+
+// How many queries go over the keys together where a head does not fill a vector.
+constexpr int fitting = is_narrow ? vl / width : 1;
+constexpr int together = fitting >= 8 ? rows : fitting >= 4 ? 4 : fitting >= 2 ? 2 : 1;
+// Back, the gradients of a vector of keys need registers too.
+constexpr int together_back = together > 1 ? together / 2 : 1;
+
+template <int n>
+inline NarrowQueries<n> narrow_queries(const Attention &call, int64_t b, int64_t t, const Real *x) {
+    NarrowQueries<n> queries{x, nullptr, {}, {}, {}};
+    for (int r = 0; r < n; ++r) {  // past the end the last query again, whose result nobody reads
+        queries.sights[r] = sight_of(call, b, t + r < call.time ? t + r : call.time - 1);
+    }
+    return queries;
 }
 
 // ---- a thread's workspace ----
@@ -376,6 +407,25 @@ inline void put_row(const Real *x, Real *in_rows, int64_t t) {
 
 // ---- forward: one query head of one row of the batch ----
 
+inline void attend_rows(const Attention &call, int64_t b, int64_t t, const Workspace &space,
+                        Softmax *softmax) {
+    if constexpr (is_narrow) {
+        for (int r = 0; r < rows && t + r < call.time; r += together) {
+            auto queries = narrow_queries<together>(call, b, t + r, space.queries + r * padded);
+            attend_narrow<together>(space.keys, space.values, space.stride, queries,
+                                    space.mixed + r * padded, softmax + r);
+        }
+    } else {
+        const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
+        scores(space.keys, space.stride, space.queries, first, end, space.shares);
+        for (int64_t r = 0; r < rows; ++r) {
+            const Sight sight = sight_of(call, b, t + r);
+            softmax[r] = soften(space.shares + r * space.stride, sight, first, end);
+        }
+        mix_from<0>(space.values, space.shares, space.stride, first, t + rows, space.mixed);
+    }
+}
+
 void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, Io *out,
                   Real *log_sums, int64_t b, int64_t h, const Workspace &space) {
     const Real eps = static_cast<Real>(call.eps), factor = static_cast<Real>(call.scale) * log2_e;
@@ -392,7 +442,6 @@ void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, 
     }
     for (int64_t t = 0; t < time; t += rows) {
         const int64_t n = time - t < rows ? time - t : rows;
-        const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
         for (int64_t r = 0; r < rows; ++r) {
             Real *query = space.queries + r * padded;
             if (r < n) {
@@ -401,13 +450,8 @@ void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, 
             }
             for (int d = 0; d < width; ++d) query[d] = r < n ? query[d] * factor : 0;
         }
-        scores(space.keys, space.stride, space.queries, first, end, space.shares);
         Softmax softmax[rows];
-        for (int64_t r = 0; r < rows; ++r) {
-            const Sight sight = sight_of(call, b, t + r);
-            softmax[r] = soften(space.shares + r * space.stride, sight, first, end);
-        }
-        mix(space.values, space.shares, space.stride, first, t + rows, space.mixed);
+        attend_rows(call, b, t, space, softmax);
         for (int64_t r = 0; r < n; ++r) {
             Io *to = out + ((token + t + r) * call.n_heads + h) * width;
             narrow_head(space.mixed + r * padded, softmax[r].inverse_sum, to);
@@ -425,6 +469,37 @@ struct Tensors {
     Real *grad_q_weight, *grad_k_weight;  // (B, H or K, E): to be summed over B and heads
 };
 
+inline void attend_rows_back(const Attention &call, int64_t b, int64_t t, const Workspace &space,
+                             const Real *log_sum, const Real *mean) {
+    if constexpr (is_narrow) {
+        for (int r = 0; r < rows && t + r < call.time; r += together_back) {
+            const Real *x = space.queries + r * padded;
+            auto queries = narrow_queries<together_back>(call, b, t + r, x);
+            queries.gradient = space.mixed_gradient + r * padded;
+            for (int i = 0; i < together_back; ++i) {
+                queries.shift[i] = log_sum[r + i];
+                queries.mean[i] = mean[r + i];
+            }
+            attend_narrow_back<together_back>(space.keys, space.values, space.stride, queries,
+                                         space.key_gradient, space.value_gradient,
+                                         space.mixed + r * padded);
+        }
+    } else {
+        const int64_t stride = space.stride;
+        const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
+        scores(space.keys, stride, space.queries, first, end, space.shares);
+        scores(space.values, stride, space.mixed_gradient, first, end, space.share_gradient);
+        for (int64_t r = 0; r < rows; ++r) {
+            const Sight sight = sight_of(call, b, t + r);
+            soften_back(space.shares + r * stride, space.share_gradient + r * stride, sight,
+                        log_sum[r], mean[r], first, end);
+        }
+        mix_from<0>(space.key_rows, space.share_gradient, stride, first, t + rows, space.mixed);
+        add_outer(space.value_gradient, stride, space.mixed_gradient, space.shares, first, end);
+        add_outer(space.key_gradient, stride, space.queries, space.share_gradient, first, end);
+    }
+}
+
 void backward_query_head(const Attention &call, const Tensors &all_of, int64_t b, int64_t h,
                          const Workspace &space) {
     const Real eps = static_cast<Real>(call.eps), scale = static_cast<Real>(call.scale);
@@ -432,7 +507,6 @@ void backward_query_head(const Attention &call, const Tensors &all_of, int64_t b
     Real weight_gradient[width] = {};
     for (int64_t t = 0; t < time; t += rows) {
         const int64_t n = time - t < rows ? time - t : rows;
-        const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
         Real mean[rows] = {}, log_sum[rows] = {};
         for (int64_t r = 0; r < rows; ++r) {
             Real *query = space.queries + r * padded, *gradient = space.mixed_gradient + r * padded;
@@ -443,7 +517,7 @@ void backward_query_head(const Attention &call, const Tensors &all_of, int64_t b
                 Real mixed[width];
                 widen_head(all_of.grad_out + at, gradient);
                 widen_head(all_of.out + at, mixed);
-                for (int d = 0; d < width; ++d) mean[r] += gradient[d] * mixed[d];
+                mean[r] = dot(gradient, mixed);
                 log_sum[r] = all_of.log_sums[(b * call.n_heads + h) * time + t + r];
             }
             for (int d = 0; d < width; ++d) {
@@ -451,16 +525,7 @@ void backward_query_head(const Attention &call, const Tensors &all_of, int64_t b
                 gradient[d] = r < n ? gradient[d] : 0;
             }
         }
-        scores(space.keys, space.stride, space.queries, first, end, space.shares);
-        scores(space.values, space.stride, space.mixed_gradient, first, end, space.share_gradient);
-        for (int64_t r = 0; r < rows; ++r) {
-            const Sight sight = sight_of(call, b, t + r);
-            soften_back(space.shares + r * space.stride, space.share_gradient + r * space.stride,
-                        sight, log_sum[r], mean[r], first, end);
-        }
-        mix(space.key_rows, space.share_gradient, space.stride, first, t + rows, space.mixed);
-        add_outer(space.value_gradient, space.stride, space.mixed_gradient, space.shares, first, end);
-        add_outer(space.key_gradient, space.stride, space.queries, space.share_gradient, first, end);
+        attend_rows_back(call, b, t, space, log_sum, mean);
         for (int64_t r = 0; r < n; ++r) {
             Real *gradient = space.mixed + r * padded;
             for (int d = 0; d < width; ++d) gradient[d] *= scale;
