@@ -200,7 +200,7 @@ def test_without_native_code_torch_writes_the_same_text_and_says_so(infer, folde
         check=True,
     )
     assert plain.stdout == infer("-c", "base", "-p", "Once", *DRAW).out
-    assert "PyTorch draws the text, not native code: switched off" in plain.stderr
+    assert "native code is off (TINYLLM_KERNELS)" in plain.stderr
     with_int8 = subprocess.run(
         [*command, "--dtype", "int8"],
         cwd=folder,

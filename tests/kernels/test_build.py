@@ -41,6 +41,7 @@ def test_a_library_is_compiled_once_and_kept(machine: Arrange, tmp_path: Path) -
     machine()
     assert build.available()
     assert build.why_unavailable() is None
+    assert build.notice() is None
     [kept] = (tmp_path / "cache" / "tinyllm" / "kernels").iterdir()
     written = kept.stat().st_mtime_ns
     machine()
@@ -70,6 +71,10 @@ def test_without_a_compiler_there_is_a_reason(machine: Arrange) -> None:
     assert not build.available()
     assert build.why_unavailable() == "no C++ compiler found (CXX=no-such-compiler)"
     assert build.processor_features() == []
+    assert build.notice() == (
+        "no native code: no C++ compiler found (CXX=no-such-compiler); "
+        "plain PyTorch is used, slower (tinyllm doctor explains)"
+    )
 
 
 def test_a_compiler_that_fails_gives_its_first_complaint(machine: Arrange, tmp_path: Path) -> None:
@@ -105,6 +110,7 @@ def test_switched_off(kernels_off: None) -> None:
     assert not build.available()
     assert build.load_library("processor") is None
     assert build.why_unavailable() == "switched off by TINYLLM_KERNELS"
+    assert build.notice() == "native code is off (TINYLLM_KERNELS); plain PyTorch computes"
 
 
 def test_building_never_imports_torch() -> None:

@@ -84,6 +84,11 @@ def test_a_training_leaves_a_checkpoint_that_speaks_and_a_whole_run_folder(text:
     assert not list(result.checkpoint.parent.glob(".*"))
 
 
+def test_doing_without_native_code_is_said_once(text: Path, kernels_off: None) -> None:
+    _, reporter = train(config_for(text, max_steps=1, device="cpu"))
+    assert sum("native code is off" in note for note in reporter.notes) == 1
+
+
 def test_every_step_and_every_measurement_is_in_the_metrics(text: Path) -> None:
     rows = rows_of(train(config_for(text))[0])
     steps = [row for row in rows if "loss_nats" in row]

@@ -13,7 +13,7 @@ from tinyllm.errors import MissingPartError
 from tinyllm.generation.engine import Engine
 from tinyllm.generation.runner import Runner
 from tinyllm.generation.runner_native import NativeRunner, must_compile
-from tinyllm.kernels.build import why_unavailable
+from tinyllm.kernels.build import notice
 from tinyllm.kernels.decode_memory import Dtype
 from tinyllm.process import may_have_gpu
 from tinyllm.reporting import Reporter
@@ -44,7 +44,8 @@ def open_engine(
         runner = _native_runner(stored, AUTO_DTYPE if dtype == "auto" else dtype, reporter)
         if runner is not None:
             return Engine(stored, runner=runner, max_batch_size=max_batch_size)
-        reporter.note(f"PyTorch draws the text, not native code: {why_unavailable()}")
+        if (said := notice()) is not None:
+            reporter.note(said)
         return _with_torch(stored, device, dtype, max_batch_size)
     return _with_torch(read_checkpoint(path), chosen, dtype, max_batch_size)
 

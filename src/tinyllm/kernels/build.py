@@ -87,6 +87,16 @@ def why_unavailable() -> str | None:
     return next((outcome.reason for outcome in _outcomes.values() if outcome.reason), None)
 
 
+def notice() -> str | None:
+    """Return one sentence for users when native code is not used; None when all is well."""
+    if not settings().kernels:
+        return "native code is off (TINYLLM_KERNELS); plain PyTorch computes"
+    reason = why_unavailable()
+    if reason is None:
+        return None
+    return f"no native code: {reason}; plain PyTorch is used, slower (tinyllm doctor explains)"
+
+
 def processor_features() -> list[str]:
     """Return the vector instructions that native code is built for; empty without native code."""
     library = load_library("processor")

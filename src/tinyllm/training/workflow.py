@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tinyllm.config.train import TrainConfig
 from tinyllm.data.corpus import name_of
-from tinyllm.device import choose_compute, prepare_arithmetic
+from tinyllm.device import Compute, choose_compute, prepare_arithmetic
+from tinyllm.kernels.build import notice
 from tinyllm.reporting import Reporter, SilentReporter
 from tinyllm.training import memory
 from tinyllm.training.distributed import Team
@@ -62,6 +63,7 @@ def run(
     team = Team(compute)
     if not team.is_main:
         reporter = SilentReporter()
+    _tell_of_native_code(compute, reporter)
     config = complete(config, reporter)
     with team.needing_each_other(), folder.locked() if team.is_main else nullcontext():
         with team.main_first():
@@ -84,6 +86,7 @@ def rehearse(config: TrainConfig, reporter: Reporter) -> Forecast:
     """
     compute = choose_compute(config.device, config.precision)
     prepare_arithmetic(compute.device)
+    _tell_of_native_code(compute, reporter)
     config = complete(config, reporter)
     path = checkpoint_path(config)
     with tempfile.TemporaryDirectory(
@@ -95,6 +98,13 @@ def rehearse(config: TrainConfig, reporter: Reporter) -> Forecast:
             config, reporter, draft, folder, compute, Start(None), run_name(config), ""
         )
         return sitting.forecast()
+
+
+def _tell_of_native_code(compute: Compute, reporter: Reporter) -> None:
+    """Say so when a CPU has to do without native code."""
+    said = notice() if compute.device.type == "cpu" else None
+    if said is not None:
+        reporter.note(said)
 
 
 __all__ = ["Forecast", "TrainResult", "checkpoint_path", "rehearse", "run", "run_name"]
