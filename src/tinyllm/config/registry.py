@@ -20,6 +20,8 @@ _SCHEMAS = {
     "eval-openbookqa": ("tinyllm.config.evaluation", "EvalOpenbookqaConfig"),
     "infer": ("tinyllm.config.generation", "InferConfig"),
     "chat": ("tinyllm.config.generation", "ChatConfig"),
+    "bench-infer": ("tinyllm.config.bench", "BenchInferConfig"),
+    "bench-data": ("tinyllm.config.bench", "BenchDataConfig"),
     "quickstart": ("tinyllm.config.quickstart", "QuickstartConfig"),
 }
 _ONE_OF_SEVERAL = {"download": {"names": [REQUIRED]}}
