@@ -13,7 +13,8 @@ from tinyllm.generation.sampler import Sampler, require_done
 from tinyllm.generation.sampling import Ids
 from tinyllm.generation.texts import TextTable
 from tinyllm.kernels.build import is_built, load_library
-from tinyllm.kernels.decode import Chooser, NativeCache, NativeDecoder
+from tinyllm.kernels.decode import Chooser, NativeDecoder
+from tinyllm.kernels.decode_cache import NativeCache
 from tinyllm.kernels.decode_memory import Dtype
 from tinyllm.kernels.sampling import default_threads
 
@@ -39,7 +40,10 @@ class NativeRunner:
 
     @classmethod
     def load(cls, loaded: SpeakingModel, dtype: Dtype = "float32") -> Self | None:
-        """Pack the weights of a model in `dtype`. None without native code, or for its shape."""
+        """Pack the weights of a model in `dtype`, as they are now; None without native code.
+
+        Matrices are packed, the rest shares memory with the model: load again after training it.
+        """
         library = load_library("sampling")
         if library is None:
             return None
