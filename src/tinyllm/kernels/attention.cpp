@@ -15,6 +15,8 @@
 //     keys    (E, stride)     scores, and the gradient of keys: a vector of keys at a time
 //     values  (T, padded E)   mixing, where E fills a vector; (E, stride) again where it does not
 //
+// (struct Single; paired_attention.h has the same blocks in products of bfloat16 pairs, where the
+// processor has them and tensors hold no more),
 // and takes `rows` queries at a time through scores -> softmax -> mix, (rows, stride) numbers that
 // stay in the cache; narrow_attention.h does heads that do not fill a vector in one pass. Nothing
 // grows with T * T. The softmax is of base 2: queries carry log2(e).
@@ -142,82 +144,103 @@ inline void take_back(const Io *from, const Real *weight, Place place, Real eps,
 
 // ---- blocks: `rows` queries against keys first .. end, both multiples of a tile ----
 
-// to[r][j] = sum over d of x[r][d] * turned[d][j]
-inline void scores(const Real *__restrict turned, int64_t stride, const Real *__restrict x,
-                   int64_t first, int64_t end, Real *__restrict to) {
-    for (int64_t j = first; j < end; j += tile) {
-        V a[rows] = {}, b[rows] = {};
-        for (int d = 0; d < width; ++d) {
-            const V left = load(turned + d * stride + j), right = load(turned + d * stride + j + vl);
+// Blocks of attention in plain products of Real.
+struct Single {
+    static inline void put_shares(Real *row, int64_t j, V x) { store(row + j, x); }
+
+    static inline void put(const Real *x, Real *turned, int64_t stride, int64_t t) {
+        for (int d = 0; d < width; ++d) turned[d * stride + t] = x[d];
+    }
+
+    static inline void put_row(const Real *x, Real *in_rows, int64_t t) {
+        for (int d = 0; d < width; ++d) in_rows[t * padded + d] = x[d];
+    }
+
+    // to[r][j] = sum over d of x[r][d] * turned[d][j]
+    static inline void scores(const Real *__restrict turned, int64_t stride, const Real *__restrict x,
+                       int64_t first, int64_t end, Real *__restrict to) {
+        for (int64_t j = first; j < end; j += tile) {
+            V a[rows] = {}, b[rows] = {};
+            for (int d = 0; d < width; ++d) {
+                const V left = load(turned + d * stride + j), right = load(turned + d * stride + j + vl);
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; ++r) {
+                    const V factor = all(x[r * padded + d]);
+                    a[r] += factor * left;
+                    b[r] += factor * right;
+                }
+            }
 #pragma GCC unroll 8
             for (int r = 0; r < rows; ++r) {
-                const V factor = all(x[r * padded + d]);
-                a[r] += factor * left;
-                b[r] += factor * right;
+                store(to + r * stride + j, a[r]);
+                store(to + r * stride + j + vl, b[r]);
             }
         }
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) {
-            store(to + r * stride + j, a[r]);
-            store(to + r * stride + j + vl, b[r]);
-        }
     }
-}
 
-// to[r][d] = sum over j of shares[r][j] * values[j][d], for `count` vectors of dimensions
-template <int count>
-inline void mix_columns(const Real *__restrict values, const Real *__restrict shares, int64_t stride,
-                        int64_t first, int64_t end, Real *__restrict to) {
-    V mixed[rows][count] = {};
-    for (int64_t j = first; j < end; ++j) {
-        V value[count];
-        for (int c = 0; c < count; ++c) value[c] = load(values + j * padded + c * vl);
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) {
-            const V share = all(shares[r * stride + j]);
-            for (int c = 0; c < count; ++c) mixed[r][c] += share * value[c];
-        }
-    }
-    for (int r = 0; r < rows; ++r) {
-        for (int c = 0; c < count; ++c) store(to + r * padded + c * vl, mixed[r][c]);
-    }
-}
-
-template <int at>
-inline void mix_from(const Real *values, const Real *shares, int64_t stride, int64_t first,
-                     int64_t end, Real *to) {
-    if constexpr (at < n_vectors) {
-        constexpr int left = n_vectors - at, most = rows == 8 ? 3 : 2;
-        constexpr int count = left == 4 && most == 3 ? 2 : left < most ? left : most;
-        mix_columns<count>(values + at * vl, shares, stride, first, end, to + at * vl);
-        mix_from<at + count>(values, shares, stride, first, end, to);
-    }
-}
-
-// gradient[d][j] += sum over r of x[r][d] * shares[r][j]
-inline void add_outer(Real *__restrict gradient, int64_t stride, const Real *__restrict x,
-                      const Real *__restrict shares, int64_t first, int64_t end) {
-    for (int64_t j = first; j < end; j += tile) {
-        V left[rows], right[rows];
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) {
-            left[r] = load(shares + r * stride + j);
-            right[r] = load(shares + r * stride + j + vl);
-        }
-        for (int d = 0; d < width; ++d) {
-            Real *at = gradient + d * stride + j;
-            V a = load(at), b = load(at + vl);
+    // to[r][d] = sum over j of shares[r][j] * values[j][d], for `count` vectors of dimensions
+    template <int count>
+    static inline void mix_columns(const Real *__restrict values, const Real *__restrict shares, int64_t stride,
+                            int64_t first, int64_t end, Real *__restrict to) {
+        V mixed[rows][count] = {};
+        for (int64_t j = first; j < end; ++j) {
+            V value[count];
+            for (int c = 0; c < count; ++c) value[c] = load(values + j * padded + c * vl);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; ++r) {
-                const V factor = all(x[r * padded + d]);
-                a += factor * left[r];
-                b += factor * right[r];
+                const V share = all(shares[r * stride + j]);
+                for (int c = 0; c < count; ++c) mixed[r][c] += share * value[c];
             }
-            store(at, a);
-            store(at + vl, b);
+        }
+        for (int r = 0; r < rows; ++r) {
+            for (int c = 0; c < count; ++c) store(to + r * padded + c * vl, mixed[r][c]);
         }
     }
-}
+
+    template <int at>
+    static inline void mix_from(const Real *values, const Real *shares, int64_t stride, int64_t first,
+                         int64_t end, Real *to) {
+        if constexpr (at < n_vectors) {
+            constexpr int left = n_vectors - at, most = rows == 8 ? 3 : 2;
+            constexpr int count = left == 4 && most == 3 ? 2 : left < most ? left : most;
+            mix_columns<count>(values + at * vl, shares, stride, first, end, to + at * vl);
+            mix_from<at + count>(values, shares, stride, first, end, to);
+        }
+    }
+
+    // gradient[d][j] += sum over r of x[r][d] * shares[r][j]
+    static inline void add_outer(Real *__restrict gradient, int64_t stride, const Real *__restrict x,
+                          const Real *__restrict shares, int64_t first, int64_t end) {
+        for (int64_t j = first; j < end; j += tile) {
+            V left[rows], right[rows];
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r) {
+                left[r] = load(shares + r * stride + j);
+                right[r] = load(shares + r * stride + j + vl);
+            }
+            for (int d = 0; d < width; ++d) {
+                Real *at = gradient + d * stride + j;
+                V a = load(at), b = load(at + vl);
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; ++r) {
+                    const V factor = all(x[r * padded + d]);
+                    a += factor * left[r];
+                    b += factor * right[r];
+                }
+                store(at, a);
+                store(at + vl, b);
+            }
+        }
+    }
+};
+
+#if defined(__AVX512BF16__)
+#include "paired_attention.h"
+constexpr bool is_paired = std::is_same_v<Io, Bf16> && !is_narrow && width % 2 == 0;
+using Blocks = std::conditional_t<is_paired, Paired, Single>;
+#else
+using Blocks = Single;
+#endif
 
 // ---- what a query sees ----
 
@@ -255,8 +278,8 @@ inline void hide(Real *row, const Sight &sight) {
 }
 
 inline void clear_outside(Real *row, const Sight &sight, int64_t first, int64_t end) {
-    for (int64_t j = first; j < sight.first; j += vl) store(row + j, V{});
-    for (int64_t j = sight.last + vl; j < end; j += vl) store(row + j, V{});
+    for (int64_t j = first; j < sight.first; j += vl) Blocks::put_shares(row, j, V{});
+    for (int64_t j = sight.last + vl; j < end; j += vl) Blocks::put_shares(row, j, V{});
 }
 
 inline V larger(V x, V y) {  // y where x is NaN
@@ -280,13 +303,20 @@ inline V at_most_zero(V x) {  // NaN stays NaN
 // 2^x, above 2^100 only known to be so. To bfloat16 a relative error of 8e-5 is none.
 inline V share_of(V x) {
 #if defined(__AVX512F__)
-    if constexpr (std::is_same_v<Io, Bf16>) {
+    if constexpr (std::is_same_v<Real, float>) {
         const __m512 in = same_bits<__m512>(x);
         const __m512 whole = _mm512_roundscale_ps(in, _MM_FROUND_TO_NEAREST_INT);
         const V rest = x - same_bits<V>(whole);
-        V power = rest * 0.0551716698f + 0.242611128f;  // least squares iterated to the minimax
-        power = power * rest + 0.693260986f;
-        power = power * rest + 0.999928073f;
+        V power;
+        if constexpr (std::is_same_v<Io, Bf16>) {
+            power = rest * 0.0551716698f + 0.242611128f;  // least squares, towards the minimax
+            power = power * rest + 0.693260986f;
+            power = power * rest + 0.999928073f;
+        } else {
+            constexpr auto &c = Exponent<float>::polynomial;
+            power = all<Real>(c[0]);
+            for (unsigned i = 1; i < sizeof c / sizeof c[0]; ++i) power = power * rest + c[i];
+        }
         return same_bits<V>(_mm512_scalef_ps(same_bits<__m512>(power), whole));
     }
 #endif
@@ -309,7 +339,7 @@ inline Softmax soften(Real *row, const Sight &sight, int64_t first, int64_t end)
     const V tops = all(top);
     for (int64_t j = sight.first; j <= sight.last; j += vl) {
         const V x = share_of(load(row + j) - tops);
-        store(row + j, x);
+        Blocks::put_shares(row, j, x);
         total += x;
     }
     clear_outside(row, sight, first, end);
@@ -325,8 +355,8 @@ inline void soften_back(Real *row, Real *gradient, const Sight &sight, Real log_
     for (int64_t j = sight.first; j <= sight.last; j += vl) {
         const V x = load(row + j) - logs;  // above 0 only by rounding, which grows with the scores
         const V share = share_of(at_most_zero(x));
-        store(row + j, share);
-        store(gradient + j, share * (load(gradient + j) - means));
+        Blocks::put_shares(row, j, share);
+        Blocks::put_shares(gradient, j, share * (load(gradient + j) - means));
     }
     clear_outside(row, sight, first, end);
     clear_outside(gradient, sight, first, end);
@@ -397,14 +427,6 @@ struct Workspaces {  // one for every thread, in one allocation
     Workspaces &operator=(const Workspaces &) = delete;
 };
 
-inline void put(const Real *x, Real *turned, int64_t stride, int64_t t) {
-    for (int d = 0; d < width; ++d) turned[d * stride + t] = x[d];
-}
-
-inline void put_row(const Real *x, Real *in_rows, int64_t t) {
-    for (int d = 0; d < width; ++d) in_rows[t * padded + d] = x[d];
-}
-
 // ---- forward: one query head of one row of the batch ----
 
 inline void attend_rows(const Attention &call, int64_t b, int64_t t, const Workspace &space,
@@ -417,12 +439,12 @@ inline void attend_rows(const Attention &call, int64_t b, int64_t t, const Works
         }
     } else {
         const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
-        scores(space.keys, space.stride, space.queries, first, end, space.shares);
+        Blocks::scores(space.keys, space.stride, space.queries, first, end, space.shares);
         for (int64_t r = 0; r < rows; ++r) {
             const Sight sight = sight_of(call, b, t + r);
             softmax[r] = soften(space.shares + r * space.stride, sight, first, end);
         }
-        mix_from<0>(space.values, space.shares, space.stride, first, t + rows, space.mixed);
+        Blocks::mix_from<0>(space.values, space.shares, space.stride, first, t + rows, space.mixed);
     }
 }
 
@@ -431,14 +453,14 @@ void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, 
     const Real eps = static_cast<Real>(call.eps), factor = static_cast<Real>(call.scale) * log2_e;
     const int64_t kv = h / (call.n_heads / call.n_kv_heads), time = call.time;
     const int64_t token = b * time;
-    Real x[padded];
+    Real x[padded] = {};
     for (int64_t t = 0; t < time; ++t) {
         const Io *key = k + (token + t) * call.k_stride + kv * width;
         read_head(key, call.k_weight, place_of(call, b, t), eps, x);
-        put(x, space.keys, space.stride, t);
+        Blocks::put(x, space.keys, space.stride, t);
         widen_head(v + (token + t) * call.v_stride + kv * width, x);
-        if (is_narrow) put(x, space.values, space.stride, t);
-        else put_row(x, space.values, t);
+        if (is_narrow) Blocks::put(x, space.values, space.stride, t);
+        else Blocks::put_row(x, space.values, t);
     }
     for (int64_t t = 0; t < time; t += rows) {
         const int64_t n = time - t < rows ? time - t : rows;
@@ -487,16 +509,16 @@ inline void attend_rows_back(const Attention &call, int64_t b, int64_t t, const 
     } else {
         const int64_t stride = space.stride;
         const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
-        scores(space.keys, stride, space.queries, first, end, space.shares);
-        scores(space.values, stride, space.mixed_gradient, first, end, space.share_gradient);
+        Blocks::scores(space.keys, stride, space.queries, first, end, space.shares);
+        Blocks::scores(space.values, stride, space.mixed_gradient, first, end, space.share_gradient);
         for (int64_t r = 0; r < rows; ++r) {
             const Sight sight = sight_of(call, b, t + r);
             soften_back(space.shares + r * stride, space.share_gradient + r * stride, sight,
                         log_sum[r], mean[r], first, end);
         }
-        mix_from<0>(space.key_rows, space.share_gradient, stride, first, t + rows, space.mixed);
-        add_outer(space.value_gradient, stride, space.mixed_gradient, space.shares, first, end);
-        add_outer(space.key_gradient, stride, space.queries, space.share_gradient, first, end);
+        Blocks::mix_from<0>(space.key_rows, space.share_gradient, stride, first, t + rows, space.mixed);
+        Blocks::add_outer(space.value_gradient, stride, space.mixed_gradient, space.shares, first, end);
+        Blocks::add_outer(space.key_gradient, stride, space.queries, space.share_gradient, first, end);
     }
 }
 
@@ -544,14 +566,14 @@ void backward_key_head(const Attention &call, const Tensors &all_of, int64_t b, 
                        const Workspace &space) {
     const Real eps = static_cast<Real>(call.eps);
     const int64_t time = call.time, token = b * time, n_shared = call.n_heads / call.n_kv_heads;
-    Real x[padded], weight_gradient[width] = {};
+    Real x[padded] = {}, weight_gradient[width] = {};
     for (int64_t t = 0; t < time; ++t) {
         const Io *key = all_of.k + (token + t) * call.k_stride + kv * width;
         read_head(key, call.k_weight, place_of(call, b, t), eps, x);
-        put(x, space.keys, space.stride, t);
-        if (!is_narrow) put_row(x, space.key_rows, t);
+        Blocks::put(x, space.keys, space.stride, t);
+        if (!is_narrow) Blocks::put_row(x, space.key_rows, t);
         widen_head(all_of.v + (token + t) * call.v_stride + kv * width, x);
-        put(x, space.values, space.stride, t);
+        Blocks::put(x, space.values, space.stride, t);
     }
     const size_t bytes = sizeof(Real) * static_cast<size_t>(Workspace::turned_size(time));
     memset(space.key_gradient, 0, bytes);
