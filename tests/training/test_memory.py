@@ -125,7 +125,7 @@ def test_a_network_that_memory_refuses_is_told_in_a_sentence(
     def refuse(*_: object) -> None:
         raise REFUSALS[0]
 
-    monkeypatch.setattr("tinyllm.training.sitting.build_model", refuse)
+    monkeypatch.setattr("tinyllm.training.assembly.build_model", refuse)
     with pytest.raises(memory.OutOfMemory, match="memory ran out"):
         train(config_for(text))
 

@@ -79,8 +79,8 @@ def test_a_signal_before_the_first_step_gets_a_line_and_its_exit_code(
     program = f"""
 import os, sys
 from tinyllm.cli.app import main
-from tinyllm.training import sitting
-sitting.find_beginning = lambda *_: os.kill(os.getpid(), {int(number)})
+from tinyllm.training import assembly
+assembly.find_beginning = lambda *_: os.kill(os.getpid(), {int(number)})
 sys.argv[0] = "tinyllm"
 main()
 """

@@ -1,6 +1,6 @@
 """Speed of training: steps of the very training that a config describes, and nothing kept.
 
-    config -> Sitting (data, network, optimizers, as for `tinyllm train`) -> timed steps -> figures
+    config -> Assembly (data, network, optimizers, as for `tinyllm train`) -> timed steps -> figures
 
 A config that names no text learns from a made-up one, whose vocabulary has the size wanted.
 """
@@ -20,9 +20,9 @@ from tinyllm.device import choose_compute, memory_in_use, prepare_arithmetic
 from tinyllm.model.sizing import count_parameters, training_flops_per_token
 from tinyllm.reporting import Reporter
 from tinyllm.training import memory
+from tinyllm.training.assembly import Assembly
 from tinyllm.training.loop import StepReport, take_step
 from tinyllm.training.run_folder import RunFolder
-from tinyllm.training.sitting import Sitting
 from tinyllm.training.start import Start
 
 VOCAB_SIZE = 10_000
@@ -81,19 +81,19 @@ def run(
     prepare_arithmetic(compute.device)
     before = memory_in_use(compute.device)
     with tempfile.TemporaryDirectory(prefix="tinyllm-bench-") as folder:
-        sitting = _sit(config, reporter, Path(folder))
+        built = _assemble(config, reporter, Path(folder))
         memory.forget_peak(compute.device)
-        reports = [take_step(sitting.training) for _ in range(warmup_steps + steps)]
+        reports = [take_step(built.training) for _ in range(warmup_steps + steps)]
         peak = memory.peak(compute.device)
     timed = reports[warmup_steps:]
-    shape, context = sitting.model.config, sitting.rows.train.context_length
+    shape, context = built.model.config, built.rows.train.context_length
     speed = statistics.median(report.n_tokens / report.seconds for report in timed)
     return TrainingSpeed(
         n_parameters=count_parameters(shape).total,
-        rows_per_step=sitting.training.rows_per_step,
+        rows_per_step=built.training.rows_per_step,
         context_length=context,
         device=str(compute.device),
-        precision=sitting.compute.precision,
+        precision=built.compute.precision,
         optimizer=config.optimizer.name,
         n_steps=len(timed),
         first_step_seconds=reports[0].seconds,
@@ -120,15 +120,15 @@ def made_up_data(vocab_size: int, *, n_tokens: int = _EPOCH_TOKENS) -> Iterator[
         }
 
 
-def _sit(config: TrainConfig, reporter: Reporter, folder: Path) -> Sitting:
+def _assemble(config: TrainConfig, reporter: Reporter, folder: Path) -> Assembly:
     """Build a training in a folder that does not last."""
     compute = choose_compute(config.device, config.precision)
     checkpoint = folder / "bench.safetensors"
     run_folder = RunFolder.beside(checkpoint)
-    sitting = Sitting(config, reporter, checkpoint, run_folder, compute, Start(None), "bench", "")
-    sitting.build()
-    sitting.processes.model.train()
-    return sitting
+    built = Assembly(config, reporter, checkpoint, run_folder, compute, Start(None), "bench", "")
+    built.build()
+    built.processes.model.train()
+    return built
 
 
 def _data_wait_share(reports: list[StepReport]) -> float:

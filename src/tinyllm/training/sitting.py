@@ -1,58 +1,30 @@
-"""One process's work on one run: built from a config, carried to its end, and described.
+"""One process's work on one run: carried to its end, and described.
 
 A run may take several sittings: each ends at a limit, when asked to stop, or with the process.
 What a sitting leaves on disk is all that the next one needs.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from torch import nn
-
-from tinyllm.config.train import TrainConfig
-from tinyllm.device import NARROW, Compute, peak_flops_per_second, with_precision
-from tinyllm.errors import ConfigError, Interrupted
+from tinyllm.device import peak_flops_per_second
+from tinyllm.errors import Interrupted
 from tinyllm.files import write_text
 from tinyllm.model.sizing import training_flops_per_token
-from tinyllm.reporting import Reporter, format_bytes, format_count, format_duration
+from tinyllm.reporting import format_bytes, format_count, format_duration
 from tinyllm.training import memory
-from tinyllm.training.artifacts import (
-    data_record,
-    training_record,
-    write_samples,
-)
-from tinyllm.training.budget import epochs_of, limits_for, shape_for
+from tinyllm.training.artifacts import write_samples
+from tinyllm.training.assembly import Assembly
 from tinyllm.training.diagnosis import Curves, diagnose
-from tinyllm.training.distributed import Processes, require_fixed_micro_batch
-from tinyllm.training.fitting import fit_to_memory, require_room
-from tinyllm.training.keeper import Keeper
-from tinyllm.training.loop import Training, fit, hopeless
+from tinyllm.training.loop import fit, hopeless
 from tinyllm.training.milestones import Milestones
-from tinyllm.training.optimizer import build_optimizers
-from tinyllm.training.prepare import (
-    EpochStream,
-    build_model,
-    find_beginning,
-    find_rows,
-    fingerprints,
-    validation_batches,
-)
+from tinyllm.training.prepare import validation_batches
 from tinyllm.training.report import format_speed, read_curves, write_report
 from tinyllm.training.rollback import forget_states_after, weights_are_finite
-from tinyllm.training.run_folder import RunFolder
-from tinyllm.training.start import (
-    Start,
-    config_from_anywhere,
-    differing_data,
-    identity_config,
-    limits_of,
-    require_same_data,
-)
-from tinyllm.training.state import Progress
+from tinyllm.training.start import config_from_anywhere, limits_of
 from tinyllm.training.stop import stop_on_signals
-from tinyllm.training.tracking import Trackers, open_trackers, require_trackers
+from tinyllm.training.tracking import open_trackers
 from tinyllm.training.validation import Measurement, measure
 
 
@@ -83,58 +55,8 @@ class TrainResult:
         return values
 
 
-class Sitting:
-    """The pieces of one training, and the order in which they are used."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        reporter: Reporter,
-        path: Path,
-        folder: RunFolder,
-        compute: Compute,
-        start: Start,
-        name: str,
-        resume_command: str,
-    ) -> None:
-        self.config, self.reporter = config, reporter
-        self.path, self.folder, self.compute = path, folder, compute
-        self.state = start.state
-        self.name, self.resume_command = name, resume_command
-        require_trackers(config)
-        self.trackers = Trackers([])
-        known = folder.path / "tokenizer.json" if start.state is not None else None
-        with reporter.stage("prepare the data"):
-            self._prepare(known)
-            if start.gives_way and differing_data(start.state, self.fingerprints):
-                start, self.state = Start(None, set_aside=True), None
-                self._prepare(None)
-        if self.state is not None:
-            require_same_data(self.state, self.fingerprints, folder)
-        elif start.set_aside:
-            aside = folder.set_aside(path)
-            if aside is not None:
-                reporter.note(f"the earlier run was moved to {aside}")
-        self.record = training_record(
-            config, self.beginning, self.rows, data_record(config.data.train)
-        )
-        self.byte_lengths = torch.tensor(self.beginning.tokenizer.byte_lengths)
-
-    def _prepare(self, known_tokenizer: Path | None) -> None:
-        """Find tokenizer, shape and rows, and what identifies them."""
-        self.beginning = find_beginning(self.config, known_tokenizer, self.reporter)
-        self._require_another_base()
-        self.rows = find_rows(self.config, self.beginning, self.reporter)
-        self.fingerprints = fingerprints(self.config, self.beginning, self.rows)
-
-    def _require_another_base(self) -> None:
-        """Raise ConfigError when the training would replace the checkpoint it starts from."""
-        loaded = self.beginning.loaded
-        if loaded is not None and loaded.info.path.resolve() == self.path.resolve():
-            raise ConfigError(
-                f"init_from and checkpoint.path are one file: {self.path}",
-                "Give checkpoint.path another name, so that the base is kept.",
-            )
+class Sitting(Assembly):
+    """An assembled training, and the order in which its pieces are used."""
 
     def run(self) -> TrainResult:
         """Build the network, take the steps, leave the report."""
@@ -162,37 +84,6 @@ class Sitting:
             self._introduce()
             memory.forget_peak(self.processes.device)
             return self._train()
-
-    def build(self) -> None:
-        """Build network, optimizers and the training around them, at its first step."""
-        self.compute = self._settled_compute()
-        self.model = build_model(self.config, self.beginning).to(self.compute.device)
-        optimizers = build_optimizers(self.model, self.config.optimizer)
-        network: nn.Module = self.model
-        if self._compiles():
-            network = cast(nn.Module, torch.compile(self.model))
-        self.processes = Processes.start(
-            self.compute, network, optimizers, self.config.distributed.strategy
-        )
-        self.byte_lengths = self.byte_lengths.to(self.compute.device)
-        self.training = self._training()
-        self.keeper = Keeper(
-            path=self.path,
-            folder=self.folder,
-            processes=self.processes,
-            model=self.model,
-            optimizers=optimizers,
-            progress=self.training.progress,
-            beginning=self.beginning,
-            record=self.record,
-            identity={
-                "config": identity_config(self.config),
-                "fingerprints": self.fingerprints,
-                "limits": limits_of(self.config),
-                "precision": self.compute.precision,
-            },
-            n_states=self.config.checkpoint.keep,
-        )
 
     def _train(self) -> TrainResult:
         limits, progress = self.training.limits, self.training.progress
@@ -237,65 +128,12 @@ class Sitting:
         self.keeper.save_state()
         return result
 
-    def _training(self) -> Training:
-        config = self.config
-        progress = Progress() if self.state is None else replace(self.state.progress)
-        progress.finished = False
-        stream = EpochStream(self.rows.train, epochs_of(config), self.rows.shards)
-        limits = limits_for(config, stream)
-        return Training(
-            processes=self.processes,
-            stream=stream,
-            shape=shape_for(config, limits),
-            limits=limits,
-            micro_batch_size=config.batch.rows_per_step // config.batch.grad_accum_steps,
-            grad_accum_steps=config.batch.grad_accum_steps,
-            grad_clip=config.optimizer.grad_clip,
-            seed=config.seed,
-            progress=progress,
-        )
-
-    def _choose_micro_batch(self) -> None:
-        """Take the micro-batch of the run that goes on, or else the one that fits."""
-        training = self.training
-        if training.progress.micro_batch_size is not None:
-            training.micro_batch_size = training.progress.micro_batch_size
-            return
-        require_fixed_micro_batch(self.config, self.processes.count)
-        if self.config.batch.micro_batch_size == "auto":
-            fitting = fit_to_memory(
-                training, training.rows_per_step, self.rows.train.context_length
-            )
-            training.micro_batch_size = require_room(fitting)
-            self.reporter.note(
-                f"micro_batch_size: {training.micro_batch_size} of {training.rows_per_step} rows "
-                f"a step, with {format_bytes(fitting.available_bytes)} free"
-            )
-
     def _utilization(self, tokens_per_second: float) -> float | None:
         peak = peak_flops_per_second(self.compute.device, self.compute.precision)
         if peak is None:
             return None
         per_token = training_flops_per_token(self.model.config, self.rows.train.context_length)
         return tokens_per_second * per_token / (peak * self.processes.count)
-
-    def _settled_compute(self) -> Compute:
-        """Return device and precision; one that was left open is that of the run which goes on."""
-        compute, width = self.compute, self.beginning.model_config.hidden_size
-        if self.config.precision != "auto":
-            return compute
-        on_cpu = compute.device.type == "cpu"
-        if self.state is not None:
-            plain = "float32" if on_cpu else compute.precision
-            kept = str(self.state.identity.get("precision", plain))
-            return with_precision(compute, kept, "as this run began")
-        if on_cpu and width < NARROW and compute.precision != "float32":
-            return with_precision(compute, "float32", f"{width} wide, too narrow to gain from less")
-        return compute
-
-    def _compiles(self) -> bool:
-        wanted = self.config.compile
-        return wanted == "on" or (wanted == "auto" and self.compute.device.type == "cuda")
 
     def _why_nothing_is_left(self) -> str | None:
         """Say why a resumed run is at its end already, or None."""
@@ -338,9 +176,6 @@ class Sitting:
         for line in lines:
             self.reporter.note(line)
             self.log.info(line)
-
-    def _n_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
 
     def _measure(self) -> Measurement:
         assert self.rows.validation is not None
