@@ -15,7 +15,7 @@
 //     keys    (E, stride)     scores, and the gradient of keys: a vector of keys at a time
 //     values  (T, padded E)   mixing, where E fills a vector; (E, stride) again where it does not
 //
-// (struct Single; paired_attention.h has the same blocks in products of bfloat16 pairs, where the
+// (single_attention.h; paired_attention.h has the same blocks in products of bfloat16 pairs, where the
 // processor has them and tensors hold no more),
 // and takes `rows` queries at a time through scores -> softmax -> mix, (rows, stride) numbers that
 // stay in the cache; narrow_attention.h does heads that do not fill a vector in one pass. Nothing
@@ -144,96 +144,7 @@ inline void take_back(const Io *from, const Real *weight, Place place, Real eps,
 
 // ---- blocks: `rows` queries against keys first .. end, both multiples of a tile ----
 
-// Blocks of attention in plain products of Real.
-struct Single {
-    static inline void put_shares(Real *row, int64_t j, V x) { store(row + j, x); }
-
-    static inline void put(const Real *x, Real *turned, int64_t stride, int64_t t) {
-        for (int d = 0; d < width; ++d) turned[d * stride + t] = x[d];
-    }
-
-    static inline void put_row(const Real *x, Real *in_rows, int64_t t) {
-        for (int d = 0; d < width; ++d) in_rows[t * padded + d] = x[d];
-    }
-
-    // to[r][j] = sum over d of x[r][d] * turned[d][j]
-    static inline void scores(const Real *__restrict turned, int64_t stride, const Real *__restrict x,
-                       int64_t first, int64_t end, Real *__restrict to) {
-        for (int64_t j = first; j < end; j += tile) {
-            V a[rows] = {}, b[rows] = {};
-            for (int d = 0; d < width; ++d) {
-                const V left = load(turned + d * stride + j), right = load(turned + d * stride + j + vl);
-#pragma GCC unroll 8
-                for (int r = 0; r < rows; ++r) {
-                    const V factor = all(x[r * padded + d]);
-                    a[r] += factor * left;
-                    b[r] += factor * right;
-                }
-            }
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; ++r) {
-                store(to + r * stride + j, a[r]);
-                store(to + r * stride + j + vl, b[r]);
-            }
-        }
-    }
-
-    // to[r][d] = sum over j of shares[r][j] * values[j][d], for `count` vectors of dimensions
-    template <int count>
-    static inline void mix_columns(const Real *__restrict values, const Real *__restrict shares, int64_t stride,
-                            int64_t first, int64_t end, Real *__restrict to) {
-        V mixed[rows][count] = {};
-        for (int64_t j = first; j < end; ++j) {
-            V value[count];
-            for (int c = 0; c < count; ++c) value[c] = load(values + j * padded + c * vl);
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; ++r) {
-                const V share = all(shares[r * stride + j]);
-                for (int c = 0; c < count; ++c) mixed[r][c] += share * value[c];
-            }
-        }
-        for (int r = 0; r < rows; ++r) {
-            for (int c = 0; c < count; ++c) store(to + r * padded + c * vl, mixed[r][c]);
-        }
-    }
-
-    template <int at>
-    static inline void mix_from(const Real *values, const Real *shares, int64_t stride, int64_t first,
-                         int64_t end, Real *to) {
-        if constexpr (at < n_vectors) {
-            constexpr int left = n_vectors - at, most = rows == 8 ? 3 : 2;
-            constexpr int count = left == 4 && most == 3 ? 2 : left < most ? left : most;
-            mix_columns<count>(values + at * vl, shares, stride, first, end, to + at * vl);
-            mix_from<at + count>(values, shares, stride, first, end, to);
-        }
-    }
-
-    // gradient[d][j] += sum over r of x[r][d] * shares[r][j]
-    static inline void add_outer(Real *__restrict gradient, int64_t stride, const Real *__restrict x,
-                          const Real *__restrict shares, int64_t first, int64_t end) {
-        for (int64_t j = first; j < end; j += tile) {
-            V left[rows], right[rows];
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; ++r) {
-                left[r] = load(shares + r * stride + j);
-                right[r] = load(shares + r * stride + j + vl);
-            }
-            for (int d = 0; d < width; ++d) {
-                Real *at = gradient + d * stride + j;
-                V a = load(at), b = load(at + vl);
-#pragma GCC unroll 8
-                for (int r = 0; r < rows; ++r) {
-                    const V factor = all(x[r * padded + d]);
-                    a += factor * left[r];
-                    b += factor * right[r];
-                }
-                store(at, a);
-                store(at + vl, b);
-            }
-        }
-    }
-};
-
+#include "single_attention.h"
 #if defined(__AVX512BF16__)
 #include "paired_attention.h"
 constexpr bool is_paired = std::is_same_v<Io, Bf16> && !is_narrow && width % 2 == 0;
@@ -241,6 +152,8 @@ using Blocks = std::conditional_t<is_paired, Paired, Single>;
 #else
 using Blocks = Single;
 #endif
+
+#include "shares.h"
 
 // ---- what a query sees ----
 
@@ -280,47 +193,6 @@ inline void hide(Real *row, const Sight &sight) {
 inline void clear_outside(Real *row, const Sight &sight, int64_t first, int64_t end) {
     for (int64_t j = first; j < sight.first; j += vl) Blocks::put_shares(row, j, V{});
     for (int64_t j = sight.last + vl; j < end; j += vl) Blocks::put_shares(row, j, V{});
-}
-
-inline V larger(V x, V y) {  // y where x is NaN
-#if defined(__AVX512F__)
-    if constexpr (std::is_same_v<Real, float>) {
-        return same_bits<V>(_mm512_max_ps(same_bits<__m512>(x), same_bits<__m512>(y)));
-    }
-#endif
-    return x > y ? x : y;
-}
-
-inline V at_most_zero(V x) {  // NaN stays NaN
-#if defined(__AVX512F__)
-    if constexpr (std::is_same_v<Real, float>) {
-        return same_bits<V>(_mm512_min_ps(_mm512_setzero_ps(), same_bits<__m512>(x)));
-    }
-#endif
-    return x > 0 ? V{} : x;
-}
-
-// 2^x, above 2^100 only known to be so. To bfloat16 a relative error of 8e-5 is none.
-inline V share_of(V x) {
-#if defined(__AVX512F__)
-    if constexpr (std::is_same_v<Real, float>) {
-        const __m512 in = same_bits<__m512>(x);
-        const __m512 whole = _mm512_roundscale_ps(in, _MM_FROUND_TO_NEAREST_INT);
-        const V rest = x - same_bits<V>(whole);
-        V power;
-        if constexpr (std::is_same_v<Io, Bf16>) {
-            power = rest * 0.0551716698f + 0.242611128f;  // least squares, towards the minimax
-            power = power * rest + 0.693260986f;
-            power = power * rest + 0.999928073f;
-        } else {
-            constexpr auto &c = Exponent<float>::polynomial;
-            power = all<Real>(c[0]);
-            for (unsigned i = 1; i < sizeof c / sizeof c[0]; ++i) power = power * rest + c[i];
-        }
-        return same_bits<V>(_mm512_scalef_ps(same_bits<__m512>(power), whole));
-    }
-#endif
-    return power_of_two<Real>(x > 100 ? all<Real>(100) : x);
 }
 
 struct Softmax {
@@ -508,17 +380,19 @@ inline void attend_rows_back(const Attention &call, int64_t b, int64_t t, const 
         }
     } else {
         const int64_t stride = space.stride;
+        const Real *queries = space.queries, *gradients = space.mixed_gradient;
         const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
-        Blocks::scores(space.keys, stride, space.queries, first, end, space.shares);
-        Blocks::scores(space.values, stride, space.mixed_gradient, first, end, space.share_gradient);
+        Blocks::scores(space.keys, stride, queries, first, end, space.shares);
+        Blocks::scores(space.values, stride, gradients, first, end, space.share_gradient);
         for (int64_t r = 0; r < rows; ++r) {
             const Sight sight = sight_of(call, b, t + r);
             soften_back(space.shares + r * stride, space.share_gradient + r * stride, sight,
                         log_sum[r], mean[r], first, end);
         }
-        Blocks::mix_from<0>(space.key_rows, space.share_gradient, stride, first, t + rows, space.mixed);
-        Blocks::add_outer(space.value_gradient, stride, space.mixed_gradient, space.shares, first, end);
-        Blocks::add_outer(space.key_gradient, stride, space.queries, space.share_gradient, first, end);
+        Blocks::mix_from<0>(space.key_rows, space.share_gradient, stride, first, t + rows,
+                            space.mixed);
+        Blocks::add_outer(space.value_gradient, stride, gradients, space.shares, first, end);
+        Blocks::add_outer(space.key_gradient, stride, queries, space.share_gradient, first, end);
     }
 }
 

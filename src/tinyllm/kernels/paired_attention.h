@@ -39,7 +39,8 @@ struct Paired {
     // Dimensions in pairs: words (E / 2, stride).
     static inline void put(const Real *x, Real *turned, int64_t stride, int64_t t) {
         const Rounded head(x);
-        for (int d = 0; d < width; ++d) halves(turned)[(d / 2 * stride + t) * 2 + d % 2] = head.x[d];
+        uint16_t *to = halves(turned) + 2 * t;
+        for (int d = 0; d < width; ++d) to[d / 2 * stride * 2 + d % 2] = head.x[d];
     }
 
     // Tokens in pairs: words (T / 2, padded).
@@ -114,9 +115,11 @@ struct Paired {
             Words left[rows / 2], right[rows / 2];
 #pragma GCC unroll 4
             for (int r = 0; r < rows / 2; ++r) {
-                const uint16_t *even = halves(shares + 2 * r * stride) + j, *odd = even + 2 * stride;
+                const uint16_t *even = halves(shares + 2 * r * stride) + j;
+                const uint16_t *odd = even + 2 * stride;
                 for (Words *to : {&left[r], &right[r]}) {
-                    const auto low = from_memory<HalfWords>(even), high = from_memory<HalfWords>(odd);
+                    const auto low = from_memory<HalfWords>(even);
+                    const auto high = from_memory<HalfWords>(odd);
                     *to = __builtin_convertvector(low, Words) |
                           __builtin_convertvector(high, Words) << 16;
                     even += vl, odd += vl;
