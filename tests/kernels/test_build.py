@@ -143,7 +143,9 @@ def test_bfloat16_rounds_as_torch_does() -> None:
     half, wide = np.empty(len(x), dtype=np.uint16), np.empty_like(x)
     _call("tinyllm_processor_bf16", x, half, wide)
     wanted = torch.from_numpy(x).bfloat16().float().numpy()
-    np.testing.assert_array_equal(wide, wanted)
+    is_denormal = np.abs(x) < np.finfo(np.float32).smallest_normal  # some processors make them 0
+    np.testing.assert_array_equal(wide[~is_denormal], wanted[~is_denormal])
+    assert np.all((wide == wanted)[is_denormal] | (wide == 0)[is_denormal])
 
 
 def _call(name: str, *arrays: np.ndarray) -> None:

@@ -127,19 +127,38 @@ def test_gradients_of_the_activations_are_the_derivative() -> None:
     assert torch.autograd.gradcheck(elementwise.swiglu, [drawn(3, 19), drawn(3, 19, seed=1)])
 
 
+def test_activations_in_bfloat16_err_by_little_more_than_its_rounding() -> None:
+    x = torch.linspace(-8, 8, 4096).bfloat16().reshape(64, 64).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    cubic = 2 * (2 / torch.pi) ** 0.5 * (wide + 0.044715 * wide**3)
+    bias, ones = torch.zeros(64), torch.ones(64, 64, dtype=torch.bfloat16)
+    for found, wanted in (
+        (elementwise.gelu(x, bias), wide * torch.sigmoid(cubic)),
+        (elementwise.swiglu(x, ones), wide * torch.sigmoid(wide)),
+    ):
+        torch.testing.assert_close(found.double(), wanted, rtol=2**-8 + 3e-4, atol=1e-12)
+        slope = torch.autograd.grad(found.sum(), x)[0]
+        right = torch.autograd.grad(wanted.sum(), wide, retain_graph=True)[0]
+        torch.testing.assert_close(slope.double(), right, rtol=2**-8 + 3e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("value", [-1e4, -90.0, 90.0, 1e4])
-def test_far_from_zero_activations_neither_overflow_nor_drift(value: float) -> None:
-    x = torch.full((1, 20), value, requires_grad=True)
+def test_far_from_zero_activations_neither_overflow_nor_drift(
+    value: float, dtype: torch.dtype
+) -> None:
+    x = torch.full((1, 20), value, dtype=dtype, requires_grad=True)
     require_same_mathematics(elementwise.gelu, plain_gelu, [x, torch.zeros(20, requires_grad=True)])
-    ones = torch.ones(1, 20, requires_grad=True)
+    ones = torch.ones(1, 20, dtype=dtype, requires_grad=True)
     require_same_mathematics(elementwise.swiglu, plain_swiglu, [x, ones])
 
 
-def test_what_is_not_a_number_stays_none() -> None:
-    x = torch.full((1, 20), float("nan"))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_not_a_number_stays_none(dtype: torch.dtype) -> None:
+    x = torch.full((1, 20), float("nan"), dtype=dtype)
     vector = torch.ones(20)
     assert elementwise.gelu(x, vector).isnan().all()
-    assert elementwise.swiglu(x, vector.expand(1, 20)).isnan().all()
+    assert elementwise.swiglu(x, torch.ones_like(x)).isnan().all()
     assert elementwise.add_norm(x, x, vector, vector, EPS)[1].isnan().all()
 
 

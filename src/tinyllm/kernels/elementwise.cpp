@@ -142,15 +142,39 @@ static void add_norm_backward(const Y *d_normed, const X *d_stream, const X *str
 
 // ---- GELU: x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), which is its tanh form ----
 
-template <typename W> static inline Vector<W> sigmoid(Vector<W> z) {
-    z = z > -80 ? z : all<W>(-80);  // NaN becomes -80, and the product with x is NaN again
-    return 1 / (1 + power_of_two<W>(z * -Exponent<W>::log2_e));
+template <typename W> struct Sigmoid {
+    Vector<W> value, rest;  // rest = 1 - value, exact even where value is nearly 1
+};
+
+// 1 / (1 + 2^minus). A T is what comes of it is rounded to: bfloat16 lets two errors of 1e-4 pass.
+template <typename T> static inline Sigmoid<Work<T>> sigmoid_of_power(Vector<Work<T>> minus) {
+    using W = Work<T>;
+    minus = smaller(minus, all<W>(115));  // NaN too; the product with x is NaN again
+    if constexpr (std::is_same_v<T, Bf16>) {
+        const Floats power = power_of_two<float>(minus, Exponent<float>::polynomial_3);
+#if defined(__AVX512F__)
+        const Floats value = same_bits<Floats>(_mm512_rcp14_ps(same_bits<__m512>(1 + power)));
+#else
+        const Floats value = 1 / (1 + power);
+#endif
+        return {value, power * value};
+    } else {
+        const Vector<W> power = power_of_two<W>(minus), value = 1 / (1 + power);
+        return {value, power * value};
+    }
+}
+
+template <typename T> static inline Sigmoid<Work<T>> sigmoid(Vector<Work<T>> z) {
+    return sigmoid_of_power<T>(z * -Exponent<Work<T>>::log2_e);
 }
 
 constexpr double gelu_slope = 1.5957691216057308, gelu_cube = 0.044715;
 
-template <typename W> static inline Vector<W> gelu_argument(Vector<W> x) {
-    return x * (static_cast<W>(gelu_slope) + static_cast<W>(gelu_slope * gelu_cube) * (x * x));
+// The sigmoid that GELU multiplies x with.
+template <typename T> static inline Sigmoid<Work<T>> gelu_share(Vector<Work<T>> x) {
+    using W = Work<T>;
+    constexpr W slope = static_cast<W>(-gelu_slope * Exponent<double>::log2_e);
+    return sigmoid_of_power<T>(x * (slope + static_cast<W>(slope * gelu_cube) * (x * x)));
 }
 
 template <typename T>
@@ -162,7 +186,7 @@ static void gelu(const T *x, const Work<T> *bias, T *y, int64_t n_rows, int64_t 
         const int64_t at = row * n;
         by_vectors<W>(n, [&](int64_t i, auto width) {
             const Vector<W> v = get(x + at + i, width) + get(bias + i, width);
-            put(y + at + i, v * sigmoid<W>(gelu_argument<W>(v)), width);
+            put(y + at + i, v * gelu_share<T>(v).value, width);
         });
     }
     (void)n_threads;
@@ -179,10 +203,10 @@ static void gelu_backward(const T *d_y, const T *x, const Work<T> *bias, T *d_x,
         W *mine = d_bias + thread_number() * n;
         by_vectors<W>(n, [&](int64_t i, auto width) {
             const Vector<W> v = get(x + at + i, width) + get(bias + i, width);
-            const Vector<W> s = sigmoid<W>(gelu_argument<W>(v));
+            const auto [s, rest] = gelu_share<T>(v);
             const Vector<W> slope = static_cast<W>(gelu_slope) +
                                     static_cast<W>(3 * gelu_slope * gelu_cube) * (v * v);
-            const Vector<W> d = get(d_y + at + i, width) * (s + v * s * (1 - s) * slope);
+            const Vector<W> d = get(d_y + at + i, width) * (s + v * s * rest * slope);
             put(d_x + at + i, d, width);
             put(mine + i, get(mine + i, width) + d, width);
         });
@@ -201,7 +225,7 @@ static void swiglu(const T *gate, const T *up, T *y, int64_t n, int64_t n_thread
     for (int64_t first = 0; first < n; first += block) {
         by_vectors<W>(n - first < block ? n - first : block, [&](int64_t i, auto width) {
             const Vector<W> g = get(gate + first + i, width);
-            put(y + first + i, g * sigmoid<W>(g) * get(up + first + i, width), width);
+            put(y + first + i, g * sigmoid<T>(g).value * get(up + first + i, width), width);
         });
     }
     (void)n_threads;
@@ -214,10 +238,11 @@ static void swiglu_backward(const T *d_y, const T *gate, const T *up, T *d_gate,
 #pragma omp parallel for num_threads(n_threads) schedule(static)
     for (int64_t first = 0; first < n; first += block) {
         by_vectors<W>(n - first < block ? n - first : block, [&](int64_t i, auto width) {
-            const Vector<W> g = get(gate + first + i, width), s = sigmoid<W>(g);
+            const Vector<W> g = get(gate + first + i, width);
+            const auto [s, rest] = sigmoid<T>(g);
             const Vector<W> d = get(d_y + first + i, width);
             put(d_up + first + i, d * g * s, width);
-            put(d_gate + first + i, d * get(up + first + i, width) * s * (1 + g * (1 - s)), width);
+            put(d_gate + first + i, d * get(up + first + i, width) * s * (1 + g * rest), width);
         });
     }
     (void)n_threads;

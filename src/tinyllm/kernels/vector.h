@@ -4,6 +4,7 @@
 //     load(p) store(p, v)     anywhere in memory, from and to T or, for floats, Bf16
 //     load_part store_part    the first n lanes only; the others read as 0
 //     all(x)  choose(m, a, b) every lane the same; a where the comparison m holds, b elsewhere
+//     smaller(a, b)  larger(a, b)
 //     sum(v)  largest(v)      over all lanes
 //     sums(v)                 of as many vectors as there are lanes, as one vector
 //     vexp(v) vexp2(v)        e^x and 2^x, relative error below 2e-7 (float) and 1e-15 (double)
@@ -90,7 +91,12 @@ inline void store(float *p, Floats v) { memcpy(p, &v, sizeof v); }
 inline void store(double *p, Doubles v) { memcpy(p, &v, sizeof v); }
 
 inline Floats widened(HalfWords halves) {
-    return same_bits<Floats>(__builtin_convertvector(halves, Words) << 16);
+#if defined(__AVX512F__)  // g++ widens in two halves
+    const Words words = same_bits<Words>(_mm512_cvtepu16_epi32(same_bits<__m256i>(halves)));
+#else
+    const Words words = __builtin_convertvector(halves, Words);
+#endif
+    return same_bits<Floats>(words << 16);
 }
 
 inline Floats load(const Bf16 *p) { return widened(from_memory<HalfWords>(p)); }
@@ -98,6 +104,12 @@ inline Floats load_part(const Bf16 *p, int64_t n) {
     return widened(from_memory<HalfWords>(p, 2 * n));
 }
 
+#if defined(__AVX512BF16__)
+inline void store(Bf16 *p, Floats v) {  // the same, but for denormals, which become 0
+    const __m256bh halves = _mm512_cvtneps_pbh(same_bits<__m512>(v));
+    memcpy(p, &halves, sizeof halves);
+}
+#else
 inline void store(Bf16 *p, Floats v) {
     const Words bits = same_bits<Words>(v);
     const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -105,6 +117,7 @@ inline void store(Bf16 *p, Floats v) {
     const HalfWords halves = __builtin_convertvector(words, HalfWords);
     memcpy(p, &halves, sizeof halves);
 }
+#endif
 
 template <typename T, typename V> inline void store_part(T *p, V v, int64_t n) {
     T whole[sizeof(V) / sizeof(v[0])];
@@ -117,6 +130,18 @@ template <typename T, typename V> inline void store_part(T *p, V v, int64_t n) {
 template <typename M, typename V> inline V choose(M condition, V a, V b) {
     return condition ? a : b;
 }
+
+// Lane by lane; b where a is NaN.
+template <typename V> inline V smaller(V a, V b) { return a < b ? a : b; }
+template <typename V> inline V larger(V a, V b) { return a > b ? a : b; }
+#if defined(__AVX512F__)
+template <> inline Floats smaller<Floats>(Floats a, Floats b) {
+    return same_bits<Floats>(_mm512_min_ps(same_bits<__m512>(a), same_bits<__m512>(b)));
+}
+template <> inline Floats larger<Floats>(Floats a, Floats b) {
+    return same_bits<Floats>(_mm512_max_ps(same_bits<__m512>(a), same_bits<__m512>(b)));
+}
+#endif
 
 template <typename T> inline Integers<T> lane_numbers() {
     Integers<T> numbers;
@@ -193,6 +218,11 @@ template <> struct Exponent<float> {
     // Relative error 2e-9, by weighted least squares iterated towards the minimax.
     static constexpr float polynomial[] = {0.000153533612f, 0.00133988747f, 0.00961843736f,
                                            0.0555033247f,   0.240226479f,   0.693147203f, 1.0f};
+    // For what is rounded to bfloat16 later: relative errors 3e-6 and 1e-4. All end in 1, so that
+    // 2^low is 0.
+    static constexpr float polynomial_4[] = {0.0095828604f, 0.0559064448f, 0.240240991f,
+                                             0.693124175f, 1.0f};
+    static constexpr float polynomial_3[] = {0.0550086051f, 0.242211014f, 0.693282962f, 1.0f};
 };
 template <> struct Exponent<double> {
     static constexpr int bits = 52;
@@ -209,42 +239,46 @@ template <> struct Exponent<double> {
         6.9314718055994531e-01, 1.0};
 };
 
+template <typename T, unsigned n>
+inline Vector<T> evaluate(const T (&polynomial)[n], Vector<T> x) {
+    Vector<T> value = all<T>(polynomial[0]);
+    for (unsigned i = 1; i < n; ++i) value = value * x + polynomial[i];
+    return value;
+}
+
 // 2^(whole + fraction) from `whole` + rounder and a fraction of at most 1/2 either way.
-template <typename T> inline Vector<T> scaled_power(Vector<T> shifted, Vector<T> fraction) {
+template <typename T, unsigned n>
+inline Vector<T> scaled_power(Vector<T> shifted, Vector<T> fraction, const T (&polynomial)[n]) {
     using E = Exponent<T>;
-    Vector<T> power = all<T>(E::polynomial[0]);
-    for (unsigned i = 1; i < sizeof E::polynomial / sizeof(T); ++i) {
-        power = power * fraction + E::polynomial[i];
-    }
+    const Vector<T> power = evaluate(polynomial, fraction);
     const Integers<T> whole =
         same_bits<Integers<T>>(shifted) - same_bits<Integers<T>>(all<T>(E::rounder));
     return same_bits<Vector<T>>(same_bits<Integers<T>>(power) + (whole << E::bits));
 }
 
 // 2^x for x of at most 127 (1023). At and below -127 (-1023) exactly 0, a little above it denormal
-// and rough; NaN stays NaN.
-template <typename T> inline Vector<T> power_of_two(Vector<T> x) {
+// and rough; NaN stays NaN. The polynomial says how exact it is.
+template <typename T, unsigned n>
+inline Vector<T> power_of_two(Vector<T> x, const T (&polynomial)[n]) {
     using E = Exponent<T>;
+#if defined(__AVX512F__)
+    // one instruction rounds, and one multiplies by a power of two
+    if constexpr (std::is_same_v<T, float>) {
+        const __m512 in = same_bits<__m512>(x);
+        const __m512 whole = _mm512_roundscale_ps(in, _MM_FROUND_TO_NEAREST_INT);
+        const Floats power = evaluate(polynomial, x - same_bits<Floats>(whole));
+        const __mmask16 counts = _mm512_cmp_ps_mask(in, _mm512_set1_ps(E::low), _CMP_NLE_UQ);
+        return same_bits<Floats>(_mm512_maskz_scalef_ps(counts, same_bits<__m512>(power), whole));
+    }
+#endif
     x = x < E::low ? all<T>(E::low) : x;
     const Vector<T> shifted = x + E::rounder;
-    return scaled_power<T>(shifted, x - (shifted - E::rounder));
+    return scaled_power<T>(shifted, x - (shifted - E::rounder), polynomial);
 }
 
-#if defined(__AVX512F__)
-// The same where one instruction rounds and one multiplies by a power of two.
-template <> inline Floats power_of_two<float>(Floats x) {
-    using E = Exponent<float>;
-    const __m512 in = same_bits<__m512>(x);
-    const __m512 whole = _mm512_roundscale_ps(in, _MM_FROUND_TO_NEAREST_INT);
-    const Floats fraction = x - same_bits<Floats>(whole);
-    Floats power = all(E::polynomial[0]);
-    for (unsigned i = 1; i < sizeof E::polynomial / sizeof(float); ++i) {
-        power = power * fraction + E::polynomial[i];
-    }
-    const __mmask16 counts = _mm512_cmp_ps_mask(in, _mm512_set1_ps(E::low), _CMP_NLE_UQ);
-    return same_bits<Floats>(_mm512_maskz_scalef_ps(counts, same_bits<__m512>(power), whole));
+template <typename T> inline Vector<T> power_of_two(Vector<T> x) {
+    return power_of_two<T>(x, Exponent<T>::polynomial);
 }
-#endif
 
 template <typename T> inline Vector<T> any_power_of_two(Vector<T> x) {
     using E = Exponent<T>;
@@ -261,7 +295,7 @@ template <typename T> inline Vector<T> any_power_of_e(Vector<T> x) {
     inside = inside < high ? inside : all<T>(high);
     const Vector<T> shifted = inside * E::log2_e + E::rounder, whole = shifted - E::rounder;
     const Vector<T> rest = (inside - whole * E::ln2_high) - whole * E::ln2_low;
-    const Vector<T> power = scaled_power<T>(shifted, rest * E::log2_e);
+    const Vector<T> power = scaled_power<T>(shifted, rest * E::log2_e, E::polynomial);
     const Vector<T> above = x < high ? power : all<T>(static_cast<T>(__builtin_inf()));
     const Vector<T> both = x < low ? Vector<T>{} : above;
     return x == x ? both : x;
