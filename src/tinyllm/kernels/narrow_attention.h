@@ -4,14 +4,15 @@
 // takes the time. So `n` queries go over the keys together, and a vector of scores is calculated,
 // made a power of two, and mixed while it is in registers. The softmax shifts a query's scores by
 // the score of its own token, which it always sees, in place of the largest, which only a pass of
-// its own would tell: the sum is then at least 1. Where it grows past `most_total`, the caller
-// starts over with the largest.
+// its own would tell: the sum is then at least 1. Where it grows past `most_total`, or where scores
+// are so huge that rounding alone leaves it near 0, the caller starts over with the largest. The
+// shift is subtracted from the whole product: the largest score less itself is then exactly 0.
 //
 // Keys, values and their gradients are turned, (E, stride). Included by attention.cpp alone.
 
 #pragma once
 
-constexpr Real most_total = static_cast<Real>(1e19);
+constexpr Real least_total = static_cast<Real>(0.5), most_total = static_cast<Real>(1e19);
 
 // The queries of one pass: as many as have all their mixed values in one transposition.
 template <int n> struct NarrowQueries {
@@ -46,9 +47,9 @@ inline void for_seen_keys(const NarrowQueries<n> &queries, Step step) {
     step(last, std::true_type{});
 }
 
-inline V product(const Real *__restrict turned, int64_t stride, const Real *__restrict x, int64_t j,
-                 Real less) {
-    V result = all(-less);
+inline V product(const Real *__restrict turned, int64_t stride, const Real *__restrict x,
+                 int64_t j) {
+    V result{};
 #pragma GCC unroll 16
     for (int d = 0; d < width; ++d) result += all(x[d]) * load(turned + d * stride + j);
     return result;
@@ -60,7 +61,7 @@ inline void shift_by_largest(const Real *keys, int64_t stride, NarrowQueries<n> 
     for (V &x : most) x = all(hidden);
     for_seen_keys<n>(queries, [&](int64_t j, auto is_edge) {
         for (int r = 0; r < n; ++r) {
-            const V x = product(keys, stride, queries.x + r * padded, j, 0);
+            const V x = product(keys, stride, queries.x + r * padded, j);
             most[r] = larger(hidden_where_unseen<is_edge>(x, queries.sights[r], j), most[r]);
         }
     });
@@ -75,7 +76,7 @@ inline bool mix_seen(const Real *__restrict keys, const Real *__restrict values,
     for_seen_keys<n>(queries, [&](int64_t j, auto is_edge) {
 #pragma GCC unroll 8
         for (int r = 0; r < n; ++r) {
-            const V x = product(keys, stride, queries.x + r * padded, j, queries.shift[r]);
+            const V x = product(keys, stride, queries.x + r * padded, j) - queries.shift[r];
             const V share = share_of(hidden_where_unseen<is_edge>(x, queries.sights[r], j));
             total[r] += share;
 #pragma GCC unroll 16
@@ -88,7 +89,7 @@ inline bool mix_seen(const Real *__restrict keys, const Real *__restrict values,
     bool are_fit = true;
     for (int r = 0; r < n; ++r) {
         totals[r] = sum(total[r]);
-        are_fit = are_fit && totals[r] < most_total;
+        are_fit = are_fit && totals[r] > least_total && totals[r] < most_total;
         for (int d = 0; d < width; ++d) to[r * padded + d] = summed[(r * width + d) % vl];
     }
     return are_fit;
@@ -132,10 +133,10 @@ inline void attend_narrow_back(const Real *__restrict keys, const Real *__restri
 #pragma GCC unroll 8
         for (int r = 0; r < n; ++r) {
             const Real *query = queries.x + r * padded, *gradient = queries.gradient + r * padded;
-            const V x = product(keys, stride, query, j, queries.shift[r]);
+            const V x = product(keys, stride, query, j) - queries.shift[r];
             const V share =
                 share_of(at_most_zero(hidden_where_unseen<is_edge>(x, queries.sights[r], j)));
-            const V back = share * product(values, stride, gradient, j, queries.mean[r]);
+            const V back = share * (product(values, stride, gradient, j) - queries.mean[r]);
 #pragma GCC unroll 16
             for (int d = 0; d < width; ++d) {
                 mixed[(r * width + d) % vl] += back * load(keys + d * stride + j);
