@@ -216,10 +216,11 @@ def test_narrow_heads_start_over_where_another_token_outshines_their_own(
 
 @needs_compiler
 @pytest.mark.parametrize("width", [4, 8, 16, 32])
-@pytest.mark.parametrize("size", [1e4, 1e6, 1e8])
+@pytest.mark.parametrize("size", [1e3, 1e5, 1e7])
 def test_scores_too_large_for_their_differences_stay_numbers(width: int, size: float) -> None:
     operands, options = draw(9, 2, 33, 2, 2, width, "")
-    huge = [(operands[0] * size).float(), operands[1].float(), operands[2].float()]
+    same = (operands[0] * size).float()  # each token's own score is the largest, and rounded
+    huge = [same, same, operands[2].float()]
     found = with_gradients(attention.attend, huge, options, torch.ones(2, 33, 2, width))
     assert all(bool(x.isfinite().all()) for x in found)
     assert found[0].abs().max() <= huge[2].abs().max() * 1.001
