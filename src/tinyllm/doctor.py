@@ -92,4 +92,8 @@ def _kernels() -> list[Finding]:
         found.append(Finding("compiler", f"{' '.join(compiler.command)}: {compiler.version}"))
     if features := build.processor_features():
         found.append(Finding("kernels use", " ".join(features)))
-    return [*found, Finding("kernel cache", str(build.cache_folder()))]
+    try:
+        folder = str(build.cache_folder())
+    except OSError as error:
+        folder = str(error)
+    return [*found, Finding("kernel cache", folder)]

@@ -66,6 +66,37 @@ def test_two_processes_build_at_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "tinyllm" / "kernels").iterdir())) == 1
 
 
+@needs_compiler
+def test_a_kept_library_that_is_cut_off_is_built_again(tmp_path: Path) -> None:
+    script = "from tinyllm.kernels.build import available; assert available()"
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run(command, env=environment, check=True)
+    [kept] = (tmp_path / "tinyllm" / "kernels").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    subprocess.run(command, env=environment, check=True)
+    assert kept.stat().st_size > 1000
+
+
+def test_without_a_home_there_is_a_reason(
+    machine: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(XDG_CACHE_HOME="", CXX="true")
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert not build.available()
+    assert not build.is_built("processor")
+    assert build.why_unavailable() is not None
+
+
+def test_a_compiler_that_is_no_command_is_no_compiler(machine: Arrange) -> None:
+    machine(CXX='g++ "half')
+    assert build.find_compiler() is None
+
+
 def test_without_a_compiler_there_is_a_reason(machine: Arrange) -> None:
     machine(CXX="no-such-compiler")
     assert not build.available()

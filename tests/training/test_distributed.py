@@ -12,6 +12,7 @@ import torch
 from tests.training.conftest import figures, make_conversations, make_text
 from tests.training.small_runs import train, weights, write_config
 from tinyllm.errors import TrainingStopped
+from tinyllm.training.distributed import _sharding_plugin
 from tinyllm.training.launch import launch
 
 pytestmark = pytest.mark.skipif(
@@ -97,6 +98,14 @@ def test_two_processes_that_part_the_network_go_on_from_one(one: Path, tmp_path:
     assert done.stdout.count("model.safetensors") == 1
     assert done.stderr.count("sample: ") == 1
     assert_same_training(folder, one)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_parting_the_network_leaves_the_summed_loss_in_float32(precision: str) -> None:
+    plugin = _sharding_plugin(precision)
+    plugin.set_mixed_precision(precision)  # as accelerate does on a device
+    assert plugin.mixed_precision_policy.param_dtype.itemsize == 2
+    assert plugin.mixed_precision_policy.output_dtype is None
 
 
 @pytest.mark.long

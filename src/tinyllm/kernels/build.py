@@ -71,7 +71,10 @@ def load_library(name: str, defines: Defines | None = None) -> ctypes.CDLL | Non
 def is_built(name: str, defines: Defines | None = None) -> bool | None:
     """Tell whether `load_library` finds this in the cache; None where nothing can be built."""
     compiler = find_compiler() if settings().kernels else None
-    return None if compiler is None else _target(compiler, name, defines or {}).is_file()
+    try:
+        return None if compiler is None else _target(compiler, name, defines or {}).is_file()
+    except OSError:
+        return None
 
 
 def available() -> bool:
@@ -108,10 +111,17 @@ def processor_features() -> list[str]:
 
 
 def cache_folder() -> Path:
-    """Return the folder that compiled libraries are kept in; it need not exist."""
+    """Return the folder that compiled libraries are kept in; it need not exist.
+
+    Raises OSError where there is no home folder, as for a container's user without a name.
+    """
     base = settings().cache_home
-    home = base if base is not None and base.is_absolute() else Path.home() / ".cache"
-    return home / "tinyllm" / "kernels"
+    if base is None or not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise OSError("there is no home folder; XDG_CACHE_HOME may name another") from error
+    return base / "tinyllm" / "kernels"
 
 
 @cache
@@ -119,7 +129,10 @@ def find_compiler() -> Compiler | None:
     """Return the compiler that `CXX` names, or else the first of g++, clang++ and c++."""
     chosen = settings().cxx
     for candidate in [chosen] if chosen else _COMPILERS:
-        command = tuple(shlex.split(candidate))
+        try:
+            command = tuple(shlex.split(candidate))
+        except ValueError:  # a quote without its pair
+            continue
         if command and shutil.which(command[0]) and (version := _version(command)):
             return Compiler(command, version)
     return None
@@ -142,14 +155,23 @@ def _build_and_load(name: str, defines: Defines) -> _Outcome:
         return _Outcome(None, f"no C++ compiler found ({wanted})")
     try:
         target = _target(compiler, name, defines)
-        if not target.is_file():
-            _compile(compiler, _SOURCES / f"{name}.cpp", target, defines)
-            if _target(compiler, name, defines) != target:
-                target.unlink(missing_ok=True)  # its name promises sources it was not made of
-                return _Outcome(None, f"{name}.cpp changed while it was compiled")
+        if target.is_file() and (kept := _loaded(target)) is not None:
+            return _Outcome(kept, None)
+        _compile(compiler, _SOURCES / f"{name}.cpp", target, defines)
+        if _target(compiler, name, defines) != target:
+            target.unlink(missing_ok=True)  # its name promises sources it was not made of
+            return _Outcome(None, f"{name}.cpp changed while it was compiled")
         return _Outcome(ctypes.CDLL(str(target)), None)
     except (OSError, subprocess.SubprocessError) as error:
         return _Outcome(None, f"{name}.cpp could not be built: {_in_one_line(error)}")
+
+
+def _loaded(path: Path) -> ctypes.CDLL | None:
+    """Load a library that was kept; None for one that is cut off or from another system."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
 
 
 def _target(compiler: Compiler, name: str, defines: Defines) -> Path:

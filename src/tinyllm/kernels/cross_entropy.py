@@ -63,7 +63,7 @@ def _linear_cross_entropy(
     _require_classes(y, len(matrix))
     d_x = torch.empty_like(x) if learns else x.new_empty(0)
     d_weight = torch.zeros_like(matrix, dtype=wide) if learns else matrix.new_empty(0)
-    loss = torch.zeros((), dtype=torch.float64, device=x.device)
+    loss = torch.zeros((), dtype=_exact(x), device=x.device)
     for part, logits in _logits_by_chunk(x, matrix, rows):
         loss += _loss_in_place(logits, y[part], learns)
         if learns:
@@ -92,12 +92,12 @@ def _add_product(total: Tensor, d_logits: Tensor, x: Tensor) -> None:
 
 
 def _loss_in_place(logits: Tensor, targets: Tensor, learns: bool) -> Tensor:
-    """Return the summed loss () float64 of logits (R, V), and make them its gradient."""
+    """Return the summed loss () of logits (R, V), and make them its gradient."""
     if serves(logits):
         return _native_loss_in_place(logits, targets, learns)
     rows = torch.arange(len(logits), device=logits.device)
     log_shares = logits.to(_working(logits.dtype)).log_softmax(-1)
-    loss = -log_shares[rows, targets].sum(dtype=torch.float64)
+    loss = -log_shares[rows, targets].sum(dtype=_exact(logits))
     if learns:
         shares = log_shares.exp_()
         shares[rows, targets] -= 1.0
@@ -118,6 +118,11 @@ def _native_loss_in_place(logits: Tensor, targets: Tensor, learns: bool) -> Tens
     )
     assert not failed, "targets were checked before"
     return losses.sum()
+
+
+def _exact(x: Tensor) -> torch.dtype:
+    """Return the dtype that losses are summed in: float64, which Apple's GPUs do not have."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
 
 
 def serves(logits: Tensor) -> bool:
@@ -174,7 +179,8 @@ def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 def _scale_gradients(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     d_hidden, d_weight = ctx.saved_tensors
-    return d_hidden * d_loss.to(d_hidden.dtype), d_weight * d_loss, None, None, None, None
+    scaled = (d_hidden.to(_working(d_hidden.dtype)) * d_loss).to(d_hidden.dtype)
+    return scaled, d_weight * d_loss, None, None, None, None
 
 
 torch.library.register_autograd(

@@ -141,7 +141,10 @@ class NativeDecoder:
 
     def step(self, cache: NativeCache, rows: Ids, tokens: Ids) -> Floats:
         """Append one token to each of the named rows; return logits (B, V)."""
-        rows, tokens = np.asarray(rows, np.int64), self._checked(np.asarray(tokens, np.int64))
+        rows, tokens = (
+            np.ascontiguousarray(rows, np.int64),
+            self._checked(np.asarray(tokens, np.int64)),
+        )
         self._require_distinct(rows, tokens)
         cache.require_room(rows, 1)
         logits = np.empty((len(rows), self.config.vocab_size), np.float32)

@@ -66,7 +66,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 def product_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype in which a matrix product of x will run: autocast's, or its own."""
     kind = x.device.type
-    if torch.is_autocast_enabled(kind) and x.dtype == torch.float32:
+    if kind != "meta" and torch.is_autocast_enabled(kind) and x.dtype == torch.float32:
         return torch.get_autocast_dtype(kind)
     return x.dtype
 

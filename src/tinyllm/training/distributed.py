@@ -110,12 +110,20 @@ def _require_devices(compute: Compute, n_processes: int) -> None:
         )
 
 
-def _sharding_plugin() -> Any:
-    """Describe to accelerate how FSDP parts the network: each layer on its own, then the rest."""
-    from accelerate import FullyShardedDataParallelPlugin
+def _sharding_plugin(precision: str) -> Any:
+    """Describe to accelerate how FSDP parts the network: each layer on its own, then the rest.
 
+    Left to itself, accelerate casts what the network returns to half precision as well: that is
+    the summed loss, which would lose its digits, and in float16 overflow.
+    """
+    from accelerate import FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    policy = None if half is None else MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half)
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
+        mixed_precision_policy=policy,
         auto_wrap_policy="transformer_based_wrap",
         transformer_cls_names_to_wrap=["Layer"],
     )
@@ -150,7 +158,7 @@ class Processes:
         AcceleratorState._reset_state(reset_partial_state=False)
         on_cpu = compute.device.type == "cpu"
         sharded = strategy == "fsdp" and PartialState(cpu=on_cpu).num_processes > 1
-        plugin = _sharding_plugin() if sharded else None
+        plugin = _sharding_plugin(compute.precision) if sharded else None
         accelerator = Accelerator(
             cpu=on_cpu,
             mixed_precision=_ACCELERATE_PRECISION[compute.precision],
