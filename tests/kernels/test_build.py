@@ -92,6 +92,12 @@ def test_without_a_home_there_is_a_reason(
     assert build.why_unavailable() is not None
 
 
+def test_an_empty_variable_is_none(machine: Arrange) -> None:
+    machine(TINYLLM_KERNELS="", CXX="")
+    assert settings().kernels
+    assert settings().cxx is None
+
+
 def test_a_compiler_that_is_no_command_is_no_compiler(machine: Arrange) -> None:
     machine(CXX='g++ "half')
     assert build.find_compiler() is None

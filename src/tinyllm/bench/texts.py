@@ -26,6 +26,7 @@ from tinyllm.data import mix
 from tinyllm.data.corpus import Corpus
 from tinyllm.data.loader import Loader
 from tinyllm.data.shards import Shards, build_shards
+from tinyllm.files import require_file
 from tinyllm.reporting import Reporter, SilentReporter
 from tinyllm.tokenizer import Tokenizer, train_bpe
 
@@ -61,6 +62,8 @@ class DataSpeed:
 
 def run(config: BenchDataConfig, reporter: Reporter) -> DataSpeed:
     """Measure the three parts. Raises DataError for a text that cannot be used."""
+    if config.text is not None:
+        require_file(config.text, "text")
     with tempfile.TemporaryDirectory(prefix="tinyllm-bench-") as name:
         folder = Path(name)
         text = config.text
@@ -144,7 +147,8 @@ def _calls(documents: list[str]) -> list[list[str]]:
 
 def _mixing(text: Path, folder: Path, rounds: int) -> tuple[list[float], list[float]]:
     """Return the seconds of mixing a text with its copy, and of `cat` of both."""
-    copy, mixed, joined = (folder / name for name in ("copy.txt", "mixed.txt", "joined.txt"))
+    names = (f"copy{text.suffix}", "mixed.txt", "joined.txt")
+    copy, mixed, joined = (folder / name for name in names)
     shutil.copyfile(text, copy)
     settings = {"sources": [f"{text}:1", f"{copy}:1"], "output": str(mixed)}
     config = validate(MixConfig, [Layer(settings, "the bench")])

@@ -22,7 +22,8 @@ def find_prompts(config: InferConfig) -> list[Prompt]:
         return read_prompts(config.prompts_file)
     if config.prompt is not None and config.prompt != "-":
         return [Prompt("1", config.prompt)]
-    text = "" if sys.stdin.isatty() and config.prompt is None else sys.stdin.read()
+    is_silent = sys.stdin is None or (sys.stdin.isatty() and config.prompt is None)
+    text = "" if is_silent else sys.stdin.read()
     if not text.strip():
         raise UsageError(
             "there is no prompt", 'Give --prompt "Once upon a time", or a text on standard input.'

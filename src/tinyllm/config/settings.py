@@ -65,7 +65,7 @@ def settings() -> Settings:
     from tinyllm.errors import ConfigError
 
     try:
-        return Settings.model_validate(dict(os.environ))
+        return Settings.model_validate({name: x for name, x in os.environ.items() if x})
     except ValidationError as error:
         names = ", ".join(str(details["loc"][0]) for details in error.errors())
         raise ConfigError(f"the environment holds a value that is refused: {names}") from None

@@ -31,9 +31,10 @@ from tinyllm.data.shard_cache import (
 from tinyllm.data.shard_writer import ShardCounts, ShardWriter
 from tinyllm.errors import DataError
 from tinyllm.files import write_json
+from tinyllm.process import cores
 from tinyllm.reporting import Reporter
 from tinyllm.tokenizer import Tokenizer
-from tinyllm.tokenizer.workers import EncodingWorkers, cores
+from tinyllm.tokenizer.workers import EncodingWorkers
 
 FORMAT_VERSION = 1
 WORKERS_FROM_BYTES = 10_000_000

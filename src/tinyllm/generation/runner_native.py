@@ -17,6 +17,7 @@ from tinyllm.kernels.decode import Chooser, NativeDecoder
 from tinyllm.kernels.decode_cache import NativeCache
 from tinyllm.kernels.decode_memory import Dtype
 from tinyllm.kernels.sampling import default_threads
+from tinyllm.process import cores
 
 _MOST_THREADS = 64
 
@@ -55,7 +56,7 @@ class NativeRunner:
             }
         else:
             config, weights = loaded.info.config, loaded.weights
-        n_threads = min(default_threads(library), _MOST_THREADS)
+        n_threads = min(default_threads(library), cores(), _MOST_THREADS)
         decoder = NativeDecoder.load(config, weights, dtype=dtype, n_threads=n_threads)
         return None if decoder is None else cls(decoder)
 

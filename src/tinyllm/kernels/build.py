@@ -187,6 +187,8 @@ def _compile(compiler: Compiler, source: Path, target: Path, defines: Defines) -
             _run(compile_command(compiler, source, built, defines, _THREADS))
         except subprocess.CalledProcessError:
             _run(compile_command(compiler, source, built, defines, ()))
+        with open(built, "rb") as file:
+            os.fsync(file.fileno())  # a library cut off by a power failure would end its users
         os.replace(built, target)
 
 

@@ -21,17 +21,12 @@ import numpy as np
 
 from tinyllm.byte_level import without_surrogates
 from tinyllm.errors import DataError
+from tinyllm.process import cores
 from tinyllm.tokenizer.tokenizer import Tokenizer
 from tinyllm.tokenizer.words import Ids
 
 _MOST_WORKERS = 4
 """More would wait for the one process that reads and writes."""
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 class EncodingWorkers:
@@ -66,12 +61,12 @@ class EncodingWorkers:
             answer = _receive(process.stdout)
         except BrokenPipeError:
             answer = None
+        self._free.put(process)  # an ended one too: who waits for it has to hear of it
         if answer is None:
             raise DataError(
                 f"a process that encodes text ended with exit code {process.wait()}",
                 "The system may have run out of memory; run the command again.",
             )
-        self._free.put(process)
         return [np.frombuffer(ids, np.uint32) for ids in answer]
 
 
