@@ -18,6 +18,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import torch
+
 from tinyllm.bench.ceilings import Ceilings, measure_ceilings, read_bandwidth
 from tinyllm.bench.made_up import write_random_checkpoint
 from tinyllm.bench.timing import median_seconds
@@ -126,7 +128,7 @@ def run(
                 if number:  # the first one warms up
                     found[dtype].append(result)
     speeds = tuple(
-        _speed(dtype, rounds, shape, config, ceilings) for dtype, rounds in found.items()
+        _speed(dtype, rounds, shape, config, ceilings, device) for dtype, rounds in found.items()
     )
     name = "random weights" if config.checkpoint is None else config.checkpoint
     return InferSpeed(name, count_parameters(shape).total, str(device), speeds, ceilings)
@@ -213,6 +215,7 @@ def _speed(
     shape: ModelConfig,
     config: BenchInferConfig,
     ceilings: Ceilings,
+    device: torch.device,
 ) -> DecodingSpeed:
     prefill_seconds = median(r.prefill_seconds for r in rounds)
     weight_bytes = read_bytes_per_token(shape, dtype)
@@ -226,7 +229,7 @@ def _speed(
         decode_tokens_per_second=median(r.decode_tokens_per_second for r in rounds),
         batch_tokens_per_second=median(r.batch_tokens_per_second for r in rounds),
         weight_bytes=weight_bytes,
-        read_gb_per_second=read_bandwidth(weight_bytes, rounds=config.rounds),
+        read_gb_per_second=read_bandwidth(weight_bytes, device, rounds=config.rounds),
         arithmetic_ceiling_gflops_per_second=ceilings.gflops_per_second,
         flops_per_token=forward_flops_per_token(shape, config.prompt_tokens + config.new_tokens),
     )

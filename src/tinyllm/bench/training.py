@@ -1,4 +1,4 @@
-"""Speed of training: steps of the very training that a config describes, and nothing kept.
+"""Speed of training: steps of the very training that a config describes, and no run kept.
 
     config -> Assembly (data, network, optimizers, as for `tinyllm train`) -> timed steps -> figures
 

@@ -48,7 +48,7 @@ def train(
     """Time training steps of a config, or of any shape on a made-up text.
 
     Tokens and operations a second, their share of what matrix products reach, memory, and the
-    share of time spent waiting for data. Nothing is kept.
+    share of time spent waiting for data. Only the cache of the tokenized text is kept.
     """
     from tinyllm.cli.display import reporter
     from tinyllm.process import prepare_process

@@ -4,6 +4,7 @@ TorchRunner    runner_torch.py    any device; every network
 NativeRunner   runner_native.py   the CPU, without PyTorch
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -33,12 +34,12 @@ class Runner(Protocol):
         """
 
 
-class StepDecoding:
+class StepDecoding(ABC):
     """A decoding of which one step is known; it draws token by token."""
 
+    @abstractmethod
     def step(self, rows: Ids, tokens: Ids) -> Logits:
         """Read a token of each of some rows (B,); returns what may follow, (B, V) float32."""
-        raise NotImplementedError
 
     def draw(self, sampler: Sampler, texts: TextTable, rows: Ids, n_steps: int) -> None:
         """Draw one token of each row, so that it is shown at once; `n_steps` asks for more."""
