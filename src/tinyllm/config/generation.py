@@ -22,6 +22,28 @@ def _to_checkpoint(value: object) -> object:
 CheckpointName = Annotated[str, BeforeValidator(_to_checkpoint)]
 """A checkpoint's file, folder or bare name; in a JSON file a path is relative to that file."""
 
+MOST_TOKENS = 2**31 - 1
+"""The largest number of tokens that a setting may name."""
+
+
+def _to_token_ids(value: object) -> object:
+    """Read the names of a JSON object as token ids."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        int(key) if isinstance(key, str) and key.isascii() and key.isdecimal() else key: bias
+        for key, bias in value.items()
+    }
+
+
+LogitBias = Annotated[
+    Mapping[Annotated[int, Field(ge=0, le=MOST_TOKENS)], Annotated[float, Field(ge=-100, le=100)]],
+    BeforeValidator(_to_token_ids),
+]
+"""Token ids, which JSON writes as strings, and what is added to their logits."""
+
+TokenTexts = tuple[Annotated[str, Field(min_length=1)], ...]
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 SpokenDtype = Literal["auto", "float32", "bfloat16", "int8"]
 
@@ -32,7 +54,7 @@ _DESCRIBED = ConfigDict(use_attribute_docstrings=False)
 class Sampling(Strict):
     """How the next token is chosen, and when a text ends.
 
-    The order is fixed: bans, penalties, temperature, top_k, top_p, min_p, draw.
+    The order is fixed: bans and biases, penalties, temperature, top_k, top_p, min_p, draw.
     """
 
     model_config = _DESCRIBED
@@ -44,7 +66,10 @@ class Sampling(Strict):
         description="How freely to choose: 0 takes the likeliest token, 1 the model's own odds.",
     )
     top_k: int = Field(
-        default=0, ge=0, description="Choose among the k likeliest tokens only; 0 is off."
+        default=0,
+        ge=0,
+        le=MOST_TOKENS,
+        description="Choose among the k likeliest tokens only; 0 is off.",
     )
     top_p: float = Field(
         default=0.95,
@@ -60,7 +85,7 @@ class Sampling(Strict):
     )
     repetition_penalty: float = Field(
         default=1.0,
-        gt=0,
+        ge=0.01,
         le=10,
         description="Make tokens that were drawn before less likely (above 1); 1 is off.",
     )
@@ -76,28 +101,67 @@ class Sampling(Strict):
         le=100,
         description="Subtract this from the logit of every token that was drawn; 0 is off.",
     )
+    repeat_last_n: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_TOKENS,
+        description="Let these three penalties look at so many last tokens only; 0 is all of them.",
+    )
     no_repeat_ngram: int = Field(
         default=0,
         ge=0,
+        le=MOST_TOKENS,
         description="Never write the same run of so many tokens twice; 0 is off.",
     )
     penalize_prompt: bool = Field(
         default=False, description="Let the penalties count the prompt's tokens too."
     )
+    logit_bias: LogitBias = Field(
+        default={}, description="Add these numbers to the logits of these token ids."
+    )
+    ban: TokenTexts = Field(
+        default=(),
+        description='Never write these tokens, each given by its text or as "#" and its id.',
+    )
     min_new_tokens: int = Field(
-        default=0, ge=0, description="Do not end by the end token before so many tokens."
+        default=0,
+        ge=0,
+        le=MOST_TOKENS,
+        description="Do not end by an end token before so many tokens.",
     )
     max_new_tokens: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_TOKENS,
         description="End after this many tokens; null goes on to the context's end.",
     )
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="End before any of these strings would appear."
     )
-    seed: int | None = Field(
-        default=None, ge=0, description="Same seed, same text; null draws a fresh seed."
+    end_tokens: TokenTexts = Field(
+        default=(),
+        description='End by these tokens too, each given by its text or as "#" and its id.',
     )
+    stop_on_loop: bool = Field(
+        default=True, description="End a text that only repeats itself any more."
+    )
+    logprobs: int | None = Field(
+        default=None,
+        ge=0,
+        le=20,
+        description="Give each token's log-probability and so many likeliest tokens; null is off.",
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**63,
+        description="Same seed, same text; null draws a fresh seed.",
+    )
+
+    def __hash__(self) -> int:
+        """Hash as equal settings do, although a mapping is among them."""
+        biases = frozenset(self.logit_bias.items())
+        return hash((biases, *(v for k, v in self if k != "logit_bias")))
 
 
 def over_defaults(given: Sampling, stored: Mapping[str, object]) -> Sampling:

@@ -1,6 +1,6 @@
 """How a token is chosen from logits.
 
-The order is fixed: bans, penalties, temperature, top_k, top_p, min_p, draw. Temperature
+The order is fixed: bans and biases, penalties, temperature, top_k, top_p, min_p, draw. Temperature
 0 is the exact argmax and leaves out all that follows it. Each draw takes one number of the row's
 own, which depends on nothing but the row's seed and the token's place, so that a text does not
 depend on its neighbours. Of equally likely tokens the one with the lower id comes first.
@@ -54,10 +54,18 @@ def sample_next(
             raise all_banned()
     logits = penalize(logits, histories, sampling)
     if sampling.temperature == 0:
-        likeliest: Ids = logits.argmax(axis=-1)
-        return likeliest
-    probabilities, ids = candidates(logits / np.float32(sampling.temperature), sampling)
+        best: Ids = logits.argmax(axis=-1)
+        return best
+    probabilities, ids = candidates(_scale(logits, sampling.temperature), sampling)
     return _draw(probabilities, ids, np.asarray(uniforms, np.float64))
+
+
+def _scale(logits: Logits, temperature: float) -> NDArray[np.float64]:
+    """Divide by the temperature, the largest logit of each row put at 0; as low as it may be."""
+    wide = logits.astype(np.float64)
+    with np.errstate(over="ignore"):
+        scaled: NDArray[np.float64] = (wide - wide.max(axis=-1, keepdims=True)) / temperature
+    return scaled
 
 
 def not_finite() -> CheckpointError:
@@ -73,7 +81,7 @@ def all_banned() -> UsageError:
     return UsageError("every token of the vocabulary is banned")
 
 
-def candidates(logits: Logits, sampling: Sampling) -> tuple[Shares, Ids]:
+def candidates(logits: NDArray[np.floating], sampling: Sampling) -> tuple[Shares, Ids]:
     """Apply top_k, top_p and min_p to (B, V) logits that the temperature has already scaled.
 
     Returns probabilities (B, K) float64, zero for what is excluded and not normalised, and
@@ -83,7 +91,7 @@ def candidates(logits: Logits, sampling: Sampling) -> tuple[Shares, Ids]:
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=-1, keepdims=True))  # (B, V)
     if 0 < sampling.top_k < vocab_size:
-        ids = _likeliest(logits, sampling.top_k)
+        ids = likeliest(logits, sampling.top_k)
         shares = np.take_along_axis(powers, ids, axis=-1)
         return _cut(shares / shares.sum(axis=-1, keepdims=True), sampling), ids
     probabilities = powers / powers.sum(axis=-1, keepdims=True)
@@ -91,14 +99,14 @@ def candidates(logits: Logits, sampling: Sampling) -> tuple[Shares, Ids]:
         return probabilities, np.broadcast_to(np.arange(vocab_size), logits.shape)
     n_candidates = _FIRST_CANDIDATES
     while True:
-        ids = _likeliest(logits, min(n_candidates, vocab_size))
+        ids = likeliest(logits, min(n_candidates, vocab_size))
         kept = _cut(np.take_along_axis(probabilities, ids, axis=-1), sampling)
         if n_candidates >= vocab_size or not (kept[:, -1] > 0).any():
             return kept, ids
         n_candidates *= 8
 
 
-def _likeliest(logits: Logits, k: int) -> Ids:
+def likeliest(logits: NDArray[np.floating], k: int) -> Ids:
     """Return the ids (B, k) of each row's k largest logits in falling order, equals by id."""
     n_others = logits.shape[-1] - k
     marks = np.partition(logits, n_others, axis=-1)[:, n_others]  # (B,) the k-th largest
