@@ -4,7 +4,8 @@ import pytest
 
 from tinyllm.chat_template import render_prompt
 from tinyllm.errors import DataError, UsageError
-from tinyllm.generation.prompting import prompt_ids, read_prompts
+from tinyllm.generation.prompting import prompt_ids
+from tinyllm.generation.prompts_file import read_prompts
 from tinyllm.records import Message
 
 

@@ -11,7 +11,8 @@ from tinyllm.config.generation import InferConfig
 from tinyllm.errors import UsageError
 from tinyllm.generation.divergence import divergence_from_float32
 from tinyllm.generation.engine import Completion, Engine, Step, join
-from tinyllm.generation.prompting import Prompt, prompt_ids, read_prompts, settings
+from tinyllm.generation.prompting import message_ids, prompt_ids, settings
+from tinyllm.generation.prompts_file import Prompt, read_prompts
 from tinyllm.records import END_OF_TEXT
 from tinyllm.reporting import Reporter, counted
 

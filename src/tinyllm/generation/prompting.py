@@ -1,60 +1,12 @@
 """From what a user writes to what a model reads: prompts, the template, the settings in force."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from tinyllm.chat_template import ChatTemplate, render_prompt
 from tinyllm.checkpoint import SpeakingModel
 from tinyllm.config.generation import Sampling, over_defaults
-from tinyllm.errors import DataError, UsageError
-from tinyllm.files import os_error, require_file
+from tinyllm.errors import UsageError
 from tinyllm.records import Message
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One text to begin from; `id` names it in the output."""
-
-    id: str
-    text: str
-
-
-def read_prompts(path: Path) -> list[Prompt]:
-    """Read one prompt per line, or the `prompt` of every line of a .jsonl; skip blank lines.
-
-    Raises DataError with file and line for a line that holds no prompt.
-    """
-    require_file(path, "prompts file")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text") from error
-    except OSError as error:
-        raise os_error(error, f"read {path}") from error
-    read = _from_json_line if path.suffix == ".jsonl" else _from_line
-    prompts = [read(path, i, line) for i, line in enumerate(lines, 1) if line.strip()]
-    if not prompts:
-        raise DataError(f"{path} holds no prompt", "Write one prompt per line.")
-    return prompts
-
-
-def _from_line(_path: Path, number: int, line: str) -> Prompt:
-    return Prompt(str(number), line)
-
-
-def _from_json_line(path: Path, number: int, line: str) -> Prompt:
-    try:
-        value: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: this is not valid JSON: {error.msg}") from error
-    if isinstance(value, str):
-        return Prompt(str(number), value)
-    if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
-        raise DataError(f"{path}:{number}: no prompt here", 'Write {"prompt": "…"} on every line.')
-    return Prompt(str(value.get("id", number)), value["prompt"])
 
 
 def prompt_ids(
@@ -64,16 +16,34 @@ def prompt_ids(
 
     Raises UsageError for a system text that the model has no place for.
     """
-    template = None if raw else loaded.template
-    if template is None:
+    if raw or loaded.template is None:
         if system is not None:
-            why = "--raw gives it the prompt alone" if raw else "this model is not chat-tuned"
-            raise UsageError(f"there is no place for a system text: {why}")
+            raise _no_place("a system text", raw)
         return loaded.tokenizer.encode(text)
-    messages = [Message("user", text)]
-    if system is not None:
-        messages.insert(0, Message("system", system))
-    return render_prompt(messages, loaded.tokenizer, template)
+    return message_ids(loaded, [Message("user", text)], system=system)
+
+
+def message_ids(
+    loaded: SpeakingModel,
+    messages: Sequence[Message],
+    *,
+    raw: bool = False,
+    system: str | None = None,
+) -> list[int]:
+    """Return the ids of a conversation up to the answer; its own system text goes before `system`.
+
+    Raises UsageError for a model that has no turns.
+    """
+    if raw or loaded.template is None:
+        raise _no_place("messages", raw)
+    if system is not None and messages[0].role != "system":
+        messages = [Message("system", system), *messages]
+    return render_prompt(messages, loaded.tokenizer, loaded.template)
+
+
+def _no_place(what: str, raw: bool) -> UsageError:
+    why = "--raw gives it the prompt alone" if raw else "this model is not chat-tuned"
+    return UsageError(f"there is no place for {what}: {why}")
 
 
 def settings(loaded: SpeakingModel, given: Sampling, *, raw: bool = False) -> Sampling:
