@@ -17,12 +17,17 @@ Histories = Sequence[Sequence[int]]
 
 
 def penalize(logits: Logits, histories: Histories, sampling: Sampling) -> Logits:
-    """Apply every penalty that is on: repetition, frequency and presence, n-grams."""
+    """Apply every penalty that is on: repetition, frequency and presence, n-grams.
+
+    `repeat_last_n` shortens the history of all but the n-grams, which may lie far apart.
+    """
+    n_recent = sampling.repeat_last_n
+    recent = [history[-n_recent:] for history in histories] if n_recent else histories
     if sampling.repetition_penalty != 1:
-        logits = penalize_repetition(logits, histories, sampling.repetition_penalty)
+        logits = penalize_repetition(logits, recent, sampling.repetition_penalty)
     if sampling.frequency_penalty or sampling.presence_penalty:
         logits = penalize_counts(
-            logits, histories, sampling.frequency_penalty, sampling.presence_penalty
+            logits, recent, sampling.frequency_penalty, sampling.presence_penalty
         )
     if sampling.no_repeat_ngram:
         logits = ban_repeated_ngrams(logits, histories, sampling.no_repeat_ngram)

@@ -12,7 +12,7 @@ distribution is the same either way.
 This is the reference; `kernels/sampling.cpp` does the same natively, many times as fast.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ def sample_next(
         )
     if not np.isfinite(logits).all():
         raise not_finite()
+    if sampling.logit_bias:
+        logits = add_biases(logits, sampling.logit_bias)
     if banned is not None:
         logits = np.where(banned, np.float32(-np.inf), logits)
         if banned.all(axis=-1).any():
@@ -58,6 +60,13 @@ def sample_next(
         return best
     probabilities, ids = candidates(_scale(logits, sampling.temperature), sampling)
     return _draw(probabilities, ids, np.asarray(uniforms, np.float64))
+
+
+def add_biases(logits: Logits, biases: Mapping[int, float]) -> Logits:
+    """Return (B, V) logits with a number added to those of some ids."""
+    logits = logits.copy()
+    logits[:, list(biases)] += np.array(list(biases.values()), np.float32)
+    return logits
 
 
 def _scale(logits: Logits, temperature: float) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 // Choosing tokens from logits, for Python and, text by text, for native generation (decode.cpp).
 //
-// The reference, rule by rule, is generation/sampling.py and generation/penalties.py: bans,
+// The reference, rule by rule, is generation/sampling.py and generation/penalties.py: bans, biases,
 // penalties, temperature, top_k, top_p, min_p, draw. Logits are (n, V) float32 and are used up.
 //
 // A vocabulary is read a few times in vectors and never sorted as a whole. top_k keeps the likeliest
@@ -42,10 +42,15 @@ extern "C" {
 struct Rules {
     double temperature, top_p, min_p;
     double repetition_penalty, frequency_penalty, presence_penalty;
-    int64_t top_k, no_repeat_ngram, penalize_prompt, min_new_tokens;
-    int64_t vocab_size, end_id;
+    int64_t top_k, no_repeat_ngram, repeat_last_n, penalize_prompt, min_new_tokens;
+    int64_t vocab_size;
     const int64_t *never;  // tokens that are never drawn
     int64_t n_never;
+    const int64_t *ends;  // tokens that end a text
+    int64_t n_ends;
+    const int64_t *biased;  // tokens to whose logits a bias is added
+    const float *biases;
+    int64_t n_biased;
 };
 
 // Texts in the making, row by row: ids (rows, capacity) hold the prompt and what was drawn.
@@ -184,7 +189,9 @@ struct Tally {
 
 void penalize_seen(const Rules &rules, const History &history, float *x) {
     Tally tally(rules.vocab_size);
-    for (int64_t i = 0; i < history.n; ++i) tally.add(history.ids[i]);
+    const bool is_cut = rules.repeat_last_n > 0 && rules.repeat_last_n < history.n;
+    const int64_t first = is_cut ? history.n - rules.repeat_last_n : 0;
+    for (int64_t i = first; i < history.n; ++i) tally.add(history.ids[i]);
     const float factor = static_cast<float>(rules.repetition_penalty);
     for (const int64_t id : tally.seen) {
         float &value = x[id];
@@ -401,9 +408,12 @@ Outcome choose_of(const Rules &rules, const Texts &texts, int64_t row, float *x,
     if (!are_finite(x, n)) return not_finite;
     const int64_t prompt_length = texts.prompt_lengths[row];
     const int64_t n_drawn = texts.lengths[row] - prompt_length;
+    for (int64_t i = 0; i < rules.n_biased; ++i) x[rules.biased[i]] += rules.biases[i];
     for (int64_t i = 0; i < rules.n_never; ++i) x[rules.never[i]] = minus_infinity;
-    if (n_drawn < rules.min_new_tokens) x[rules.end_id] = minus_infinity;
-    if (rules.n_never + 1 >= n && largest_of_row(x, n) == minus_infinity) return all_banned;
+    if (n_drawn < rules.min_new_tokens) {
+        for (int64_t i = 0; i < rules.n_ends; ++i) x[rules.ends[i]] = minus_infinity;
+    }
+    if (rules.n_never + rules.n_ends >= n && largest_of_row(x, n) == minus_infinity) return all_banned;
     const int64_t first = rules.penalize_prompt ? 0 : prompt_length;
     const History history{texts.ids + row * texts.capacity + first, texts.lengths[row] - first};
     if (rules.repetition_penalty != 1 || rules.frequency_penalty != 0 ||
@@ -455,7 +465,7 @@ int tinyllm_sample(const Rules *rules, const Texts *texts, const int64_t *rows, 
 }
 
 // Choose the next token of one text and write it down. Returns the token, or -1 when nothing
-// follows it: after the end token, when the text is full, and when the outcome is not `done`.
+// follows it: after an end token, when the text is full, and when the outcome is not `done`.
 int64_t tinyllm_write(float *logits, int64_t, void *state) {
     auto &writer = *static_cast<Writer *>(state);
     const Texts &texts = *writer.texts;
@@ -464,7 +474,9 @@ int64_t tinyllm_write(float *logits, int64_t, void *state) {
     if (writer.outcome != done) return -1;
     const int64_t length = texts.lengths[writer.row]++;
     texts.ids[writer.row * texts.capacity + length] = chosen;
-    const bool ends = chosen == writer.rules->end_id || length + 1 >= texts.limits[writer.row];
-    return ends ? -1 : chosen;
+    const Rules &rules = *writer.rules;
+    const bool is_end = std::find(rules.ends, rules.ends + rules.n_ends, chosen) !=
+                        rules.ends + rules.n_ends;
+    return is_end || length + 1 >= texts.limits[writer.row] ? -1 : chosen;
 }
 }

@@ -10,6 +10,7 @@ Its reference and twin is `generation/sampling.py`. Texts in the making are rows
 """
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_double, c_int, c_int64, c_void_p
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -48,16 +49,21 @@ _REALS = (
     "frequency_penalty",
     "presence_penalty",
 )
-_WHOLES = ("top_k", "no_repeat_ngram", "penalize_prompt", "min_new_tokens")
+_WHOLES = ("top_k", "no_repeat_ngram", "repeat_last_n", "penalize_prompt", "min_new_tokens")
 
 
 class _Rules(ctypes.Structure):
     _fields_ = [
         *[(name, c_double) for name in _REALS],
         *[(name, c_int64) for name in _WHOLES],
-        *[(name, c_int64) for name in ("vocab_size", "end_id")],
+        ("vocab_size", c_int64),
         ("never", c_void_p),
         ("n_never", c_int64),
+        ("ends", c_void_p),
+        ("n_ends", c_int64),
+        ("biased", c_void_p),
+        ("biases", c_void_p),
+        ("n_biased", c_int64),
     ]
 
 
@@ -96,6 +102,11 @@ class Writers:
         """What native code found in any of the rows."""
         return Outcome(max((writer.outcome for writer in self._writers), default=0))
 
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What native code found in each of the rows."""
+        return [Outcome(writer.outcome) for writer in self._writers]
+
 
 class NativeSampler:
     """One set of rules, ready to choose tokens."""
@@ -106,33 +117,49 @@ class NativeSampler:
         sampling: Sampling,
         *,
         vocab_size: int,
-        end_id: int,
+        end_ids: Sequence[int],
         never: NDArray[np.int64],
     ) -> None:
         """Use `load`."""
         self._library = library
-        self._never = np.ascontiguousarray(never, np.int64)  # kept alive for the pointer to it
+        # Kept alive for the pointers to them.
+        self._never = np.ascontiguousarray(never, np.int64)
+        self._ends = np.array(end_ids, np.int64)
+        self._biased = np.array(list(sampling.logit_bias), np.int64)
+        self._biases = np.array(list(sampling.logit_bias.values()), np.float32)
         self._vocab_size = vocab_size
         self._rules = _Rules(
             vocab_size=vocab_size,
-            end_id=end_id,
             never=self._never.ctypes.data,
             n_never=len(self._never),
+            ends=self._ends.ctypes.data,
+            n_ends=len(self._ends),
+            biased=self._biased.ctypes.data,
+            biases=self._biases.ctypes.data,
+            n_biased=len(self._biased),
             **{name: getattr(sampling, name) for name in _REALS + _WHOLES},
         )
         self._n_threads = default_threads(library)
 
     @classmethod
     def load(
-        cls, sampling: Sampling, *, vocab_size: int, end_id: int, never: NDArray[np.int64]
+        cls,
+        sampling: Sampling,
+        *,
+        vocab_size: int,
+        end_ids: Sequence[int],
+        never: NDArray[np.int64],
     ) -> "NativeSampler | None":
-        """Make a sampler; `never` lists ids that are not drawn. None without native code."""
+        """Make a sampler; None without native code.
+
+        `end_ids` are the tokens that end a text, `never` those that are not drawn.
+        """
         library = load_library("sampling")
         if library is None:
             return None
         library.tinyllm_sample.argtypes = [c_void_p] * 3 + [c_int64] + [c_void_p] * 2 + [c_int64]
         library.tinyllm_sample.restype = c_int
-        return cls(library, sampling, vocab_size=vocab_size, end_id=end_id, never=never)
+        return cls(library, sampling, vocab_size=vocab_size, end_ids=end_ids, never=never)
 
     def choose(
         self, logits: NDArray[np.float32], texts: Texts, rows: NDArray[np.int64]
