@@ -127,6 +127,23 @@ def append_line(path: Path, line: str) -> None:
         raise os_error(error, f"append to {path}") from error
 
 
+def try_lock(descriptor: int) -> bool:
+    """Take the system's lock on an open file; return False while another process has it.
+
+    It ends with the process, however that ends. Where there are no such locks (Windows) nothing is
+    locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hex."""
     digest = hashlib.sha256()

@@ -1,20 +1,27 @@
-"""The run of `tinyllm infer`: find the prompts, draw, print in order, sum up."""
+"""The run of `tinyllm infer`: draw, print in order or keep in a file, sum up."""
 
-import json
+import dataclasses
 import secrets
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
 
-from tinyllm.config.generation import InferConfig
-from tinyllm.errors import UsageError
+from tinyllm.cli.answer_file import AnswerFile, Key, open_answers, read_made
+from tinyllm.cli.answer_record import Question, Tally, answer_line, dumps, made_with
+from tinyllm.config.generation import InferConfig, Sampling
+from tinyllm.errors import Interrupted, UsageError
 from tinyllm.generation.divergence import divergence_from_float32
 from tinyllm.generation.engine import Completion, Engine, Step, join
 from tinyllm.generation.prompting import message_ids, prompt_ids, settings
 from tinyllm.generation.prompts_file import Prompt, read_prompts
 from tinyllm.records import END_OF_TEXT
 from tinyllm.reporting import Reporter, counted
+from tinyllm.training.stop import StopRequest, stop_on_signals
+
+Wanted = Sequence[tuple[int, int]]
+"""(number of the prompt, number of the sample) of texts to draw, in order."""
 
 
 def find_prompts(config: InferConfig) -> list[Prompt]:
@@ -38,43 +45,176 @@ class Answering:
     def __init__(
         self, engine: Engine, config: InferConfig, prompts: list[Prompt], *, as_json: bool
     ) -> None:
-        loaded = engine.loaded
-        sampling = settings(loaded, config.sampling, raw=config.raw)
-        self._seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
-        self._sampling = sampling.model_copy(update={"seed": self._seed})
-        self._engine, self._config, self._prompts = engine, config, prompts
-        self._as_json = as_json
-        self._ids = [
-            prompt_ids(loaded, prompt.text, raw=config.raw, system=config.system)
-            for prompt in prompts
-        ]
-        is_plain = loaded.template is None or config.raw
+        self._engine, self._config, self._as_json = engine, config, as_json
+        self._seed = self._choose_seed()
+        self._questions = [self._question(prompt) for prompt in prompts]
+        is_plain = engine.loaded.template is None or config.raw
         self._echo = is_plain if config.echo is None else config.echo
+        self._tally = Tally()
 
     def run(self, reporter: Reporter) -> None:
-        """Print every text, a single one as it comes; report the figures when they are wanted.
+        """Write every text, a single one as it comes; report the figures when they are wanted.
 
-        Raises UsageError for a prompt that is too long, before anything is printed.
+        Raises UsageError for a prompt that is too long, before anything is written, and Interrupted
+        when asked to stop, with what is done kept.
         """
-        self._engine.require_room(self._ids)
-        started = time.perf_counter()
+        self._engine.require_room([question.ids for question in self._questions])
         self._warn(reporter)
-        is_single = len(self._prompts) * self._config.n == 1
-        if is_single and not self._as_json:
-            done = [self._stream()]
+        with stop_on_signals() as stop:
+            if self._config.output is not None:
+                self._keep(reporter, stop)
+            else:
+                self._show(stop)
+        if self._config.stats and self._tally.first is not None:
+            reporter.note(f"{self._tally.sentence()}, seed {self._seed}")
+            self._tell_divergence(self._tally.first, reporter)
+
+    def _choose_seed(self) -> int:
+        """Return the seed given or stored, else that of the file to go on with, else a new one."""
+        seed = settings(self._engine.loaded, self._config.sampling, raw=self._config.raw).seed
+        if seed is not None:
+            return seed
+        made = read_made(self._config.output) if self._config.output is not None else None
+        found = made.settings.get("sampling", {}).get("seed") if made is not None else None
+        return found if isinstance(found, int) else secrets.randbits(31)
+
+    def _question(self, prompt: Prompt) -> Question:
+        loaded, config = self._engine.loaded, self._config
+        given = config.sampling
+        if prompt.sampling is not None:
+            given = Sampling.model_validate({**_given(given), **_given(prompt.sampling)})
+        sampling = settings(loaded, given, raw=config.raw)
+        if sampling.seed is None:
+            sampling = sampling.model_copy(update={"seed": self._seed})
+        if prompt.messages:
+            ids = message_ids(loaded, prompt.messages, raw=config.raw, system=config.system)
         else:
-            done = []
-            for completion in self._in_order():
-                done.append(completion)
+            ids = prompt_ids(loaded, prompt.text, raw=config.raw, system=config.system)
+        return Question(prompt, ids, sampling)
+
+    def _show(self, stop: StopRequest) -> None:
+        """Print the texts in order, each when those before it are printed."""
+        wanted = [(i, k) for i in range(len(self._questions)) for k in range(self._config.n)]
+        try:
+            if len(wanted) == 1 and not self._as_json:
+                self._stream(wanted, stop)
+                return
+            for completion in _in_order(self._completions(wanted, stop), wanted):
+                self._tally.add(completion)
                 self._print(completion)
-        if self._config.stats:
-            reporter.note(_figures(done, self._seed, time.perf_counter() - started))
-            self._tell_divergence(done[0], reporter)
+        except Interrupted as error:
+            error.message += f" after {self._tally.n_texts:,} of {counted(len(wanted), 'text')}"
+            error.hint = "With --output FILE.jsonl, a run that is stopped can go on."
+            raise
+
+    def _stream(self, wanted: Wanted, stop: StopRequest) -> None:
+        _write(self._questions[0].prompt.text if self._echo else "")
+        steps = []
+        try:
+            for step in self._steps(wanted, stop):
+                steps.append(step)
+                _write(step.text)
+        finally:
+            _write("\n")
+        self._tally.add(join(steps))
+
+    def _print(self, completion: Completion) -> None:
+        question = self._questions[completion.index]
+        if self._as_json:
+            _write(answer_line(question, completion, self._engine.tokenizer))
+        else:
+            text = (question.prompt.text if self._echo else "") + completion.text
+            _write(f"{text.rstrip()}\n{END_OF_TEXT}\n")
+
+    def _keep(self, reporter: Reporter, stop: StopRequest) -> None:
+        """Append the texts to a file as they end; put it in order when all are there."""
+        path = self._config.output
+        assert path is not None
+        numbers: dict[Key, tuple[int, int]] = {
+            (question.prompt.id, k): (i, k)
+            for i, question in enumerate(self._questions)
+            for k in range(self._config.n)
+        }
+        made = made_with(path, self._config, self._questions, self._engine.loaded, self._seed)
+        with open_answers(path, list(numbers), made) as answers:
+            total = counted(len(numbers), "text")
+            if answers.is_finished:
+                reporter.note(f"{path} is finished: it holds all {total}")
+                self._sum_up(answers, len(numbers))
+                return
+            if answers.n_done:
+                reporter.note(f"going on with {path}: {answers.n_done:,} of {total} are there")
+            wanted = [numbers[key] for key in answers.missing()]
+            try:
+                self._append(answers, wanted, reporter, stop)
+            except Interrupted as error:
+                error.message += f"; {answers.n_done:,} of {total} are kept in {path}"
+                error.hint = "Run the same command again: it goes on."
+                raise
+            answers.finish()
+            reporter.note(f"{path} holds all {total}")
+            self._sum_up(answers, len(numbers))
+
+    def _append(
+        self, answers: AnswerFile, wanted: Wanted, reporter: Reporter, stop: StopRequest
+    ) -> None:
+        tokenizer = self._engine.tokenizer
+        with reporter.progress("answers", len(wanted), "texts") as progress:
+            for completion in self._completions(wanted, stop):
+                question = self._questions[completion.index]
+                key = (question.prompt.id, completion.sample)
+                answers.append(key, answer_line(question, completion, tokenizer))
+                self._tally.add(completion)
+                progress.advance()
+
+    def _sum_up(self, answers: AnswerFile, n_texts: int) -> None:
+        """With --json, tell machines where the answers are."""
+        if self._as_json:
+            summary = {
+                "output": str(answers.path),
+                "n_texts": n_texts,
+                "n_drawn": self._tally.n_texts,
+                "seed": self._seed,
+            }
+            _write(dumps(summary))
+
+    def _completions(self, wanted: Wanted, stop: StopRequest) -> Iterator[Completion]:
+        """Yield whole texts as they end."""
+        going: dict[tuple[int, int], list[Step]] = {}
+        for step in self._steps(wanted, stop):
+            steps = going.setdefault((step.index, step.sample), [])
+            steps.append(step)
+            if step.finish_reason is not None:
+                yield join(going.pop((step.index, step.sample)))
+
+    def _steps(self, wanted: Wanted, stop: StopRequest) -> Iterator[Step]:
+        """Draw texts. Raises Interrupted between two tokens when asked to stop."""
+        self._tally.started = time.perf_counter()
+        for step in draw(self._engine, self._questions, wanted):
+            if stop:
+                raise Interrupted("stopped", exit_code=stop.exit_code)
+            self._tally.count_token()
+            yield step
+
+    def _warn(self, reporter: Reporter) -> None:
+        tokenizer = self._engine.tokenizer
+        if tokenizer.kind == "char" and any(
+            question.sampling.repetition_penalty != 1 for question in self._questions
+        ):
+            reporter.warn(
+                "a repetition penalty spoils the spelling of a model that writes letter by letter"
+            )
+        if tokenizer.unknown_id is not None:
+            n_unknown = sum(q.ids.count(tokenizer.unknown_id) for q in self._questions)
+            if n_unknown:
+                reporter.warn(
+                    f"the model does not know {counted(n_unknown, 'character')} of the prompt"
+                )
 
     def _tell_divergence(self, completion: Completion, reporter: Reporter) -> None:
         """Say how far the weights' form moves the odds, measured along the first text."""
-        ids = [*self._ids[completion.index], *completion.ids][: self._engine.context_length]
-        found = divergence_from_float32(self._engine, ids)
+        ids = [*self._questions[completion.index].ids, *completion.ids]
+        found = divergence_from_float32(self._engine, ids[: self._engine.context_length])
         if found is not None:
             reporter.note(
                 f"{self._config.dtype} weights against float32: {found.nats:.2g} nats a token "
@@ -82,75 +222,34 @@ class Answering:
                 f"of 100 (measured at {counted(found.n_places, 'place')} of the first text)"
             )
 
-    def _warn(self, reporter: Reporter) -> None:
-        tokenizer = self._engine.tokenizer
-        if tokenizer.kind == "char" and self._sampling.repetition_penalty != 1:
-            reporter.warn(
-                "a repetition penalty spoils the spelling of a model that writes letter by letter"
-            )
-        if tokenizer.unknown_id is not None:
-            n_unknown = sum(ids.count(tokenizer.unknown_id) for ids in self._ids)
-            if n_unknown:
-                reporter.warn(
-                    f"the model does not know {counted(n_unknown, 'character')} of the prompt"
-                )
 
-    def _stream(self) -> Completion:
-        _write(self._prompts[0].text if self._echo else "")
-        steps = []
-        for step in self._steps():
-            steps.append(step)
-            _write(step.text)
-        _write("\n")
-        return join(steps)
+def draw(engine: Engine, questions: Sequence[Question], wanted: Wanted) -> Iterator[Step]:
+    """Yield the steps of texts; their index is that of the question.
 
-    def _print(self, completion: Completion) -> None:
-        prompt = self._prompts[completion.index]
-        if self._as_json:
-            _write(json.dumps(self._record(prompt, completion), ensure_ascii=False) + "\n")
-        else:
-            text = (prompt.text if self._echo else "") + completion.text
-            _write(f"{text.rstrip()}\n{END_OF_TEXT}\n")
-
-    def _steps(self) -> Iterator[Step]:
-        return self._engine.generate(self._ids, self._sampling, n=self._config.n)
-
-    def _in_order(self) -> Iterator[Completion]:
-        """Yield whole texts prompt by prompt, as soon as those before them are done."""
-        going: dict[tuple[int, int], list[Step]] = {}
-        finished: dict[tuple[int, int], Completion] = {}
-        order = [(i, k) for i in range(len(self._prompts)) for k in range(self._config.n)]
-        position = 0
-        for step in self._steps():
-            key = (step.index, step.sample)
-            going.setdefault(key, []).append(step)
-            if step.finish_reason is not None:
-                finished[key] = join(going.pop(key))
-            while position < len(order) and order[position] in finished:
-                yield finished.pop(order[position])
-                position += 1
-
-    def _record(self, prompt: Prompt, completion: Completion) -> dict[str, object]:
-        return {
-            "id": prompt.id,
-            "sample": completion.sample,
-            "prompt": prompt.text,
-            "text": completion.text,
-            "finish_reason": completion.finish_reason,
-            "n_prompt_tokens": len(self._ids[completion.index]),
-            "n_tokens": len(completion.ids),
-            "seed": self._seed,
-        }
+    Questions of the same settings that stand together are drawn together.
+    """
+    for sampling, group in groupby(wanted, key=lambda text: questions[text[0]].sampling):
+        texts = set(group)
+        numbers = sorted({index for index, _ in texts})
+        n = 1 + max(sample for _, sample in texts)
+        for step in engine.generate([questions[i].ids for i in numbers], sampling, n=n):
+            if (numbers[step.index], step.sample) in texts:
+                yield dataclasses.replace(step, index=numbers[step.index])
 
 
-def _figures(done: list[Completion], seed: int, elapsed_seconds: float) -> str:
-    n_tokens = sum(len(completion.ids) for completion in done)
-    reasons = Counter(completion.finish_reason for completion in done)
-    ended = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-    return (
-        f"{counted(len(done), 'text')}, {counted(n_tokens, 'token')} in {elapsed_seconds:.2f} s "
-        f"({n_tokens / elapsed_seconds:.0f} tokens/s), seed {seed}, ended by: {ended}"
-    )
+def _in_order(completions: Iterator[Completion], order: Wanted) -> Iterator[Completion]:
+    """Yield texts in order, each as soon as those before it are there."""
+    finished: dict[tuple[int, int], Completion] = {}
+    position = 0
+    for completion in completions:
+        finished[completion.index, completion.sample] = completion
+        while position < len(order) and order[position] in finished:
+            yield finished.pop(order[position])
+            position += 1
+
+
+def _given(sampling: Sampling) -> dict[str, Any]:
+    return {name: getattr(sampling, name) for name in sampling.model_fields_set}
 
 
 def _write(text: str) -> None:

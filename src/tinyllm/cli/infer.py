@@ -33,7 +33,10 @@ def infer(
     ] = None,
     prompts_file: Annotated[
         Path | None,
-        typer.Option(help='A file with a prompt per line, or a .jsonl with {"prompt": …}.'),
+        typer.Option(
+            metavar="FILE",
+            help='A prompt per line, or a .jsonl with {"prompt": …}; - reads standard input.',
+        ),
     ] = None,
     n: Annotated[
         int | None, typer.Option("-n", help="How many texts per prompt.", show_default=False)
@@ -51,6 +54,16 @@ def infer(
         bool | None,
         typer.Option("--raw", help="Give a chat-tuned model the prompt without its template."),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.jsonl",
+            help="Keep the texts here; the same command goes on where one was stopped.",
+            show_default=False,
+        ),
+    ] = None,
     echo: Annotated[
         bool | None,
         typer.Option(
@@ -61,7 +74,7 @@ def infer(
     ] = None,
     stats: Annotated[
         bool | None,
-        typer.Option("--stats", help="Report seed, speed and why each text ended, on stderr."),
+        typer.Option("--stats", help="Report speed, seed and why the texts ended, on stderr."),
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -72,6 +85,7 @@ def infer(
     """Complete or answer prompts: from --prompt, --prompts-file or standard input.
 
     Several texts are each followed by a line <|endoftext|>; --json prints one object a line.
+    --output keeps such lines in a file, and goes on with one that is not finished.
     """
     from tinyllm.cli.answering import Answering, find_prompts
     from tinyllm.cli.display import reporter
@@ -86,6 +100,7 @@ def infer(
         "n": n,
         "system": system,
         "raw": raw,
+        "output": output,
         "echo": echo,
         "stats": stats,
         "device": device,

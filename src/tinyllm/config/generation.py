@@ -1,9 +1,17 @@
 """How text is drawn from a model: `Sampling`, and the configs of infer and chat."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tinyllm.config.base import ConfigPath, Strict, refuse_nothing
 from tinyllm.config.layers import FileString
@@ -192,7 +200,12 @@ class InferConfig(Strict):
     prompt: str | None = Field(default=None, description="The text to begin from.")
     prompts_file: ConfigPath | None = Field(
         default=None,
-        description='A file of prompts: one per line, or a .jsonl with {"prompt": …} per line.',
+        description='A file of prompts: one per line, or a .jsonl with {"prompt": …} or '
+        '{"messages": […]} per line, each with an "id" and "sampling" of its own if wanted.',
+    )
+    output: ConfigPath | None = Field(
+        default=None,
+        description="A .jsonl to keep the texts in: a run that was stopped goes on there.",
     )
     n: int = Field(default=1, ge=1, le=10_000, description="How many texts to draw per prompt.")
     sampling: Sampling = Sampling()
@@ -224,6 +237,13 @@ class InferConfig(Strict):
         if self.prompt is not None and self.prompts_file is not None:
             raise ValueError("prompt and prompts_file exclude each other: give one of them")
         return self
+
+    @field_validator("output")
+    @classmethod
+    def _is_of_json_lines(cls, path: Path | None) -> Path | None:
+        if path is not None and path.suffix != ".jsonl":
+            raise ValueError(f"one JSON object a line is written: give a .jsonl, not {path.name}")
+        return path
 
 
 class ChatConfig(Strict):

@@ -29,7 +29,14 @@ from tinyllm.data.http_answers import (
     validator_of,
 )
 from tinyllm.errors import DataError, Interrupted, UsageError
-from tinyllm.files import os_error, require_free_space, sha256_file, sync_folder, write_json
+from tinyllm.files import (
+    os_error,
+    require_free_space,
+    sha256_file,
+    sync_folder,
+    try_lock,
+    write_json,
+)
 from tinyllm.reporting import Progress, Reporter, format_bytes
 
 if TYPE_CHECKING:
@@ -126,23 +133,13 @@ def _opened_alone(part: Path) -> Iterator[IO[bytes]]:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "ab") as file:
-            _lock(file, part)
+            if not try_lock(file.fileno()):
+                raise DataError(
+                    f"another process is fetching {part}", "Wait for it, or stop it first."
+                )
             yield file
     except OSError as error:
         raise os_error(error, f"write {part}") from error
-
-
-def _lock(file: IO[bytes], part: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DataError(
-            f"another process is fetching {part}", "Wait for it, or stop it first."
-        ) from None
 
 
 @dataclass

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.errors import ConfigError
-from tinyllm.files import append_line, os_error, write_json, write_text
+from tinyllm.files import append_line, os_error, try_lock, write_json, write_text
 
 _LOG_BYTES = 5_000_000
 _LOG_FILES = 3
@@ -160,7 +160,11 @@ class RunFolder:
         except OSError as error:
             raise os_error(error, f"write the run folder {self.path}") from error
         with file:
-            _lock(file.fileno(), self.path)
+            if not try_lock(file.fileno()):
+                raise ConfigError(
+                    f"another training is writing to {self.path}",
+                    "Wait for it, stop it, or give checkpoint.path another name.",
+                )
             try:
                 yield
             finally:
@@ -196,18 +200,3 @@ class RunFolder:
             yield log
         finally:
             handler.close()
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Take the lock or refuse; on systems without `fcntl` nothing is locked."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ConfigError(
-            f"another training is writing to {folder}",
-            "Wait for it, stop it, or give checkpoint.path another name.",
-        ) from error
