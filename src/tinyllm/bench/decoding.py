@@ -166,7 +166,9 @@ def _prefill_seconds(
     """Return how long the network alone takes to read a prompt."""
     length = config.prompt_tokens + config.new_tokens
     repeats = max(1, _PREFILL_TOKENS // config.prompt_tokens)
-    return median_seconds(lambda: engine.runner.begin(prompt, [0], length), repeats, warmup=0)
+    return median_seconds(
+        lambda: engine.runner.open(1, length).read({0: prompt[0]}), repeats, warmup=0
+    )
 
 
 def _write(
@@ -174,6 +176,7 @@ def _write(
 ) -> tuple[float, float]:
     """Write texts; return seconds to the first token, and tokens a second after the first ones."""
     sampling = Sampling(temperature=0.0, max_new_tokens=config.new_tokens)
+    engine.forget()
     began = perf_counter()
     times = [perf_counter() for _ in engine.generate(prompts, sampling)]
     n_firsts = len(prompts)

@@ -39,14 +39,21 @@ def divergence_from_float32(engine: Engine, ids: Sequence[int]) -> Divergence | 
 def measure_divergence(exact: Runner, other: Runner, ids: Sequence[int]) -> Divergence:
     """Compare the odds of two runners at up to 64 places spread over a text of at least one id."""
     lengths = np.unique(np.linspace(1, len(ids), _MOST_PLACES).astype(np.int64)).tolist()
-    prefixes = [ids[:length] for length in lengths]
     wanted, found = (
-        _log_odds(runner.begin(prefixes, range(len(prefixes)), len(ids))[0])
-        for runner in (exact, other)
+        _log_odds(_read(runner, ids, lengths)) for runner in (exact, other)
     )  # (B, V) each
     nats = (np.exp(wanted) * (wanted - found)).sum(axis=-1)
     same = wanted.argmax(axis=-1) == found.argmax(axis=-1)
-    return Divergence(float(nats.mean()), float(same.mean()), len(prefixes))
+    return Divergence(float(nats.mean()), float(same.mean()), len(lengths))
+
+
+def _read(runner: Runner, ids: Sequence[int], lengths: Sequence[int]) -> Logits:
+    """Return the logits (B, V) after the first so many ids, in rising order."""
+    decoding, logits = runner.open(1, len(ids)), []
+    for length in lengths:
+        decoding.read({0: ids[int(decoding.lengths[0]) : length - 1]})
+        logits.append(decoding.step(np.zeros(1, np.int64), np.array([ids[length - 1]])))
+    return np.concatenate(logits)
 
 
 def _log_odds(logits: Logits) -> NDArray[np.float64]:

@@ -1,37 +1,62 @@
-"""What the engine needs of a network: prompts in, then tokens drawn, row by row.
+"""What the engine needs of a network: rows of tokens that it has read, and what may follow them.
 
 TorchRunner    runner_torch.py    any device; every network
 NativeRunner   runner_native.py   the CPU, without PyTorch
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tinyllm.generation.penalties import Logits
-from tinyllm.generation.sampler import Sampler
+from tinyllm.generation.row_samplers import RowSamplers
 from tinyllm.generation.sampling import Ids
-from tinyllm.generation.texts import TextTable
 
 
 class Decoding(Protocol):
-    """Texts that are being drawn; row i of the table is row i here, to the end."""
+    """Rows of tokens that a network has read, each of its own length; row i is one text's, or idle.
 
-    def draw(self, sampler: Sampler, texts: TextTable, rows: Ids, n_steps: int) -> None:
-        """Read the newest token of some rows and draw their next ones: n_steps, or fewer."""
+    A row keeps what it holds until it is truncated or cleared, so that another text with the same
+    beginning need not read it again.
+    """
+
+    @property
+    def lengths(self) -> Ids:
+        """How many tokens each row holds, (N,); not to be written on."""
+
+    def grow(self, n_rows: int) -> None:
+        """Add empty rows until there are so many."""
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget all but the first `length` tokens of a row."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make `target` hold the first `length` tokens of `source`, and nothing else."""
+
+    def clear(self, row: int) -> None:
+        """Empty a row and wipe out its memory, which may hold numbers that are not finite."""
+
+    def read(self, tokens: Mapping[int, Sequence[int]]) -> None:
+        """Append tokens, by row, to what the rows hold."""
+
+    def step(self, rows: Ids, tokens: Ids) -> Logits:
+        """Append a token to each of some rows (B,); returns what may follow, (B, V) float32.
+
+        The rows are in rising order; the logits may be written on.
+        """
+
+    def draw(self, samplers: RowSamplers, rows: Ids, n_steps: int) -> int:
+        """Read the newest token of some texts and draw their next ones: n_steps, or fewer.
+
+        Returns how many steps were done. A row that cannot go on is among the samplers' `errors`.
+        """
 
 
 class Runner(Protocol):
     """A network that texts are drawn from."""
 
-    def begin(
-        self, prompts: Sequence[Sequence[int]], sources: Sequence[int], max_length: int
-    ) -> tuple[Logits, Decoding]:
-        """Read each prompt once. Text i goes on from prompts[sources[i]].
-
-        Returns the logits (B, V) float32 that follow each text's prompt, to be used up, and the
-        decoding of the B texts, of at most max_length tokens each.
-        """
+    def open(self, n_rows: int, max_length: int | None = None) -> Decoding:
+        """Return empty rows of at most max_length tokens; None stands for the context's length."""
 
 
 class StepDecoding(ABC):
@@ -39,9 +64,9 @@ class StepDecoding(ABC):
 
     @abstractmethod
     def step(self, rows: Ids, tokens: Ids) -> Logits:
-        """Read a token of each of some rows (B,); returns what may follow, (B, V) float32."""
+        """Append a token to each of some rows; see `Decoding`."""
 
-    def draw(self, sampler: Sampler, texts: TextTable, rows: Ids, n_steps: int) -> None:
+    def draw(self, samplers: RowSamplers, rows: Ids, n_steps: int) -> int:
         """Draw one token of each row, so that it is shown at once; `n_steps` asks for more."""
-        logits = self.step(rows, texts.newest(rows))
-        texts.append(rows, sampler.choose(logits, texts, rows))
+        samplers.choose(self.step(rows, samplers.texts.newest(rows)), rows)
+        return 1

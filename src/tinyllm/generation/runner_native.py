@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-import numpy as np
-
 from tinyllm.checkpoint import LoadedModel, SpeakingModel
 from tinyllm.checkpoint.weights import Weight
 from tinyllm.generation.penalties import Logits
+from tinyllm.generation.row_samplers import RowSamplers
 from tinyllm.generation.runner import Decoding, StepDecoding
-from tinyllm.generation.sampler import Sampler, require_done
 from tinyllm.generation.sampling import Ids
-from tinyllm.generation.texts import TextTable
 from tinyllm.kernels.build import is_built, load_library
-from tinyllm.kernels.decode import Chooser, NativeDecoder
+from tinyllm.kernels.decode import NativeDecoder
 from tinyllm.kernels.decode_cache import NativeCache
 from tinyllm.kernels.decode_memory import Dtype
 from tinyllm.kernels.sampling import default_threads
@@ -60,42 +57,54 @@ class NativeRunner:
         decoder = NativeDecoder.load(config, weights, dtype=dtype, n_threads=n_threads)
         return None if decoder is None else cls(decoder)
 
-    def begin(
-        self, prompts: Sequence[Sequence[int]], sources: Sequence[int], max_length: int
-    ) -> tuple[Logits, Decoding]:
-        """Read the prompts one after the other; see `Runner`."""
-        cache = self.decoder.allocate(len(sources), max_length)
-        logits = np.empty((len(sources), self.decoder.config.vocab_size), np.float32)
-        first_rows: dict[int, int] = {}
-        for row, source in enumerate(sources):
-            if source in first_rows:
-                cache.copy_row(first_rows[source], row)
-                logits[row] = logits[first_rows[source]]
-            else:
-                first_rows[source] = row
-                logits[row] = self.decoder.prefill(cache, row, prompts[source])
-        return logits, NativeDecoding(self.decoder, cache)
+    def open(self, n_rows: int, max_length: int | None = None) -> Decoding:
+        """Return empty rows; see `Runner`."""
+        length = max_length or self.decoder.config.context_length
+        return NativeDecoding(self.decoder, self.decoder.allocate(n_rows, length))
 
 
 class NativeDecoding(StepDecoding):
-    """Rows of a native cache."""
+    """Rows of a native cache; what they say does not depend on their neighbours, to the bit."""
 
     def __init__(self, decoder: NativeDecoder, cache: NativeCache) -> None:
         self._decoder, self._cache = decoder, cache
 
+    @property
+    def lengths(self) -> Ids:
+        """How many tokens each row holds; see `Decoding`."""
+        return self._cache.lengths
+
+    def grow(self, n_rows: int) -> None:
+        """Add empty rows; see `Decoding`."""
+        self._cache.grow(n_rows)
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget all but the first tokens of a row; see `Decoding`."""
+        self._cache.truncate(row, length)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the beginning of a row; see `Decoding`."""
+        self._cache.copy_row(source, target, length)
+
+    def clear(self, row: int) -> None:
+        """Empty a row and wipe out its memory; see `Decoding`."""
+        self._cache.clear(row)
+
+    def read(self, tokens: Mapping[int, Sequence[int]]) -> None:
+        """Append tokens to rows; see `Decoding`."""
+        self._decoder.read(self._cache, tokens)
+
     def step(self, rows: Ids, tokens: Ids) -> Logits:
-        """Read a token of each of some rows; see `StepDecoding`."""
+        """Append a token to each of some rows; see `Decoding`."""
         return self._decoder.step(self._cache, rows, tokens)
 
-    def draw(self, sampler: Sampler, texts: TextTable, rows: Ids, n_steps: int) -> None:
-        """Draw up to n_steps tokens of each row; see `Decoding`."""
-        room = self._cache.max_length - int(self._cache.lengths[rows].max())
-        writers = sampler.writers(texts, rows)
-        self._decoder.decode(
-            self._cache,
-            rows,
-            texts.newest(rows),
-            min(n_steps, room),
-            Chooser(writers.function, writers.states),
-        )
-        require_done(writers.outcome)
+    def draw(self, samplers: RowSamplers, rows: Ids, n_steps: int) -> int:
+        """Draw up to n_steps tokens of each row without Python; see `Decoding`."""
+        if not samplers.write_natively(rows):
+            return super().draw(samplers, rows, n_steps)
+        n_steps = min(n_steps, self._cache.max_length - int(self.lengths[rows].max()))
+        writers = samplers.writers(rows)
+        newest = samplers.texts.newest(rows)
+        self._decoder.decode(self._cache, rows, newest, n_steps, writers.chooser)
+        writers.report()
+        return n_steps

@@ -1,18 +1,15 @@
 """Drawing texts with PyTorch: on any device, and where there is no native code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tinyllm.generation.penalties import Logits
-from tinyllm.generation.runner import StepDecoding
+from tinyllm.generation.runner import Decoding, StepDecoding
 from tinyllm.generation.sampling import Ids
 from tinyllm.model.transformer import KVCache, Transformer
-
-_LEAST_LIVE = 0.75
-"""Ended rows stay until the live ones are this share, for each removal copies the cache."""
 
 
 class TorchRunner:
@@ -21,66 +18,97 @@ class TorchRunner:
     def __init__(self, model: Transformer) -> None:
         self._model = model.eval()
 
-    @torch.inference_mode()
-    def begin(
-        self, prompts: Sequence[Sequence[int]], sources: Sequence[int], max_length: int
-    ) -> tuple[Logits, "TorchDecoding"]:
-        """Read the prompts as one batch, padded on the right; see `Runner`."""
-        parameter = next(self._model.parameters())
-        device = parameter.device
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        input_ids = torch.zeros((len(prompts), int(lengths.max())), dtype=torch.int64)
-        for i, prompt in enumerate(prompts):
-            input_ids[i, : len(prompt)] = torch.tensor(prompt)
-        cache = KVCache.allocate(
-            self._model.config, len(prompts), max_length, device, parameter.dtype
-        )
-        hidden = self._model.hidden_states(input_ids.to(device), cache=cache)  # (B, T, D)
-        cache.advance(lengths)
-        every = torch.arange(len(prompts), device=device)
-        logits = self._model.head(hidden[every, lengths - 1])  # (B, V)
-        if list(sources) != list(range(len(prompts))):
-            repeats = torch.tensor(sources, device=device)
-            cache.select(repeats)
-            logits = logits[repeats]
-        return _to_numpy(logits), TorchDecoding(self._model, cache)
+    def open(self, n_rows: int, max_length: int | None = None) -> Decoding:
+        """Return empty rows; see `Runner`."""
+        return TorchDecoding(self._model, n_rows, max_length or self._model.config.context_length)
 
 
 class TorchDecoding(StepDecoding):
-    """The cache of a batch, whose rows leave it when their texts have ended, several at a time."""
+    """Rows of a cache, of which any few may go on; the network sees these as a batch."""
 
-    def __init__(self, model: Transformer, cache: KVCache) -> None:
-        self._model, self._cache = model, cache
-        self._held = np.arange(len(cache.lengths))  # the texts' rows that the cache holds
+    def __init__(self, model: Transformer, n_rows: int, max_length: int) -> None:
+        self._model = model
+        parameter = next(model.parameters())
+        self._cache = KVCache.allocate(
+            model.config, n_rows, max_length, parameter.device, parameter.dtype
+        )
+        self.lengths: Ids = np.zeros(n_rows, np.int64)
+
+    def grow(self, n_rows: int) -> None:
+        """Add empty rows; see `Decoding`."""
+        n_new = n_rows - len(self.lengths)
+        if n_new <= 0:
+            return
+        self.lengths = np.append(self.lengths, np.zeros(n_new, np.int64))
+        for name in ("keys", "values"):
+            held: Tensor = getattr(self._cache, name)  # (L, N, S, K, E)
+            more = held.new_zeros((held.shape[0], n_new, *held.shape[2:]))
+            setattr(self._cache, name, torch.cat([held, more], dim=1))
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget all but the first tokens of a row; see `Decoding`."""
+        if not 0 <= length <= self.lengths[row]:
+            raise ValueError(f"row {row} holds {self.lengths[row]} tokens, not {length}")
+        self.lengths[row] = length
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the beginning of a row; see `Decoding`."""
+        for held in (self._cache.keys, self._cache.values):
+            held[:, target, :length] = held[:, source, :length]
+        self.lengths[target] = length
+
+    def clear(self, row: int) -> None:
+        """Empty a row and wipe out its memory; see `Decoding`."""
+        for held in (self._cache.keys, self._cache.values):
+            held[:, row] = 0
+        self.lengths[row] = 0
+
+    @torch.inference_mode()
+    def read(self, tokens: Mapping[int, Sequence[int]]) -> None:
+        """Append tokens to rows, those of rows that hold equally many as one padded batch."""
+        together: dict[int, list[int]] = {}
+        for row in sorted(row for row, ids in tokens.items() if len(ids)):
+            together.setdefault(int(self.lengths[row]), []).append(row)
+        for rows in together.values():
+            longest = max(len(tokens[row]) for row in rows)
+            input_ids = torch.zeros((len(rows), longest), dtype=torch.int64)
+            for i, row in enumerate(rows):
+                input_ids[i, : len(tokens[row])] = torch.as_tensor(tokens[row])
+            places = np.array(rows, np.int64)
+            self._forward(places, input_ids)
+            self.lengths[places] += [len(tokens[row]) for row in rows]
 
     @torch.inference_mode()
     def step(self, rows: Ids, tokens: Ids) -> Logits:
-        """Read a token of each of some rows, which are in rising order; see `StepDecoding`."""
-        if len(rows) <= _LEAST_LIVE * len(self._held):
-            self._cache.select(self._tensor(np.searchsorted(self._held, rows)))
-            self._held = rows
-        if len(rows) == len(self._held):
-            hidden = self._read(tokens)
-            self._cache.advance(1)
-            return _to_numpy(self._model.head(hidden))
-        # Ended rows that are still in the cache read some token and do not advance.
-        places = np.searchsorted(self._held, rows)
-        newest = np.zeros_like(self._held)
-        newest[places] = tokens
-        hidden, live = self._read(newest), self._tensor(places)
-        self._cache.advance(torch.zeros_like(self._cache.lengths).index_fill(0, live, 1))
-        return _to_numpy(self._model.head(hidden[live]))
+        """Append a token to each of some rows; see `Decoding`."""
+        hidden = self._forward(rows, torch.from_numpy(tokens).unsqueeze(1))[:, -1]  # (B, D)
+        self.lengths[rows] += 1
+        logits: Logits = self._model.head(hidden).cpu().contiguous().numpy()
+        return logits
 
-    def _read(self, tokens: Ids) -> Tensor:
-        """Read a token of every row in the cache; returns hidden states (B, D)."""
-        input_ids = self._tensor(tokens).unsqueeze(1)  # (B, 1)
-        return self._model.hidden_states(input_ids, cache=self._cache)[:, -1]
-
-    def _tensor(self, numbers: Ids) -> Tensor:
-        return torch.from_numpy(numbers).to(self._cache.lengths.device)
+    def _forward(self, rows: Ids, input_ids: Tensor) -> Tensor:
+        """Read ids (B, T) behind what the rows hold; returns hidden states (B, T, D)."""
+        cache = _RowsOfCache(self._cache, rows, self.lengths[rows])
+        return self._model.hidden_states(input_ids.to(cache.lengths.device), cache=cache)
 
 
-def _to_numpy(logits: Tensor) -> Logits:
-    """Return logits that the sampler may write on."""
-    numbers: Logits = logits.float().cpu().contiguous().numpy()
-    return numbers
+class _RowsOfCache(KVCache):
+    """Some rows of a cache as a cache of their own, that writes to the whole."""
+
+    def __init__(self, whole: KVCache, rows: Ids, lengths: Ids) -> None:
+        device = whole.lengths.device
+        self.keys, self.values = whole.keys, whole.values
+        self.lengths = torch.from_numpy(lengths).to(device)
+        self.longest = int(lengths.max())
+        self._rows = torch.from_numpy(rows).to(device)  # (B,)
+        first, last = int(rows[0]), int(rows[-1])
+        is_run = last - first == len(rows) - 1  # rows rise: nothing lies between them
+        self._read = slice(first, last + 1) if is_run else self._rows  # a view, or a copy
+
+    def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k and v (B, T, K, E) at positions (B, T); return all up to there (B, S, K, E)."""
+        end = self.longest + k.shape[1]
+        keys, values = self.keys[layer], self.values[layer]
+        keys[self._rows.unsqueeze(1), positions] = k.to(keys.dtype)
+        values[self._rows.unsqueeze(1), positions] = v.to(values.dtype)
+        return keys[self._read, :end], values[self._read, :end]

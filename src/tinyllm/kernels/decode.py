@@ -2,6 +2,7 @@
 
     NativeDecoder.load(config, weights, dtype="int8", n_threads=2)    None without a compiler
         .allocate(n_rows, max_length) -> NativeCache                  rows of tokens already read
+        .read(cache, {row: ids})                                      many rows at once
         .prefill(cache, row, ids)     -> logits (V,) after the last
         .step(cache, rows, tokens)    -> logits (B, V), one token for each named row
         .decode(cache, rows, tokens, n_steps, chooser) -> tokens (B, n_steps), no Python between
@@ -123,21 +124,38 @@ class NativeDecoder:
 
     def prefill(self, cache: NativeCache, row: int, ids: Sequence[int] | Ids) -> Floats:
         """Append ids to a row; return the logits (V,) after the last of them."""
-        tokens = self._checked(np.atleast_1d(np.asarray(ids, np.int64)))
+        tokens = np.atleast_1d(np.asarray(ids, np.int64))
         if not len(tokens):
             raise ValueError("prefill needs at least one token")
-        rows = np.full(len(tokens), row, np.int64)
-        cache.require_room(rows[:1], len(tokens))
         logits = np.empty((1, self.config.vocab_size), np.float32)
-        for first in range(0, len(tokens), _PREFILL_TOKENS):
-            part = tokens[first : first + _PREFILL_TOKENS]
-            positions = np.arange(cache.lengths[row], cache.lengths[row] + len(part))
-            is_last = first + len(part) == len(tokens)
-            outputs = np.full(int(is_last), len(part) - 1, np.int64)
-            self._forward(cache, part, rows[: len(part)], positions, outputs, logits)
-            cache.lengths[row] += len(part)
+        self._append(cache, {row: tokens}, logits)
         last: Floats = logits[0]
         return last
+
+    def read(self, cache: NativeCache, texts: Mapping[int, Sequence[int] | Ids]) -> None:
+        """Append ids to each of some rows, and leave it at that."""
+        self._append(cache, texts, np.empty((0, self.config.vocab_size), np.float32))
+
+    def _append(
+        self, cache: NativeCache, texts: Mapping[int, Sequence[int] | Ids], logits: Floats
+    ) -> None:
+        """Append ids to rows; logits (0 or 1, V) are those after the last id of all."""
+        if not texts:
+            return
+        pieces = [np.asarray(ids, np.int64) for ids in texts.values()]
+        counts = np.array([len(piece) for piece in pieces], np.int64)
+        tokens, named = self._checked(np.concatenate(pieces)), np.fromiter(texts, np.int64)
+        for row, count in zip(named, counts, strict=True):
+            cache.require_room(row[None], int(count))
+        rows = named.repeat(counts)
+        within = np.arange(len(tokens)) - (counts.cumsum() - counts).repeat(counts)
+        positions = cache.lengths[rows] + within
+        for first in range(0, len(tokens), _PREFILL_TOKENS):
+            part = slice(first, min(first + _PREFILL_TOKENS, len(tokens)))
+            is_last = part.stop == len(tokens)
+            outputs = np.full(len(logits) if is_last else 0, part.stop - first - 1, np.int64)
+            self._forward(cache, tokens[part], rows[part], positions[part], outputs, logits)
+        cache.lengths[named] += counts
 
     def step(self, cache: NativeCache, rows: Ids, tokens: Ids) -> Floats:
         """Append one token to each of the named rows; return logits (B, V)."""

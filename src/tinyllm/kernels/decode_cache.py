@@ -44,11 +44,32 @@ class NativeCache:
             raise ValueError(f"row {row} holds {self.lengths[row]} tokens, not {length}")
         self.lengths[row] = length
 
-    def copy_row(self, source: int, target: int) -> None:
-        """Make `target` hold the same tokens as `source`."""
-        n_blocks = -(-int(self.lengths[source]) // self._lanes)
+    def copy_row(self, source: int, target: int, length: int | None = None) -> None:
+        """Make `target` hold the first `length` tokens of `source`; None stands for all of them."""
+        length = int(self.lengths[source]) if length is None else length
+        if not 0 <= length <= self.lengths[source]:
+            raise ValueError(f"row {source} holds {self.lengths[source]} tokens, not {length}")
+        n_blocks = -(-length // self._lanes)
         self._blocks[target, :, :n_blocks] = self._blocks[source, :, :n_blocks]
-        self.lengths[target] = self.lengths[source]
+        self.lengths[target] = length
+
+    def clear(self, row: int) -> None:
+        """Empty a row and fill its memory with zeros.
+
+        A row of numbers that are not finite would spoil the next one: what lies behind a row's
+        length counts for nothing only as long as it is a number.
+        """
+        self._blocks[row] = 0
+        self.lengths[row] = 0
+
+    def grow(self, n_rows: int) -> None:
+        """Add empty rows until there are n_rows of them."""
+        n_blocks = -(-int(self.lengths.max(initial=0)) // self._lanes)
+        blocks = _zeros(max(n_rows, self.n_rows), *self._blocks.shape[1:])
+        blocks[: self.n_rows, :, :n_blocks] = self._blocks[:, :, :n_blocks]
+        n_new = len(blocks) - self.n_rows
+        self._blocks, self.lengths = blocks, np.append(self.lengths, np.zeros(n_new, np.int64))
+        self.native = Cache(self._blocks.ctypes.data, self._blocks.shape[2])
 
     def select(self, rows: Sequence[int] | Ids) -> None:
         """Keep, reorder or repeat rows."""

@@ -1,0 +1,81 @@
+"""One text of a batch: what it asks for, how far it is, and when it ends."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from tinyllm.config.generation import Sampling
+from tinyllm.generation.loops import LoopDetector
+from tinyllm.generation.odds import TokenOdds
+from tinyllm.generation.sampler import Sampler
+from tinyllm.generation.steps import FinishReason, Step
+from tinyllm.generation.stop_strings import StopStrings
+from tinyllm.tokenizer import TextStream, Tokenizer
+
+
+@dataclass(slots=True)
+class TextInMaking:
+    """Takes a text's tokens one by one, so that its end depends on nothing but them."""
+
+    ticket: int
+    index: int
+    sample: int
+    prompt: Sequence[int]
+    seed: int
+    n_allowed: int
+    sampling: Sampling
+    sampler: Sampler
+    end_ids: Collection[int]
+    characters: TextStream
+    stops: StopStrings
+    loops: LoopDetector | None
+    n_new: int = field(default=0, init=False)
+
+    @classmethod
+    def begin(
+        cls,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        sampler: Sampler,
+        *,
+        ticket: int,
+        index: int,
+        sample: int,
+        prompt: Sequence[int],
+        seed: int,
+        room: int,
+    ) -> "TextInMaking":
+        """Begin behind a prompt; `room` is how many tokens fit in the context behind it."""
+        return cls(
+            ticket=ticket,
+            index=index,
+            sample=sample,
+            prompt=prompt,
+            seed=seed,
+            n_allowed=min(room, sampling.max_new_tokens or room),
+            sampling=sampling,
+            sampler=sampler,
+            end_ids=sampler.end_ids,
+            characters=TextStream(tokenizer),
+            stops=StopStrings(sampling.stop),
+            loops=LoopDetector(tokenizer.kind) if sampling.stop_on_loop else None,
+        )
+
+    def push(self, token_id: int, odds: TokenOdds | None) -> Step:
+        """Take the next token; the step has a finish reason when it is the last one."""
+        self.n_new += 1
+        if token_id in self.end_ids:
+            return self._end("stop", token_id, "", odds)
+        text = self.stops.push(self.characters.push(token_id))
+        if self.stops.found is not None:
+            return Step(self.index, self.sample, token_id, text, "stop_string", odds)
+        if self.loops is not None and self.loops.push(token_id):
+            return self._end("loop", token_id, text, odds)
+        if self.n_new >= self.n_allowed:
+            return self._end("length", token_id, text, odds)
+        return Step(self.index, self.sample, token_id, text, None, odds)
+
+    def _end(self, reason: FinishReason, token_id: int, text: str, odds: TokenOdds | None) -> Step:
+        text += self.stops.push(self.characters.flush())
+        if self.stops.found is None:
+            text += self.stops.flush()
+        return Step(self.index, self.sample, token_id, text, reason, odds)
