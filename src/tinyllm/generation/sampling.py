@@ -46,6 +46,21 @@ def sample_next(
             f"wanted (B, V) logits with B histories and numbers, found {logits.shape}, "
             f"{len(histories)} and {len(uniforms)}"
         )
+    logits = adjust(logits, histories, sampling, banned)
+    if sampling.temperature == 0:
+        best: Ids = logits.argmax(axis=-1)
+        return best
+    probabilities, ids = candidates(scale(logits, sampling.temperature), sampling)
+    return _draw(probabilities, ids, np.asarray(uniforms, np.float64))
+
+
+def adjust(
+    logits: Logits,
+    histories: Sequence[Sequence[int]],
+    sampling: Sampling,
+    banned: NDArray[np.bool_] | None,
+) -> Logits:
+    """Apply what comes before the temperature: biases, bans and penalties; see `sample_next`."""
     if not np.isfinite(logits).all():
         raise not_finite()
     if sampling.logit_bias:
@@ -54,12 +69,7 @@ def sample_next(
         logits = np.where(banned, np.float32(-np.inf), logits)
         if banned.all(axis=-1).any():
             raise all_banned()
-    logits = penalize(logits, histories, sampling)
-    if sampling.temperature == 0:
-        best: Ids = logits.argmax(axis=-1)
-        return best
-    probabilities, ids = candidates(_scale(logits, sampling.temperature), sampling)
-    return _draw(probabilities, ids, np.asarray(uniforms, np.float64))
+    return penalize(logits, histories, sampling)
 
 
 def add_biases(logits: Logits, biases: Mapping[int, float]) -> Logits:
@@ -69,7 +79,7 @@ def add_biases(logits: Logits, biases: Mapping[int, float]) -> Logits:
     return logits
 
 
-def _scale(logits: Logits, temperature: float) -> NDArray[np.float64]:
+def scale(logits: Logits, temperature: float) -> NDArray[np.float64]:
     """Divide by the temperature, the largest logit of each row put at 0; as low as it may be."""
     wide = logits.astype(np.float64)
     with np.errstate(over="ignore"):

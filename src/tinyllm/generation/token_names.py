@@ -27,9 +27,7 @@ def token_id(name: str, tokenizer: Tokenizer, vocab_size: int) -> int:
         unknown = next(c for c in name if tokenizer.encode(c) == [tokenizer.unknown_id])
         raise UsageError(f"{name!r} is not one token of this model: it does not know {unknown!r}")
     raise UsageError(
-        f"{name!r} is not one token of this model but {len(ids)}",
-        f"It reads {_spelled(ids, tokenizer)}. A token can be named by its number, as #{ids[0]}; "
-        "`stop` ends a text before a string of any length.",
+        f"{name!r} is not one token of this model but {len(ids)}", _hint(name, tokenizer)
     )
 
 
@@ -41,6 +39,16 @@ def _from_number(number: str, vocab_size: int) -> int:
             f"Its tokens are #0 to #{vocab_size - 1}.",
         )
     return found
+
+
+def _hint(name: str, tokenizer: Tokenizer) -> str:
+    with_space = tokenizer.encode(f" {name}")
+    if len(with_space) == 1:
+        return f"With the space before it, {' ' + name!r}, it is one (#{with_space[0]})."
+    spelled = _spelled(tokenizer.encode(name), tokenizer)
+    return (
+        f"It reads {spelled}; each can be given by its number. `stop` takes strings of any length."
+    )
 
 
 def _spelled(ids: list[int], tokenizer: Tokenizer) -> str:
