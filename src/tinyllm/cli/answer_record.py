@@ -144,7 +144,7 @@ class Tally:
         self.reasons[completion.finish_reason] += 1
         self.first = self.first or completion
 
-    def sentence(self) -> str:
+    def sentence(self, seed: int) -> str:
         """Say how many texts there were, how fast they came and why they ended."""
         elapsed_seconds = time.perf_counter() - self.started
         waited_seconds = (self.first_token or self.started) - self.started
@@ -152,5 +152,5 @@ class Tally:
         return (
             f"{counted(self.n_texts, 'text')}, {counted(self.n_tokens, 'token')} in "
             f"{elapsed_seconds:.2f} s ({self.n_tokens / elapsed_seconds:,.0f} tokens/s, the first "
-            f"after {1000 * waited_seconds:.0f} ms), ended by: {ended}"
+            f"after {1000 * waited_seconds:.0f} ms), seed {seed}, ended by: {ended}"
         )

@@ -1,17 +1,16 @@
 """The run of `tinyllm infer`: draw, print in order or keep in a file, sum up."""
 
-import dataclasses
 import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import islice
 from typing import Any
 
 from tinyllm.cli.answer_file import AnswerFile, Key, open_answers, read_made
 from tinyllm.cli.answer_record import Question, Tally, answer_line, dumps, made_with
 from tinyllm.config.generation import InferConfig, Sampling
-from tinyllm.errors import Interrupted, UsageError
+from tinyllm.errors import Interrupted, TinyLLMError, UsageError
 from tinyllm.generation.divergence import divergence_from_float32
 from tinyllm.generation.engine import Completion, Engine, Step, join
 from tinyllm.generation.prompting import message_ids, prompt_ids, settings
@@ -19,6 +18,9 @@ from tinyllm.generation.prompts_file import Prompt, read_prompts
 from tinyllm.records import END_OF_TEXT
 from tinyllm.reporting import Reporter, counted
 from tinyllm.training.stop import StopRequest, stop_on_signals
+
+_MOST_WAITING = 4096
+"""Texts that are handed to the engine before it asks for them."""
 
 Wanted = Sequence[tuple[int, int]]
 """(number of the prompt, number of the sample) of texts to draw, in order."""
@@ -66,7 +68,7 @@ class Answering:
             else:
                 self._show(stop)
         if self._config.stats and self._tally.first is not None:
-            reporter.note(f"{self._tally.sentence()}, seed {self._seed}")
+            reporter.note(self._tally.sentence(self._seed))
             self._tell_divergence(self._tally.first, reporter)
 
     def _choose_seed(self) -> int:
@@ -224,17 +226,20 @@ class Answering:
 
 
 def draw(engine: Engine, questions: Sequence[Question], wanted: Wanted) -> Iterator[Step]:
-    """Yield the steps of texts; their index is that of the question.
-
-    Questions of the same settings that stand together are drawn together.
-    """
-    for sampling, group in groupby(wanted, key=lambda text: questions[text[0]].sampling):
-        texts = set(group)
-        numbers = sorted({index for index, _ in texts})
-        n = 1 + max(sample for _, sample in texts)
-        for step in engine.generate([questions[i].ids for i in numbers], sampling, n=n):
-            if (numbers[step.index], step.sample) in texts:
-                yield dataclasses.replace(step, index=numbers[step.index])
+    """Yield the steps of texts, drawn together; their index is that of the question."""
+    batch = engine.open_batch()
+    texts = iter(wanted)
+    while True:
+        for index, sample in islice(texts, _MOST_WAITING - batch.n_waiting):
+            prompt, sampling = questions[index].ids, questions[index].sampling
+            seed = sampling.seed or 0
+            batch.add(prompt, sampling, seed=seed, index=index, sample=sample)
+        if not batch.n_waiting and not batch.n_live:
+            return
+        for _, outcome in batch.step():
+            if isinstance(outcome, TinyLLMError):
+                raise outcome
+            yield outcome
 
 
 def _in_order(completions: Iterator[Completion], order: Wanted) -> Iterator[Completion]:
