@@ -1,6 +1,8 @@
 """Finding a checkpoint by file, folder or name, or the newest one."""
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ SEARCHED = (
 )
 """Folders in which `find_checkpoint` looks, in the current folder."""
 
+_LONGEST_SHOWN = 120
 _MAKE_ONE = "Train one with `tinyllm train`, or a small one in minutes with `tinyllm quickstart`."
 
 
@@ -37,59 +40,87 @@ class FoundCheckpoint:
 def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
     """Find a checkpoint by file, folder or bare name; without a name, the newest one.
 
-    Raises CheckpointError that lists where it looked. A folder gives the newest in it. States
-    that training keeps for resuming are no checkpoints and never found.
+    A bare name is that of a file, with or without its suffix, or of a folder on the way to one,
+    such as a training plan's. A folder gives the newest in it. States that training keeps for
+    resuming are no checkpoints and never found. Raises CheckpointError that lists where it looked.
     """
-    here = Path()
     if name is None:
-        return _newest(here, SEARCHED, "in this folder")
-    path = Path(name).expanduser()
+        return _newest(Path(), SEARCHED, "in this folder")
+    if not name.strip():
+        raise CheckpointError("the name of the checkpoint is empty", "Give a file, folder or name.")
     try:
-        is_folder, is_file = path.is_dir(), path.is_file()
+        return _at_path(name) or _named(name)
     except OSError as error:
-        raise CheckpointError(
-            os_error(error, f"look for a checkpoint {name[:40]}…").message
-        ) from error
-    if is_folder:
-        return _newest(path, (".", "checkpoints", "*", "*/checkpoints"), f"in {path}")
-    if is_file:
+        doing = f"look for a checkpoint {shown(name)}"
+        raise CheckpointError(os_error(error, doing).message) from error
+    except RuntimeError as error:  # ~name of Path.expanduser
+        raise CheckpointError(f"there is nobody's home at {shown(name)}") from error
+
+
+def _at_path(name: str) -> FoundCheckpoint | None:
+    """Look where a name points as a path; None for a bare name that points nowhere."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _newest(path, (".", "checkpoints", "*", "*/checkpoints"), f"in {shown(str(path))}")
+    if path.is_file():
         return FoundCheckpoint(path, "given by path", was_sought=False)
     whole = path.with_name(f"{path.name}.safetensors") if path.name else path
     if whole.is_file():
-        return FoundCheckpoint(whole, f"the file named {path}")
+        return FoundCheckpoint(whole, f"the file named {shown(str(path))}")
+    if path.is_symlink():
+        target = shown(os.readlink(path))
+        raise CheckpointError(f"{shown(str(path))} is a link to {target}, which is not there")
+    if path.exists():
+        raise CheckpointError(f"{shown(str(path))} is neither a file nor a folder")
     if len(path.parts) > 1:
         raise CheckpointError(
-            f"there is no checkpoint at {path}", nearest_file_hint(path) or _MAKE_ONE
+            f"there is no checkpoint at {shown(str(path))}", nearest_file_hint(path) or _MAKE_ONE
         )
-    known = _candidates(here, SEARCHED)
-    named = [found for found in known if name in (found.stem, found.name) and _is_ours(found)]
-    if named:
-        which = f"newest of {len(named)}" if len(named) > 1 else "only one"
-        return FoundCheckpoint(named[0], f"the {which} named {name}")
-    names = ", ".join(dict.fromkeys(found.stem for found in known))
+    return None
+
+
+def _named(name: str) -> FoundCheckpoint:
+    """Look for a bare name in the folders where checkpoints lie."""
+    known = [path for path in _candidates(Path(), SEARCHED) if _is_ours(path)]
+    files = [path for path in known if name in (path.stem, path.name)]
+    found = files or [path for path in known if name in path.parent.parts]
+    if found:
+        which = f"the newest of {len(found)}" if len(found) > 1 else "the only one"
+        where = "named" if files else "in a folder named"
+        return FoundCheckpoint(found[0], f"{which} {where} {shown(name)}")
+    names = ", ".join(dict.fromkeys(shown(path.stem) for path in known))
     raise CheckpointError(
-        f"there is no checkpoint named {name}; looked in {', '.join(SEARCHED)}",
+        f"there is no checkpoint named {shown(name)}; looked in {', '.join(SEARCHED)}",
         f"Here are {names}." if names else _MAKE_ONE,
     )
+
+
+def shown(name: str) -> str:
+    """Return a name fit for a message: short, and without characters that move a cursor."""
+    short = name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 1] + "…"
+    return short if short.isprintable() else ascii(short)
 
 
 def _newest(base: Path, folders: Iterable[str], where: str) -> FoundCheckpoint:
     ours = [path for path in _candidates(base, folders) if _is_ours(path)]
     if not ours:
-        raise CheckpointError(
-            f"there is no checkpoint {where}; looked in {', '.join(folders)}", _MAKE_ONE
-        )
+        looked = ", ".join(shown(str(base / folder)) for folder in folders)
+        raise CheckpointError(f"there is no checkpoint {where}; looked in {looked}", _MAKE_ONE)
     reason = f"the newest of {len(ours)} {where}" if len(ours) > 1 else f"the only one {where}"
     return FoundCheckpoint(ours[0], reason)
 
 
 def _candidates(base: Path, folders: Iterable[str]) -> list[Path]:
-    """Return the .safetensors files in folders (which may hold *) under base, newest first."""
+    """Return the .safetensors files in folders (which may hold *) under base, newest first.
+
+    What may not be looked at, or is gone by the time of the look, is passed over.
+    """
     found: dict[Path, float] = {}
     for folder in folders:
         for path in base.glob(f"{folder}/*.safetensors"):
-            if path.is_file() and "state" not in path.relative_to(base).parts:
-                found[path] = path.stat().st_mtime
+            with suppress(OSError):
+                if path.is_file() and "state" not in path.relative_to(base).parts:
+                    found[path] = path.stat().st_mtime
     return sorted(found, key=lambda path: (-found[path], str(path)))
 
 
