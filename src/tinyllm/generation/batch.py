@@ -29,6 +29,8 @@ _LARGEST_BLOCK = 64
 _READ_AT_ONCE = 1024
 """Prompt tokens after which those who still wait are let in a step later, for the sake of the
 texts that go on."""
+_FIRST_LENGTH = 64
+"""Tokens that a row has room for at first."""
 _KEPT_ROWS = 4
 """Rows that are kept for what they have read before ended ones are used again."""
 
@@ -53,7 +55,8 @@ class Batch:
         """Use `Engine.open_batch`."""
         self._tokenizer, self._sampler_for = tokenizer, sampler_for
         self._context_length = context_length
-        self._decoding = runner.open(1)
+        self._decoding = runner.open(1, min(_FIRST_LENGTH, context_length))
+        self._length = min(_FIRST_LENGTH, context_length)  # room in each row of the decoding
         self._texts = TextTable.empty(max_rows, context_length)
         self._samplers = RowSamplers(self._texts)
         self._rows = _Rows(max_rows)
@@ -126,8 +129,8 @@ class Batch:
             return []
         rows = np.array(sorted(self._live), np.int64)
         began = time.perf_counter()
-        n_steps = self._decoding.draw(self._samplers, rows, self._pace.n_steps)
-        self._pace.follow(n_steps, time.perf_counter() - began)
+        n_steps = self._decoding.draw(self._samplers, rows, self._pace.n_steps(len(rows)))
+        self._pace.follow(len(rows), n_steps, time.perf_counter() - began)
         outcomes = self._push(rows)
         outcomes.extend(self._drop_failed())
         return outcomes
@@ -169,48 +172,58 @@ class Batch:
         """Give rows to those who wait, in their order, and read their prompts."""
         held = self._decoding.lengths.copy()  # what each row will hold when `reads` are done
         reads: dict[int, Sequence[int]] = {}
-        late: list[tuple[int, int, int, TextInMaking]] = []  # copies of what is to be read
+        late: list[tuple[int, int, int]] = []  # source, row, length: copies of what is to be read
         while self._waiting and sum(map(len, reads.values())) < _READ_AT_ONCE:
             text = next(iter(self._waiting.values()))
             beginning = text.prompt[:-1]
-            common = self._texts.shared(beginning, held)
-            source = int(common.argmax())
-            n_common = int(common[source])
-            row = self._rows.take(source, n_common, int(held[source]))
+            source, n_common = self._source(beginning, held)
+            row = self._rows.take(source, n_common, int(held[source]) if n_common else 0)
             if row is None:
                 break
-            if row >= len(held):
-                self._grow(row + 1)
-                held = np.append(held, np.zeros(len(self._decoding.lengths) - len(held), np.int64))
-            self._begin(row, text)
-            self.n_reused_tokens += n_common
-            self.n_prompt_tokens += len(text.prompt) - n_common
-            if source in reads and source != row:
-                late.append((source, row, n_common, text))
-                self._decoding.truncate(row, 0)
+            held = self._make_room(row, text, held)
+            self._decoding.truncate(row, n_common if row == source else 0)
+            self._begin(row, text, n_common)
+            if row != source and source in reads:
+                late.append((source, row, n_common))
                 held[row] = 0
                 continue
-            if source == row:
-                self._decoding.truncate(row, n_common)
-            else:
+            if row != source and n_common:
                 self._decoding.copy(source, row, n_common)
             reads[row] = beginning[n_common:]
             held[row] = len(beginning)
         self._decoding.read(reads)
-        for source, row, n_common, _ in late:
-            self._decoding.copy(source, row, n_common)
-        self._decoding.read({row: text.prompt[n:-1] for _, row, n, text in late})
+        for copy in late:
+            self._decoding.copy(*copy)
+        self._decoding.read({row: self._live[row].prompt[n:-1] for _, row, n in late})
 
-    def _grow(self, n_rows: int) -> None:
-        """Make room for a row, and for those of the texts that wait."""
-        wanted = max(n_rows, len(self._live) + len(self._waiting))
-        self._decoding.grow(min(wanted, self._rows.n_most))
+    def _source(self, beginning: Sequence[int], held: Ids) -> tuple[int, int]:
+        """Return the row that has most of its first tokens in common with a prompt, and how many.
 
-    def _begin(self, row: int, text: TextInMaking) -> None:
+        The row is -1 when none has any.
+        """
+        common = self._texts.shared(beginning, held)
+        source = int(common.argmax())
+        n_common = int(common[source])
+        return (source if n_common else -1), n_common
+
+    def _make_room(self, row: int, text: TextInMaking, held: Ids) -> Ids:
+        """Let the decoding have a row that is long enough for a text; return `held` to match."""
+        n_rows = len(held)
+        if row >= n_rows:  # room for those who wait, too
+            n_rows = max(row + 1, 2 * n_rows, self.n_live + self.n_waiting)
+        if text.limit > self._length:
+            self._length = min(max(text.limit, 2 * self._length), self._context_length)
+        self._decoding.grow(min(n_rows, self._rows.n_most), self._length)
+        n_new = len(self._decoding.lengths) - len(held)
+        return np.append(held, np.zeros(n_new, np.int64)) if n_new else held
+
+    def _begin(self, row: int, text: TextInMaking, n_common: int) -> None:
         del self._waiting[text.ticket]
         self._live[row] = text
-        self._texts.begin(row, text.prompt, len(text.prompt) + text.n_allowed, text.seed)
+        self._texts.begin(row, text.prompt, text.limit, text.seed)
         self._samplers.set(row, text.sampler, text.sampling.logprobs)
+        self.n_reused_tokens += n_common
+        self.n_prompt_tokens += len(text.prompt) - n_common
 
 
 class _Rows:
@@ -227,17 +240,17 @@ class _Rows:
         That is the source itself where it is free and little else would be lost of the n_held
         tokens that it holds; then a new row, while there are few; then the one that ended first.
         """
-        if source in self._free and 0 < n_held <= 2 * n_common:
-            row = source
-        elif self._n_used < min(_KEPT_ROWS, self.n_most) or (
-            not self._free and self._n_used < self.n_most
-        ):
+        if source in self._free and n_held <= 2 * n_common:
+            return self._occupy(source)
+        n_wanted = _KEPT_ROWS if self._free else self.n_most
+        if self._n_used < min(n_wanted, self.n_most):
             self._n_used += 1
             return self._n_used - 1
-        else:
-            row = next((row for row in self._free if row != source), source)
-            if row not in self._free:
-                return None
+        others = (row for row in self._free if row != source)
+        oldest = next(others, source)
+        return self._occupy(oldest) if oldest in self._free else None
+
+    def _occupy(self, row: int) -> int:
         del self._free[row]
         return row
 
@@ -250,12 +263,16 @@ class _Pace:
     """How many tokens to draw before they are shown: few where they come slowly."""
 
     def __init__(self) -> None:
-        self.n_steps = 1
+        self._n_steps, self._n_rows = 1, 1
 
-    def follow(self, n_steps: int, elapsed_seconds: float) -> None:
-        """Choose the next block by the time that the last one, of n_steps, took."""
+    def n_steps(self, n_rows: int) -> int:
+        """Return how long the next block should be: shorter when more rows go on than before."""
+        return max(1, self._n_steps * min(self._n_rows, n_rows) // n_rows)
+
+    def follow(self, n_rows: int, n_steps: int, elapsed_seconds: float) -> None:
+        """Take note of the time that a block took."""
         fitting = int(n_steps * _SHOWN_EVERY_SECONDS / max(elapsed_seconds, 1e-6))
-        self.n_steps = max(1, min(fitting, 4 * n_steps, _LARGEST_BLOCK))
+        self._n_steps, self._n_rows = max(1, min(fitting, 4 * n_steps, _LARGEST_BLOCK)), n_rows
 
 
 def require_room(prompt: Sequence[int], context_length: int, name: str = "the prompt") -> None:

@@ -45,7 +45,13 @@ class Engine:
         self.context_length: int = self._config.context_length
         self._given_runner = runner
         self._max_batch_size = max_batch_size
+        self.n_prompt_tokens = 0
+        """Tokens of prompts that `generate` has read."""
+        self.n_reused_tokens = 0
+        """Tokens of prompts that it had read before, and remembered."""
         self._idle: list[Batch] = []  # at most one, kept for what its rows have read
+        self.n_reused_tokens = 0
+        """Tokens of prompts that `generate` did not read, for it had read them before."""
         self._samplers = Samplers(self.tokenizer, self._config.vocab_size)
 
     @cached_property
@@ -74,28 +80,42 @@ class Engine:
 
         An empty prompt begins a new document. Steps of different texts are interleaved. What has
         been read is remembered: a prompt that begins like an earlier one is read from where they
-        part. Raises UsageError for a prompt that leaves no room in the context, CheckpointError for
-        a model whose output is not a number.
+        part. Raises UsageError for a prompt that leaves no room in the context and for unusable
+        settings, CheckpointError for a model whose output is not a number.
         """
         self.require_room(prompts)
+        self._samplers.get(sampling)
         seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
         batch = self._idle.pop() if self._idle else self.open_batch()
-        going: set[int] = set()
+        n_reused_before = batch.n_reused_tokens
+        going = {
+            batch.add(prompt, sampling, seed=seed, index=index, sample=sample)
+            for index, prompt in enumerate(prompts)
+            for sample in range(n)
+        }
         try:
-            for index, prompt in enumerate(prompts):
-                for sample in range(n):
-                    going.add(batch.add(prompt, sampling, seed=seed, index=index, sample=sample))
             while going:
-                for ticket, outcome in batch.step():
-                    if isinstance(outcome, TinyLLMError):
-                        raise outcome
-                    if outcome.finish_reason is not None:
-                        going.remove(ticket)
-                    yield outcome
-        finally:  # closed early, too
+                yield from self._draw(batch, going)
+        except (GeneratorExit, TinyLLMError):  # after anything else the batch may be half-way
             for ticket in going:
                 batch.cancel(ticket)
+            self.n_reused_tokens += batch.n_reused_tokens - n_reused_before
             self._idle[:] = [batch]
+            raise
+        self._idle[:] = [batch]
+
+    def _draw(self, batch: Batch, going: set[int]) -> Iterator[Step]:
+        """Yield the steps of a batch's next block; tickets leave `going` as their texts end."""
+        n_read, n_reused = batch.n_prompt_tokens, batch.n_reused_tokens
+        outcomes = batch.step()
+        self.n_prompt_tokens += batch.n_prompt_tokens - n_read
+        self.n_reused_tokens += batch.n_reused_tokens - n_reused
+        for ticket, outcome in outcomes:
+            if isinstance(outcome, TinyLLMError):
+                raise outcome
+            if outcome.finish_reason is not None:
+                going.remove(ticket)
+            yield outcome
 
     def require_room(self, prompts: Sequence[Sequence[int]]) -> None:
         """Raise UsageError for a prompt that leaves no room for an answer in the context."""

@@ -24,8 +24,8 @@ class Decoding(Protocol):
     def lengths(self) -> Ids:
         """How many tokens each row holds, (N,); not to be written on."""
 
-    def grow(self, n_rows: int) -> None:
-        """Add empty rows until there are so many."""
+    def grow(self, n_rows: int, max_length: int) -> None:
+        """Make sure of so many rows, with room for so many tokens each; new rows are empty."""
 
     def truncate(self, row: int, length: int) -> None:
         """Forget all but the first `length` tokens of a row."""
@@ -55,8 +55,8 @@ class Decoding(Protocol):
 class Runner(Protocol):
     """A network that texts are drawn from."""
 
-    def open(self, n_rows: int, max_length: int | None = None) -> Decoding:
-        """Return empty rows of at most max_length tokens; None stands for the context's length."""
+    def open(self, n_rows: int, max_length: int) -> Decoding:
+        """Return empty rows with room for max_length tokens each."""
 
 
 class StepDecoding(ABC):

@@ -57,10 +57,9 @@ class NativeRunner:
         decoder = NativeDecoder.load(config, weights, dtype=dtype, n_threads=n_threads)
         return None if decoder is None else cls(decoder)
 
-    def open(self, n_rows: int, max_length: int | None = None) -> Decoding:
+    def open(self, n_rows: int, max_length: int) -> Decoding:
         """Return empty rows; see `Runner`."""
-        length = max_length or self.decoder.config.context_length
-        return NativeDecoding(self.decoder, self.decoder.allocate(n_rows, length))
+        return NativeDecoding(self.decoder, self.decoder.allocate(n_rows, max_length))
 
 
 class NativeDecoding(StepDecoding):
@@ -74,9 +73,9 @@ class NativeDecoding(StepDecoding):
         """How many tokens each row holds; see `Decoding`."""
         return self._cache.lengths
 
-    def grow(self, n_rows: int) -> None:
-        """Add empty rows; see `Decoding`."""
-        self._cache.grow(n_rows)
+    def grow(self, n_rows: int, max_length: int) -> None:
+        """Add empty rows, or room to all of them; see `Decoding`."""
+        self._cache.grow(n_rows, max_length)
 
     def truncate(self, row: int, length: int) -> None:
         """Forget all but the first tokens of a row; see `Decoding`."""

@@ -18,9 +18,9 @@ class TorchRunner:
     def __init__(self, model: Transformer) -> None:
         self._model = model.eval()
 
-    def open(self, n_rows: int, max_length: int | None = None) -> Decoding:
+    def open(self, n_rows: int, max_length: int) -> Decoding:
         """Return empty rows; see `Runner`."""
-        return TorchDecoding(self._model, n_rows, max_length or self._model.config.context_length)
+        return TorchDecoding(self._model, n_rows, max_length)
 
 
 class TorchDecoding(StepDecoding):
@@ -34,16 +34,15 @@ class TorchDecoding(StepDecoding):
         )
         self.lengths: Ids = np.zeros(n_rows, np.int64)
 
-    def grow(self, n_rows: int) -> None:
-        """Add empty rows; see `Decoding`."""
-        n_new = n_rows - len(self.lengths)
-        if n_new <= 0:
+    def grow(self, n_rows: int, max_length: int) -> None:
+        """Add empty rows, or room to all of them; see `Decoding`."""
+        _, n_held, length, *_ = self._cache.keys.shape
+        n_rows, max_length = max(n_rows, n_held), max(max_length, length)
+        if (n_rows, max_length) == (n_held, length):
             return
-        self.lengths = np.append(self.lengths, np.zeros(n_new, np.int64))
-        for name in ("keys", "values"):
-            held: Tensor = getattr(self._cache, name)  # (L, N, S, K, E)
-            more = held.new_zeros((held.shape[0], n_new, *held.shape[2:]))
-            setattr(self._cache, name, torch.cat([held, more], dim=1))
+        self._cache.keys = _padded(self._cache.keys, n_rows, max_length)
+        self._cache.values = _padded(self._cache.values, n_rows, max_length)
+        self.lengths = np.append(self.lengths, np.zeros(n_rows - n_held, np.int64))
 
     def truncate(self, row: int, length: int) -> None:
         """Forget all but the first tokens of a row; see `Decoding`."""
@@ -112,3 +111,11 @@ class _RowsOfCache(KVCache):
         keys[self._rows.unsqueeze(1), positions] = k.to(keys.dtype)
         values[self._rows.unsqueeze(1), positions] = v.to(values.dtype)
         return keys[self._read, :end], values[self._read, :end]
+
+
+def _padded(held: Tensor, n_rows: int, max_length: int) -> Tensor:
+    """Return (L, N, S, K, E) with more rows N and positions S, the new ones zero."""
+    n_layers, n_held, length, *head = held.shape
+    wider = held.new_zeros((n_layers, n_rows, max_length, *head))
+    wider[:, :n_held, :length] = held
+    return wider

@@ -30,6 +30,11 @@ class TextInMaking:
     loops: LoopDetector | None
     n_new: int = field(default=0, init=False)
 
+    @property
+    def limit(self) -> int:
+        """How many tokens it may have in all, its prompt included."""
+        return len(self.prompt) + self.n_allowed
+
     @classmethod
     def begin(
         cls,

@@ -49,8 +49,11 @@ class NativeCache:
         length = int(self.lengths[source]) if length is None else length
         if not 0 <= length <= self.lengths[source]:
             raise ValueError(f"row {source} holds {self.lengths[source]} tokens, not {length}")
-        n_blocks = -(-length // self._lanes)
+        n_blocks, n_lanes = -(-length // self._lanes), length % self._lanes
         self._blocks[target, :, :n_blocks] = self._blocks[source, :, :n_blocks]
+        if n_lanes:  # what lies behind may not be a number: see `clear`
+            block = self._blocks[target, :, n_blocks - 1]
+            block.reshape(len(block), -1, self._lanes)[..., n_lanes:] = 0
         self.lengths[target] = length
 
     def clear(self, row: int) -> None:
@@ -62,14 +65,18 @@ class NativeCache:
         self._blocks[row] = 0
         self.lengths[row] = 0
 
-    def grow(self, n_rows: int) -> None:
-        """Add empty rows until there are n_rows of them."""
-        n_blocks = -(-int(self.lengths.max(initial=0)) // self._lanes)
-        blocks = _zeros(max(n_rows, self.n_rows), *self._blocks.shape[1:])
-        blocks[: self.n_rows, :, :n_blocks] = self._blocks[:, :, :n_blocks]
-        n_new = len(blocks) - self.n_rows
-        self._blocks, self.lengths = blocks, np.append(self.lengths, np.zeros(n_new, np.int64))
-        self.native = Cache(self._blocks.ctypes.data, self._blocks.shape[2])
+    def grow(self, n_rows: int, max_length: int) -> None:
+        """Make sure of so many rows, with room for max_length tokens each; new rows are empty."""
+        if n_rows <= self.n_rows and max_length <= self.max_length:
+            return
+        n_held, n_heads, _, block = self._blocks.shape
+        n_rows = max(n_rows, n_held)
+        self.max_length = max(max_length, self.max_length)
+        blocks = _zeros(n_rows, n_heads, -(-self.max_length // self._lanes), block)
+        n_used = -(-int(self.lengths.max(initial=0)) // self._lanes)
+        blocks[:n_held, :, :n_used] = self._blocks[:, :, :n_used]
+        self._blocks, self.native = blocks, Cache(blocks.ctypes.data, blocks.shape[2])
+        self.lengths = np.append(self.lengths, np.zeros(n_rows - n_held, np.int64))
 
     def select(self, rows: Sequence[int] | Ids) -> None:
         """Keep, reorder or repeat rows."""
