@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from tinyllm.tokenizer import Kind
 
 _LEAST_RUNS = 4
-_LEAST_TOKENS: dict[Kind, int] = {"bpe": 48, "char": 160}
+_LEAST_TOKENS: dict[Kind, int] = {"bpe": 80, "char": 160}
 """What a loop holds at least: so many runs of the same tokens, so many tokens in all.
 
 Honest texts stay below: figures are in docs/log.md.
