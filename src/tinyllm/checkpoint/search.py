@@ -23,7 +23,7 @@ SEARCHED = (
 )
 """Folders in which `find_checkpoint` looks, in the current folder."""
 
-_LONGEST_SHOWN = 120
+_LONGEST_SHOWN = 80
 _MAKE_ONE = "Train one with `tinyllm train`, or a small one in minutes with `tinyllm quickstart`."
 
 

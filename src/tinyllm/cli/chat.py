@@ -1,5 +1,10 @@
 """`tinyllm chat`: talk to a model."""
 
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from tinyllm.cli.options import ConfigOption, SetOption
 from tinyllm.cli.sampling_options import (
     CheckpointOption,
@@ -17,9 +22,19 @@ from tinyllm.cli.sampling_options import (
     sampling_flags,
 )
 
+if TYPE_CHECKING:
+    from tinyllm.cli.message_input import MessageInput
+    from tinyllm.generation.engine import Engine
+
 
 def chat(
     checkpoint: CheckpointOption = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME", help="A second model answers each message too.", show_default=False
+        ),
+    ] = None,
     system: SystemOption = None,
     max_new_tokens: MaxNewTokensOption = None,
     temperature: TemperatureOption = None,
@@ -36,8 +51,10 @@ def chat(
 ) -> None:
     """Talk to a model. /help lists what can be typed; Ctrl-C stops a reply, Ctrl-D leaves.
 
-    Without a terminal, every line of standard input is one message.
+    Without a terminal, every line of standard input is one message, and standard output holds the
+    replies alone.
     """
+    from tinyllm.cli.chat_commands import models
     from tinyllm.cli.display import reporter
     from tinyllm.cli.repl import Repl
     from tinyllm.cli.speaking import open_engine
@@ -47,6 +64,7 @@ def chat(
 
     flags = {
         "checkpoint": checkpoint,
+        "compare": compare,
         "system": system,
         "device": device,
         "dtype": dtype,
@@ -63,5 +81,24 @@ def chat(
     }
     chosen = load_config(ChatConfig, config, sets=sets or (), flags=flags)
     say = reporter()
-    session = ChatSession(open_engine(chosen, say), chosen.sampling, system=chosen.system)
-    Repl(session, say).run()
+
+    def open_named(name: str | None) -> "Engine":
+        return open_engine(chosen.model_copy(update={"checkpoint": name}), say)
+
+    session = ChatSession(open_named(chosen.checkpoint), chosen.sampling, system=chosen.system)
+    repl = Repl(session, say, open_named, _messages(chosen.keep_history))
+    if chosen.compare is not None:
+        models.compare(repl, chosen.compare)
+    repl.run()
+
+
+def _messages(keep_history: bool) -> "MessageInput":
+    """Read from the terminal where there is one on both sides, else line by line."""
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
+        from tinyllm.cli.message_input import PipedInput
+
+        return PipedInput()
+    from tinyllm.cli.prompt_history import PromptHistory, history_path
+    from tinyllm.cli.repl_terminal import TerminalInput
+
+    return TerminalInput(PromptHistory(history_path() if keep_history else None))

@@ -1,118 +1,168 @@
-"""The loop of `tinyllm chat`: read a line, do a command or show a reply.
+"""The loop of `tinyllm chat`: read a message, do a command or show the replies.
 
 Replies go to standard output, everything else to standard error. On a terminal, prompt_toolkit
-edits the line; elsewhere every line of standard input is a message.
+edits the message (repl_terminal.py); elsewhere every line of standard input is one.
 """
 
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 from tinyllm.cli import chat_commands
-from tinyllm.errors import TinyLLMError
+from tinyllm.cli.chat_commands.models import tell_kind
+from tinyllm.cli.chat_commands.stats import context_use
+from tinyllm.cli.chat_commands.talk import Draw, Quit, Speaker, rename
+from tinyllm.cli.interrupts import Interrupt, held_interrupts
+from tinyllm.cli.message_input import LineCleared, MessageInput, Typed
+from tinyllm.cli.reply_view import Replies, write_replies
+from tinyllm.errors import TinyLLMError, UsageError
 from tinyllm.generation.chat_session import ChatSession
-from tinyllm.reporting import Reporter
+from tinyllm.generation.engine import Engine
+from tinyllm.reporting import Reporter, counted
 
-_FENCE = '"""'
-_PROMPT = "› "
+OpenEngine = Callable[[str], Engine]
 
 
 class Repl:
     """A session with a person, or with a pipe."""
 
-    def __init__(self, session: ChatSession, reporter: Reporter) -> None:
-        self.session = session
+    def __init__(
+        self,
+        session: ChatSession,
+        reporter: Reporter,
+        open_engine: OpenEngine,
+        messages: MessageInput,
+    ) -> None:
+        self.speakers = [Speaker(session)]
+        rename(self.speakers)
         self.reporter = reporter
-        self._is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        self._knows_of_cuts = False
+        self.keep_path: Path | None = None
+        self._open_engine = open_engine
+        self._messages = messages
+        self._is_leaving = False
 
     def run(self) -> None:
         """Talk until the input ends or /quit is typed."""
-        self._greet()
-        read = _terminal_reader() if self._is_terminal else _read_piped
+        path = self.speakers[0].session.engine.loaded.info.path
+        self.reporter.note(f"talking to {path}; /help lists what can be typed")
+        tell_kind(self, self.speakers[0])
         while True:
             try:
-                message = _whole_message(read)
+                typed = self._messages.read(self._status())
             except EOFError:
                 return
-            except KeyboardInterrupt:
-                self.reporter.note("Ctrl-D or /quit leaves.")
+            except LineCleared:
+                self._is_leaving = False
                 continue
-            try:
-                self._handle(message)
-            except chat_commands.Quit:
-                return
             except KeyboardInterrupt:
-                self.reporter.note("stopped")
+                if self._is_leaving or not self._messages.is_terminal:
+                    raise
+                self._is_leaving = True
+                self.reporter.note("Ctrl-C again, Ctrl-D or /quit leaves.")
+                continue
+            self._is_leaving = False
+            try:
+                self.handle(typed)
+            except Quit:
+                return
             except TinyLLMError as error:
-                sentences = [error.message.rstrip("."), *([error.hint] if error.hint else [])]
-                self.reporter.warn(". ".join(sentences))
+                self._warn(error)
 
-    def show(self, reply: Iterator[str]) -> None:
-        """Write a reply as it comes; Ctrl-C ends it, and what was said stays said."""
-        if self.session.n_forgotten:
-            self.reporter.note(
-                f"the context is full: the model no longer sees the {self.session.n_forgotten} "
-                "oldest exchanges"
-            )
-        is_broken_off = False
+    def handle(self, typed: Typed) -> None:
+        """Do what was typed. Raises TinyLLMError for what cannot be done, and Quit."""
+        if not typed.is_quoted and chat_commands.is_command(typed.text):
+            chat_commands.run(self, typed.text)
+        elif typed.text.strip():
+            self.show(lambda session: session.send(typed.text))
+
+    def show(self, draw: Draw) -> None:
+        """Write the next reply of every speaker as it comes; Ctrl-C ends it, what was said stays.
+
+        Raises TinyLLMError where the model that is talked to cannot answer.
+        """
+        replies: Replies = {}
+        for speaker in self.speakers:
+            try:
+                replies[speaker.name] = draw(speaker.session)
+            except TinyLLMError as error:
+                if speaker is self.speakers[0]:
+                    raise
+                self._warn(error, speaker)
+        if not self._messages.is_terminal:
+            write_replies(replies, None, lambda: False)
+            self._tell_ends(replies, Interrupt())
+            return
+        width = shutil.get_terminal_size().columns
+        with held_interrupts() as interrupt:
+            write_replies(replies, width, lambda: interrupt.was_pressed)
+        self._tell_ends(replies, interrupt)
+
+    def ask(self, text: str) -> str | None:
+        """Let the user change a text; see `Talk`."""
+        if not self._messages.is_terminal:
+            raise UsageError("there is no terminal to edit on.", "Give the text: /edit TEXT")
         try:
-            for piece in reply:
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-        except KeyboardInterrupt:
-            is_broken_off = True
-            close = getattr(reply, "close", None)
-            if close is not None:
-                close()
-        sys.stdout.write("\n")
-        sys.stdout.flush()
-        if is_broken_off:
-            self.reporter.note("stopped; /retry draws it anew")
-        elif self.session.finish_reason == "length" and not self._knows_of_cuts:
-            self.reporter.note("cut off: no tokens are left (context or max_new_tokens)")
-            self._knows_of_cuts = not self.session.is_chat_tuned  # which seldom ends by itself
+            return self._messages.read(self._status(), text).text
+        except (EOFError, LineCleared, KeyboardInterrupt):
+            return None
 
-    def _handle(self, message: str) -> None:
-        if message.startswith("/"):
-            chat_commands.run(self, message)
-        elif message.strip():
-            self.show(self.session.send(message))
+    def open(self, name: str) -> Engine:
+        """Make another checkpoint ready to speak; see `Talk`."""
+        return self._open_engine(name)
 
-    def _greet(self) -> None:
-        info = self.session.engine.loaded.info
-        self.reporter.note(f"talking to {info.path}; /help lists what can be typed")
-        if not self.session.is_chat_tuned:
+    def width(self) -> int | None:
+        """Return the columns of the terminal behind standard error; see `Talk`."""
+        return shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+
+    def _status(self) -> str:
+        names = " and ".join(speaker.name for speaker in self.speakers)
+        return f"{names} · context {context_use(self.speakers[0])}"
+
+    def _tell_ends(self, replies: Replies, interrupt: Interrupt) -> None:
+        if interrupt.was_pressed:
+            self.reporter.note("stopped; what was said is kept: /retry draws it anew")
+        for speaker in self.speakers:
+            if speaker.name in replies:
+                self._tell_end(speaker)
+
+    def _tell_end(self, speaker: Speaker) -> None:
+        """Say once what changes the model's sight, and why a reply did not end by itself."""
+        session, who = speaker.session, self._who(speaker)
+        if session.n_forgotten and not speaker.knows_of_overflow:
             self.reporter.note(
-                "this model is not chat-tuned: it continues each text you type, and does not "
-                "remember the ones before"
+                f"{who}the context is full: the model no longer sees the oldest "
+                f"{_exchanges(session.n_forgotten)}, and will forget more as the talk goes on; "
+                "/clear starts afresh"
             )
+        speaker.knows_of_overflow = bool(session.n_forgotten)
+        if session.finish_reason == "loop":
+            self.reporter.note(
+                f"{who}stopped: it began to repeat itself; /retry, or /set temperature "
+                f"{_livelier(session.sampling.temperature)}"
+            )
+        elif session.finish_reason == "length" and not speaker.knows_of_cuts:
+            self.reporter.note(f"{who}{_why_cut(session)}")
+            speaker.knows_of_cuts = not session.is_chat_tuned  # which seldom ends by itself
+
+    def _warn(self, error: TinyLLMError, speaker: Speaker | None = None) -> None:
+        sentences = [error.message.rstrip("."), *([error.hint] if error.hint else [])]
+        self.reporter.warn((self._who(speaker) if speaker else "") + ". ".join(sentences))
+
+    def _who(self, speaker: Speaker) -> str:
+        return f"{speaker.name}: " if len(self.speakers) > 1 else ""
 
 
-def _whole_message(read: Callable[[str], str]) -> str:
-    """Read one message; lines between two \"\"\" are one message."""
-    line = read(_PROMPT)
-    if not line.startswith(_FENCE):
-        return line
-    lines = [line.removeprefix(_FENCE)]
-    while not lines[-1].endswith(_FENCE):
-        lines.append(read(". "))
-    lines[-1] = lines[-1].removesuffix(_FENCE)
-    return "\n".join(lines).strip("\n")
+def _exchanges(n: int) -> str:
+    return "exchange" if n == 1 else counted(n, "exchange")
 
 
-def _read_piped(_prompt: str) -> str:
-    line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line.removesuffix("\n")
+def _livelier(temperature: float) -> str:
+    return f"{max(0.8, round(temperature + 0.2, 1)):g}"
 
 
-def _terminal_reader() -> Callable[[str], str]:
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
-
-    words = [f"/{name}" for name in chat_commands.COMMANDS]
-    session: PromptSession[str] = PromptSession(
-        completer=WordCompleter(words, sentence=True), complete_while_typing=False
-    )
-    return lambda prompt: session.prompt(prompt)
+def _why_cut(session: ChatSession) -> str:
+    limit = session.sampling.max_new_tokens
+    if session.last is not None and session.last.is_cut_by_limit and limit is not None:
+        return f"cut off after {counted(limit, 'token')}; /set max_new_tokens {2 * limit}"
+    return "cut off: the context is full"

@@ -254,10 +254,17 @@ class ChatConfig(Strict):
     checkpoint: CheckpointName | None = Field(
         default=None, description="The checkpoint to talk to; null takes the newest one found."
     )
+    compare: CheckpointName | None = Field(
+        default=None, description="A second checkpoint that answers each message too."
+    )
     system: str | None = Field(
         default=None, description="A system text that stands before the conversation."
     )
     sampling: Sampling = Sampling()
+    keep_history: bool = Field(
+        default=True,
+        description="Keep what is typed on a terminal for the next time (~/.local/state/tinyllm).",
+    )
     device: Device = Field(default="auto", description="Where to compute.")
     dtype: SpokenDtype = Field(
         default="auto",

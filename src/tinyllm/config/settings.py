@@ -22,6 +22,16 @@ class Settings(BaseModel):
         validation_alias=AliasChoices("TINYLLM_HF_TOKEN", "HF_TOKEN"),
         description="Token for gated datasets on the hub.",
     )
+    api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="TINYLLM_API_KEY",
+        description="Key that clients of `tinyllm serve` must send.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TINYLLM_OPENAI_API_KEY", "OPENAI_API_KEY"),
+        description="Key for servers that are asked for synthetic text.",
+    )
     world_size: int = Field(
         default=1,
         ge=1,
@@ -54,6 +64,11 @@ class Settings(BaseModel):
         default=None,
         validation_alias="XDG_CACHE_HOME",
         description="Folder of caches; `~/.cache` when left out.",
+    )
+    state_home: Path | None = Field(
+        default=None,
+        validation_alias="XDG_STATE_HOME",
+        description="Folder of histories; `~/.local/state` when left out.",
     )
 
 

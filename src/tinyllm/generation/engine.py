@@ -50,8 +50,6 @@ class Engine:
         self.n_reused_tokens = 0
         """Tokens of prompts that it had read before, and remembered."""
         self._idle: list[Batch] = []  # at most one, kept for what its rows have read
-        self.n_reused_tokens = 0
-        """Tokens of prompts that `generate` did not read, for it had read them before."""
         self._samplers = Samplers(self.tokenizer, self._config.vocab_size)
 
     @cached_property
@@ -87,7 +85,6 @@ class Engine:
         self._samplers.get(sampling)
         seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
         batch = self._idle.pop() if self._idle else self.open_batch()
-        n_reused_before = batch.n_reused_tokens
         going = {
             batch.add(prompt, sampling, seed=seed, index=index, sample=sample)
             for index, prompt in enumerate(prompts)
@@ -99,7 +96,6 @@ class Engine:
         except (GeneratorExit, TinyLLMError):  # after anything else the batch may be half-way
             for ticket in going:
                 batch.cancel(ticket)
-            self.n_reused_tokens += batch.n_reused_tokens - n_reused_before
             self._idle[:] = [batch]
             raise
         self._idle[:] = [batch]

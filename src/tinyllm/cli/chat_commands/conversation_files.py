@@ -1,0 +1,93 @@
+"""/save, /load and /keep: conversations as training data."""
+
+import json
+import time
+from pathlib import Path
+
+from tinyllm.cli.chat_commands.talk import Talk, require_chat_tuned, session_of
+from tinyllm.errors import DataError, UsageError
+from tinyllm.files import append_line, write_text
+from tinyllm.generation.chat_session import ChatSession
+from tinyllm.records import END_OF_TEXT, Conversation
+from tinyllm.reporting import counted
+
+_KEPT = Path("kept.jsonl")
+
+
+def save(talk: Talk, argument: str) -> None:
+    """Write the conversation to a new file."""
+    session = session_of(talk)
+    if not any(exchange.reply for exchange in session.history):
+        raise UsageError("there is nothing to save yet.")
+    suffix = ".jsonl" if session.is_chat_tuned else ".txt"
+    path = Path(argument or f"chat-{time.strftime('%Y%m%d-%H%M%S')}{suffix}").expanduser()
+    if path.exists():
+        raise UsageError(f"{path} exists already.", "Choose another name.")
+    _require_folder(path)
+    text = _line(session.conversation()) if session.is_chat_tuned else _as_text(session)
+    write_text(path, text)
+    talk.reporter.note(f"saved as {path}; `tinyllm train` takes it as data")
+
+
+def keep(talk: Talk, argument: str) -> None:
+    """Append the last exchange, or the whole conversation, to a file of instructions."""
+    session = session_of(talk)
+    require_chat_tuned(session, "it has no exchanges to keep", "/save writes its texts.")
+    word, _, rest = argument.partition(" ")
+    is_all = word == "all"
+    name = rest.strip() if is_all else argument
+    n_last = len(session.history) if is_all else 1
+    record = session.conversation(n_last)
+    n_kept = sum(message.role == "assistant" for message in record.messages)
+    if not n_kept:
+        raise UsageError("there is no reply to keep yet.")
+    path = Path(name).expanduser() if name else talk.keep_path or _KEPT
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise UsageError(f"{path} is no .jsonl file.", "For example: /keep good.jsonl")
+    _require_folder(path)
+    append_line(path, _line(record))
+    talk.keep_path = path
+    talk.reporter.note(f"kept {counted(n_kept, 'exchange')} in {path}; `tinyllm train` takes it")
+
+
+def load(talk: Talk, argument: str) -> None:
+    """Go on with the last conversation of a file."""
+    session = session_of(talk)
+    require_chat_tuned(session, "it has no conversation to go on with")
+    if not argument:
+        raise UsageError("/load needs a file.", "For example: /load chat.jsonl")
+    found = _read(Path(argument).expanduser())
+    for speaker in talk.speakers:
+        if speaker.session.is_chat_tuned:
+            speaker.session.load(found[-1])
+    which = f", the last of {len(found)} in it" if len(found) > 1 else ""
+    n_turns = counted(len(session.history), "exchange")
+    talk.reporter.note(f"loaded {n_turns} from {argument}{which}; /history shows them")
+
+
+def _read(path: Path) -> list[Conversation]:
+    """Return the conversations of a file. Raises DataError where there is none."""
+    from tinyllm.data.conversations import conversation_from_row, describe_layouts
+    from tinyllm.data.rows import read_rows
+
+    rows = enumerate(read_rows(path))
+    read = [conversation_from_row(row, str(number), path.name) for number, row in rows]
+    found = [conversation for conversation in read if conversation is not None]
+    if not found:
+        raise DataError(f"{path} holds no conversation", describe_layouts())
+    return found
+
+
+def _require_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}.", "Make it first, or choose another.")
+
+
+def _line(conversation: Conversation) -> str:
+    messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
+    record = {"id": conversation.id, "messages": messages}
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _as_text(session: ChatSession) -> str:
+    return "".join(f"{e.user}{e.reply}\n{END_OF_TEXT}\n" for e in session.history)
