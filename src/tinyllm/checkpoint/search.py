@@ -95,6 +95,11 @@ def _named(name: str) -> FoundCheckpoint:
     )
 
 
+def checkpoints_here() -> list[Path]:
+    """Return the checkpoints that a bare name finds, the newest first."""
+    return [path for path in _candidates(Path(), SEARCHED) if _is_ours(path)]
+
+
 def shown(name: str) -> str:
     """Return a name fit for a message: short, and without characters that move a cursor."""
     short = name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 1] + "…"
