@@ -2,9 +2,11 @@
 
 import pytest
 
+from tests.tiny import tiny_tokenizer
 from tinyllm.chat_template import render_prompt
+from tinyllm.config.generation import Sampling
 from tinyllm.errors import DataError, UsageError
-from tinyllm.generation.prompting import prompt_ids
+from tinyllm.generation.prompting import doubts, prompt_ids
 from tinyllm.generation.prompts_file import read_prompts
 from tinyllm.records import Message
 
@@ -55,3 +57,16 @@ def test_a_system_text_needs_a_template(plain, chatty):
         prompt_ids(plain, "Why?", system="Be brief.")
     with pytest.raises(UsageError, match="--raw"):
         prompt_ids(chatty, "Why?", raw=True, system="Be brief.")
+
+
+def test_penalties_on_single_characters_are_doubted():
+    sampling = Sampling(repetition_penalty=1.2, no_repeat_ngram=3)
+    [doubt] = doubts(tiny_tokenizer("char"), sampling)
+    assert "repetition_penalty, no_repeat_ngram" in doubt
+    assert not list(doubts(tiny_tokenizer("bpe"), sampling))
+
+
+def test_settings_that_do_nothing_are_doubted():
+    [doubt] = doubts(tiny_tokenizer(), Sampling(top_k=5000))
+    assert "top_k 5000" in doubt
+    assert not list(doubts(tiny_tokenizer("char"), Sampling()))

@@ -11,15 +11,19 @@ if TYPE_CHECKING:
 
 
 def open_engine(config: "InferConfig | ChatConfig", reporter: "Reporter") -> "Engine":
-    """Make a checkpoint ready to speak; without a name the newest one."""
+    """Make a checkpoint ready to speak; without a name the newest one. Notes settings in doubt."""
     from tinyllm.config.generation import InferConfig
     from tinyllm.generation import opening
+    from tinyllm.generation.prompting import doubts, settings
 
     path = _find(config.checkpoint, reporter)
     most = config.batch_size if isinstance(config, InferConfig) else 1
-    return opening.open_engine(
+    engine = opening.open_engine(
         path, reporter, device=config.device, dtype=config.dtype, max_batch_size=most
     )
+    for doubt in doubts(engine.tokenizer, settings(engine.loaded, config.sampling)):
+        reporter.note(doubt)
+    return engine
 
 
 def load_model(checkpoint: str | None, device: str, reporter: "Reporter") -> "LoadedModel":

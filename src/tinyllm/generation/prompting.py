@@ -7,6 +7,15 @@ from tinyllm.checkpoint import SpeakingModel
 from tinyllm.config.generation import Sampling, over_defaults
 from tinyllm.errors import UsageError
 from tinyllm.records import Message
+from tinyllm.tokenizer import Tokenizer
+
+_PENALTIES = {
+    "repetition_penalty": 1,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "no_repeat_ngram": 0,
+}
+"""What reads the history of a text, and the value at which it is off."""
 
 
 def prompt_ids(
@@ -56,6 +65,18 @@ def settings(loaded: SpeakingModel, given: Sampling, *, raw: bool = False) -> Sa
         return sampling
     stops = (*sampling.stop, *turn_markers(loaded.template))
     return sampling.model_copy(update={"stop": tuple(dict.fromkeys(stops))})
+
+
+def doubts(tokenizer: Tokenizer, sampling: Sampling) -> Iterator[str]:
+    """Yield what a user should be told of settings that are allowed but seldom meant."""
+    penalties = [name for name, is_off in _PENALTIES.items() if getattr(sampling, name) > is_off]
+    if tokenizer.kind == "char" and penalties:
+        yield (
+            f"{', '.join(penalties)}: the tokens of this model are single characters, so that "
+            "words are spelled wrong"
+        )
+    if sampling.top_k > tokenizer.vocab_size:
+        yield f"top_k {sampling.top_k} leaves nothing out of {tokenizer.vocab_size} tokens"
 
 
 def turn_markers(template: ChatTemplate) -> Iterator[str]:
