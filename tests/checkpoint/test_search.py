@@ -109,6 +109,68 @@ def test_a_misspelt_name_is_answered_with_what_there_is(here: Path) -> None:
         load_checkpoint("missing.safetensors")
 
 
-def test_an_empty_name_is_refused(here: Path) -> None:
-    with pytest.raises(CheckpointError):
-        find_checkpoint("")
+def test_a_folder_on_the_way_is_a_name_too(here: Path) -> None:
+    put("training/260207/checkpoints/base.safetensors", age=50)
+    put("training/260207/checkpoints/chat.safetensors", age=5)
+    put("runs/notes/best.safetensors")
+    found = find_checkpoint("260207")
+    assert found.path == Path("training/260207/checkpoints/chat.safetensors")
+    assert found.reason == "the newest of 2 in a folder named 260207"
+    assert find_checkpoint("notes").reason == "the only one in a folder named notes"
+    put("models/notes.safetensors", age=99)
+    assert find_checkpoint("notes").path == Path("models/notes.safetensors")  # a file goes before
+
+
+def test_only_checkpoints_are_offered_for_a_misspelt_name(here: Path) -> None:
+    put("chat.safetensors")
+    put("foreign.safetensors", ours=False)
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint("chatt")
+    assert caught.value.hint == "Here are chat."
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+def test_an_empty_name_is_refused(here: Path, name: str) -> None:
+    put("chat.safetensors")
+    with pytest.raises(CheckpointError, match="is empty"):
+        find_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a\0b", r"named 'a\\x00b'"),
+        ("a\nb", r"named 'a\\nb'"),
+        ("\x1b[31mred", r"named '\\x1b\[31mred'"),
+        ("\udcff", r"named '\\udcff'"),
+        ("*", r"named \*;"),
+        ("[a-z]*", r"named \[a-z\]\*;"),
+        ("-c", "named -c;"),
+        ("x" * 300, "x{79}…: the name is too long"),
+        ("x" * 250, "x{79}…: the name is too long"),  # only with its suffix
+        ("x/" * 3000, "the name is too long"),
+        ("~nobody-of-this-name/x", "nobody's home at ~nobody"),
+        ("~nobody-of-this-name", "nobody's home at ~nobody"),
+        ("chat.safetensors/x", "no checkpoint at chat.safetensors/x"),
+        ("loop", "loop is a link to loop, which is not there"),
+        ("gone.safetensors", r"gone\.safetensors is a link to nowhere, which is not there"),
+        ("pipe", "pipe is neither a file nor a folder"),
+    ],
+)
+def test_an_odd_name_is_answered_in_one_sentence(here: Path, name: str, said: str) -> None:
+    put("chat.safetensors")
+    os.symlink("loop", "loop")
+    os.symlink("nowhere", "gone.safetensors")
+    os.mkfifo("pipe")
+    with pytest.raises(CheckpointError, match=said) as caught:
+        find_checkpoint(name)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_links_pipes_and_folders_named_like_checkpoints_are_passed_over(here: Path) -> None:
+    put("mine.safetensors", age=90)
+    os.symlink("nowhere", "gone.safetensors")
+    os.mkfifo("pipe.safetensors")
+    (here / "folder.safetensors").mkdir()
+    assert find_checkpoint().path == Path("mine.safetensors")

@@ -14,8 +14,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tinyllm.data.manifest import Manifest, manifest_path, write_manifest
 from tinyllm.errors import DataError, UsageError
@@ -24,13 +25,14 @@ from tinyllm.files import atomic_write, os_error, read_json, sha256_file, try_lo
 Key = tuple[str, int]
 """A prompt's id and the number of the sample."""
 
+_HASHES = {"checkpoint_sha256": "another checkpoint", "prompts_sha256": "other prompts"}
 _NO_MORE = "Give --output another name, or remove the file to begin anew."
 
 
 class AnswerFile:
     """Answers that are there already, and the end of the file to append more to."""
 
-    def __init__(self, path: Path, file: IO[bytes], order: Sequence[Key], made: Manifest) -> None:
+    def __init__(self, path: Path, file: FileIO, order: Sequence[Key], made: Manifest) -> None:
         self.path = path
         self._file, self._order, self._made = file, order, made
         self._places = _places(path, set(order))
@@ -59,8 +61,9 @@ class AnswerFile:
         data = line.encode("utf-8", "backslashreplace")  # half a character stays a JSON escape
         try:
             begin = self._file.seek(0, os.SEEK_END)
-            self._file.write(data)
-            self._file.flush()
+            rest = memoryview(data)
+            while rest:  # a write may go half through
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise os_error(error, f"append to {self.path}") from error
         self._places[key] = begin, begin + len(data)
@@ -129,27 +132,28 @@ def _require_same(path: Path, made: Manifest) -> None:
     found = read_made(path)
     if found is None:
         return
-    for was, now in (*_differences(found.settings, made.settings),)[:1]:
+    difference = next(_differences(found.settings, made.settings), None)
+    if difference is not None:
         raise UsageError(
-            f"{path} was begun with {was}, and this command has {now}",
+            f"{path} was begun with {difference}",
             "Run the command as it was to go on, or give --output another name to begin anew.",
         )
 
 
 def _differences(
     found: Mapping[str, Any], wanted: Mapping[str, Any], within: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Yield in words what differs, then and now."""
+) -> Iterator[str]:
+    """Yield in words what differs."""
     for key in dict.fromkeys([*found, *wanted]):
         was, now = found.get(key), wanted.get(key)
         if was == now:
             continue
         if isinstance(was, dict) and isinstance(now, dict):
             yield from _differences(was, now, f"{within}{key}.")
-        elif key.endswith("_sha256"):
-            yield f"another {key.removesuffix('_sha256').replace('_', ' ')}", "this one"
+        elif key in _HASHES:
+            yield _HASHES[key]
         else:
-            yield f"{within}{key} {_show(was)}", _show(now)
+            yield f"{within}{key} {_show(was)}, and this command has {_show(now)}"
 
 
 def _show(value: object) -> str:
@@ -158,10 +162,10 @@ def _show(value: object) -> str:
 
 
 @contextmanager
-def _opened_alone(path: Path) -> Iterator[IO[bytes]]:
+def _opened_alone(path: Path) -> Iterator[FileIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "ab")  # noqa: SIM115  (closed below)
+        file = open(path, "ab", buffering=0)  # noqa: SIM115  (closed below)
     except OSError as error:
         raise os_error(error, f"write {path}") from error
     with file:
