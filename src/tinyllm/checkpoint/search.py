@@ -81,7 +81,7 @@ def _at_path(name: str) -> FoundCheckpoint | None:
 
 def _named(name: str) -> FoundCheckpoint:
     """Look for a bare name in the folders where checkpoints lie."""
-    known = [path for path in _candidates(Path(), SEARCHED) if _is_ours(path)]
+    known = checkpoints_here()
     files = [path for path in known if name in (path.stem, path.name)]
     found = files or [path for path in known if name in path.parent.parts]
     if found:

@@ -13,7 +13,7 @@ from tinyllm.config.generation import InferConfig, Sampling
 from tinyllm.errors import Interrupted, TinyLLMError, UsageError
 from tinyllm.generation.divergence import divergence_from_float32
 from tinyllm.generation.engine import Completion, Engine, Step, join
-from tinyllm.generation.prompting import message_ids, prompt_ids, settings
+from tinyllm.generation.prompting import doubts, message_ids, prompt_ids, settings
 from tinyllm.generation.prompts_file import Prompt, read_prompts
 from tinyllm.records import END_OF_TEXT
 from tinyllm.reporting import Reporter, counted
@@ -200,12 +200,8 @@ class Answering:
 
     def _warn(self, reporter: Reporter) -> None:
         tokenizer = self._engine.tokenizer
-        if tokenizer.kind == "char" and any(
-            question.sampling.repetition_penalty != 1 for question in self._questions
-        ):
-            reporter.warn(
-                "a repetition penalty spoils the spelling of a model that writes letter by letter"
-            )
+        for doubt in {d: 0 for q in self._questions for d in doubts(tokenizer, q.sampling)}:
+            reporter.warn(doubt)
         if tokenizer.unknown_id is not None:
             n_unknown = sum(q.ids.count(tokenizer.unknown_id) for q in self._questions)
             if n_unknown:
