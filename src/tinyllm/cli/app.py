@@ -52,6 +52,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "use": {
         "infer": Entry("infer", "infer", "Complete or answer prompts."),
         "chat": Entry("chat", "chat", "Talk to a model."),
+        "serve": Entry("serve", "serve", "Serve models over HTTP, with a web page to talk to."),
     },
     "help": {
         "quickstart": Entry(

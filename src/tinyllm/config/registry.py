@@ -20,6 +20,7 @@ _SCHEMAS = {
     "eval-openbookqa": ("tinyllm.config.evaluation", "EvalOpenbookqaConfig"),
     "infer": ("tinyllm.config.generation", "InferConfig"),
     "chat": ("tinyllm.config.generation", "ChatConfig"),
+    "serve": ("tinyllm.config.serve", "ServeConfig"),
     "bench-infer": ("tinyllm.config.bench", "BenchInferConfig"),
     "bench-data": ("tinyllm.config.bench", "BenchDataConfig"),
     "quickstart": ("tinyllm.config.quickstart", "QuickstartConfig"),

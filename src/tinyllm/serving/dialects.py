@@ -1,0 +1,220 @@
+"""The two shapes of an answer: turns of a conversation, and continued texts.
+
+A dialect puts what was drawn into OpenAI's objects; `answers.py` has their schemas. A text's end
+token is not told as a token of it.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tinyllm import __version__
+from tinyllm.generation.odds import TokenOdds
+from tinyllm.generation.steps import FinishReason
+from tinyllm.serving.answers import Finish
+from tinyllm.serving.orders import Order
+from tinyllm.tokenizer import Tokenizer
+
+_FINISHES: dict[FinishReason, Finish] = {
+    "stop": "stop",
+    "stop_string": "stop",
+    "loop": "stop",
+    "length": "length",
+}
+
+
+@dataclass(slots=True)
+class Piece:
+    """A part of one text, perhaps all of it."""
+
+    number: int
+    text: str = ""
+    odds: list[TokenOdds] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    stop_reason: str | None = None
+    n_before: int = 0
+    """Characters of the text that went before."""
+
+    @property
+    def finish(self) -> Finish | None:
+        """Why the text ended, in OpenAI's words."""
+        return None if self.finish_reason is None else _FINISHES[self.finish_reason]
+
+    def ending(self) -> dict[str, Any]:
+        """Return the fields that tell of the end."""
+        return {"finish_reason": self.finish, "stop_reason": self.stop_reason}
+
+
+class Dialect(Protocol):
+    """How one route puts its answers."""
+
+    def openings(self, numbers: list[int]) -> list[dict[str, Any]]:
+        """Return the chunks before the first token."""
+
+    def chunk(self, piece: Piece) -> dict[str, Any]:
+        """Return an event of a streamed answer."""
+
+    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Return the event that counts the tokens."""
+
+    def whole(self, pieces: list[Piece], usage: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer in one piece."""
+
+
+@dataclass(frozen=True)
+class ChatDialect:
+    """Turns of a conversation."""
+
+    model: str
+    order: Order
+    tokenizer: Tokenizer
+    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def openings(self, numbers: list[int]) -> list[dict[str, Any]]:
+        """Say who speaks."""
+        delta = {"role": "assistant", "content": ""}
+        return [
+            self._event([{"index": i, "delta": delta, "logprobs": None, "finish_reason": None}])
+            for i in numbers
+        ]
+
+    def chunk(self, piece: Piece) -> dict[str, Any]:
+        """Return an event of a streamed answer."""
+        choice = {
+            "index": piece.number,
+            "delta": {"content": piece.text} if piece.text else {},
+            "logprobs": self._logprobs(piece),
+            **piece.ending(),
+        }
+        return self._event([choice])
+
+    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Return the event that counts the tokens."""
+        return {**self._event([]), "usage": usage}
+
+    def whole(self, pieces: list[Piece], usage: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer in one piece."""
+        choices = [
+            {
+                "index": piece.number,
+                "message": {"role": "assistant", "content": piece.text, "refusal": None},
+                "logprobs": self._logprobs(piece),
+                **piece.ending(),
+            }
+            for piece in pieces
+        ]
+        return {**self._event(choices), "object": "chat.completion", "usage": usage}
+
+    def _event(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": _FINGERPRINT,
+            "seed": self.order.seed,
+            "choices": choices,
+            "dropped_messages": self.order.n_dropped,
+        }
+
+    def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
+        if self.order.sampling.logprobs is None:
+            return None
+        told = [
+            {
+                **self._token(odds.token_id, odds.logprob),
+                "top_logprobs": [self._token(*alternative) for alternative in odds.top],
+            }
+            for odds in piece.odds
+        ]
+        return {"content": told, "refusal": None}
+
+    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
+        told = self.tokenizer.token_text(token_id)
+        raw = self.tokenizer.token_bytes(token_id)
+        return {"token": told, "logprob": logprob, "bytes": list(raw)}
+
+
+@dataclass(frozen=True)
+class CompletionDialect:
+    """Continued texts."""
+
+    model: str
+    order: Order
+    tokenizer: Tokenizer
+    id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def openings(self, numbers: list[int]) -> list[dict[str, Any]]:
+        """Give the prompts back, if that was asked for."""
+        if not self.order.echoes:
+            return []
+        return [
+            self._event(
+                [{"index": i, "text": self._echo(i), "logprobs": None, **Piece(i).ending()}]
+            )
+            for i in numbers
+        ]
+
+    def chunk(self, piece: Piece) -> dict[str, Any]:
+        """Return an event of a streamed answer."""
+        choice = {"index": piece.number, "text": piece.text, "logprobs": self._logprobs(piece)}
+        return self._event([{**choice, **piece.ending()}])
+
+    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Return the event that counts the tokens."""
+        return {**self._event([]), "usage": usage}
+
+    def whole(self, pieces: list[Piece], usage: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer in one piece."""
+        choices = [
+            {
+                "index": piece.number,
+                "text": self._echo(piece.number) + piece.text,
+                "logprobs": self._logprobs(piece),
+                **piece.ending(),
+            }
+            for piece in pieces
+        ]
+        return {**self._event(choices), "usage": usage}
+
+    def _echo(self, number: int) -> str:
+        return self.order.echoes[number // self.order.n] if self.order.echoes else ""
+
+    def _event(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": _FINGERPRINT,
+            "seed": self.order.seed,
+            "choices": choices,
+        }
+
+    def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
+        if self.order.sampling.logprobs is None:
+            return None
+        tokens = [self.tokenizer.token_text(odds.token_id) for odds in piece.odds]
+        offsets, offset = [], piece.n_before
+        for token in tokens:
+            offsets.append(offset)
+            offset += len(token)
+        return {
+            "tokens": tokens,
+            "token_logprobs": [odds.logprob for odds in piece.odds],
+            "top_logprobs": [self._likeliest(odds) for odds in piece.odds],
+            "text_offset": offsets,
+        }
+
+    def _likeliest(self, odds: TokenOdds) -> dict[str, float]:
+        """Return the likeliest tokens by their text; of equal texts the likeliest."""
+        named: dict[str, float] = {}
+        for token_id, logprob in odds.top:
+            named.setdefault(self.tokenizer.token_text(token_id), logprob)
+        return named
+
+
+_FINGERPRINT = f"tinyllm-{__version__}"

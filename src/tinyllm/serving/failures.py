@@ -1,0 +1,119 @@
+"""Errors as OpenAI writes them, so that its clients raise the exception that is meant.
+
+{"error": {"message": …, "type": …, "param": … or null, "code": … or null}}
+
+400 BadRequestError      401 AuthenticationError   403 PermissionDeniedError
+404 NotFoundError        429 RateLimitError        500 and above InternalServerError
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import HTTPException
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from tinyllm.errors import TinyLLMError, UsageError
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+class ErrorDetails(BaseModel):
+    """What went wrong."""
+
+    message: str = Field(description="One sentence for people.")
+    type: str = Field(description="The kind of error.")
+    param: str | None = Field(default=None, description="The field of the request at fault.")
+    code: str | None = Field(default=None, description="A word for programs.")
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is an error."""
+
+    error: ErrorDetails
+
+
+class ApiError(HTTPException):
+    """A request that is answered with an error."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, dict(headers or {}))
+        self.param = param
+        self.code = code
+
+    def body(self) -> dict[str, Any]:
+        """Return OpenAI's object."""
+        return error_body(self.status_code, str(self.detail), param=self.param, code=self.code)
+
+    def response(self) -> Response:
+        """Return the whole answer."""
+        return json_response(self.body(), self.status_code, self.headers)
+
+
+def error_body(
+    status: int, message: str, *, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """Return OpenAI's object for an error."""
+    default = "invalid_request_error" if status < 500 else "server_error"
+    kind = _TYPES.get(status, default)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def to_json(value: object) -> bytes:
+    """Write JSON as UTF-8; half a surrogate pair, which a client can send, becomes a `?`."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", errors="replace")
+
+
+def json_response(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return JSON as an answer."""
+    return Response(to_json(value), status, headers, media_type="application/json")
+
+
+def of_tinyllm(error: TinyLLMError) -> ApiError:
+    """Turn an error of the inner rooms into an answer: the client's fault, or the model's.
+
+    Messages of the second kind may name files, so they are not sent.
+    """
+    if isinstance(error, UsageError):
+        hint = f" ({error.hint})" if error.hint else ""
+        return ApiError(400, error.message.replace("\n", "; ") + hint)
+    return ApiError(500, "the model cannot draw this text", code="model_error")
+
+
+def of_validation(error: RequestValidationError) -> ApiError:
+    """Say in one sentence which field of a request is wrong, and why."""
+    fault = error.errors()[0]
+    path = [str(part) for part in fault["loc"][1:] if not _is_branch(part)]
+    param = ".".join(path) or None
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return ApiError(400, f"{param}: {message}" if param else message, param=param)
+
+
+def _is_branch(part: object) -> bool:
+    """Tell pydantic's names for the alternatives of a union from keys of the request."""
+    return isinstance(part, str) and ("[" in part or part in _BRANCHES)
+
+
+_BRANCHES = {"str", "int", "float", "bool", "TextPart"}

@@ -1,0 +1,219 @@
+"""What the body of a request may hold: OpenAI's fields, and ours beside them.
+
+Fields that say how text is drawn have the bounds of `Sampling`. A field that is null or absent
+takes the model's default. `fields.py` has the fields of OpenAI that are not here.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tinyllm.config.generation import Sampling
+from tinyllm.serving.fields import check_fields, describe_fields
+
+_TopLogprobs = Annotated[int, Field(ge=0, le=20)]
+_Stop = Annotated[str, Field(min_length=1)]
+_TokenId = Annotated[int, Field(ge=0)]
+
+_RENAMED = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
+"""Our fields that OpenAI's clients know by other names."""
+
+
+class StreamOptions(BaseModel):
+    """How a streamed answer is sent."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    include_usage: bool | None = Field(
+        default=None, description="Send a last chunk that counts the tokens."
+    )
+
+
+class DrawRequest(BaseModel):
+    """What both routes take."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="ignore",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        json_schema_extra=describe_fields,
+    )
+
+    model: str | None = Field(
+        default=None, description="Name of a model of /v1/models; without it the first."
+    )
+    stream: bool | None = Field(default=None, description="Send the text while it is drawn.")
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None, description="How many texts to draw."
+    )
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        default=None, description="Same seed, same text."
+    )
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = Field(
+        default=None, description="End before any of these strings would appear."
+    )
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="End after this many tokens."
+    )
+    min_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Do not end by the end token before so many tokens."
+    )
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-100, le=100)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-100, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    no_repeat_ngram: Annotated[int, Field(ge=0)] | None = None
+    repeat_last_n: Annotated[int, Field(ge=0)] | None = None
+    penalize_prompt: bool | None = None
+    stop_on_loop: bool | None = None
+    ban: list[_Stop] | None = None
+    end_tokens: list[_Stop] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        default=None, description="Token id to what is added to its logit."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            check_fields(values, cls.model_fields)
+        return values
+
+    @property
+    def n_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to tell beside each; None tells no odds at all."""
+        raise NotImplementedError
+
+    def sampling_values(self) -> dict[str, Any]:
+        """Return what was given of the fields of `Sampling`, under their names there."""
+        given = {
+            _RENAMED.get(name, name): value
+            for name, value in self.model_dump(exclude_none=True).items()
+            if _RENAMED.get(name, name) in Sampling.model_fields and name != "logprobs"
+        }
+        if isinstance(self.stop, str):
+            given["stop"] = [self.stop]
+        if self.logit_bias is not None:
+            given["logit_bias"] = {_token_id(key): x for key, x in self.logit_bias.items()}
+        given["logprobs"] = self.n_logprobs
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+
+
+def _token_id(key: str) -> int:
+    if not (key.isascii() and key.isdecimal() and len(key) < 19):
+        raise ValueError(f"logit_bias: {key[:40]!r} is not the id of a token")
+    return int(key)
+
+
+class TextPart(BaseModel):
+    """A part of a message that is text."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        """The words of the turn."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class ResponseFormat(BaseModel):
+    """The form of an answer: text."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    type: Literal["text"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_text(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("type") in ("json_schema", "json_object"):
+            raise ValueError("response_format cannot be honoured: the models here write plain text")
+        return values
+
+
+class ChatRequest(DrawRequest):
+    """A conversation whose next turn is wanted."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="OpenAI's newer name of max_tokens."
+    )
+    logprobs: bool | None = Field(default=None, description="Tell each token's log-probability.")
+    top_logprobs: _TopLogprobs | None = Field(
+        default=None,
+        description="Tell so many of the likeliest tokens beside each; needs logprobs.",
+    )
+    response_format: ResponseFormat | None = None
+    truncation: Literal["disabled", "auto"] | None = Field(
+        default=None,
+        description="What to do with a conversation longer than the context: refuse it, or leave "
+        "out its oldest turns and say how many in `dropped_messages`.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ChatRequest":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        if self.messages[-1].role == "assistant":
+            raise ValueError("messages must not end with the assistant's own turn")
+        both = self.max_tokens is not None and self.max_completion_tokens is not None
+        if both and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens differ: give one of them")
+        return self
+
+    @property
+    def n_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to tell; None tells no odds at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def sampling_values(self) -> dict[str, Any]:
+        """Return what was given of the fields of `Sampling`, under their names there."""
+        given = super().sampling_values()
+        if self.max_completion_tokens is not None:
+            given["max_new_tokens"] = self.max_completion_tokens
+        return given
+
+
+class CompletionRequest(DrawRequest):
+    """Texts that are to be continued as they are, without a chat template."""
+
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1)]
+        | Annotated[list[_TokenId], Field(min_length=1)]
+        | Annotated[list[Annotated[list[_TokenId], Field(min_length=1)]], Field(min_length=1)]
+    ) = Field(description="A text, texts, token ids, or lists of token ids.")
+    echo: bool | None = Field(default=None, description="Give the prompt back before the text.")
+    logprobs: _TopLogprobs | None = Field(
+        default=None, description="Tell each token's log-probability, and the so many likeliest."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "CompletionRequest":
+        if self.echo and self.logprobs is not None:
+            raise ValueError("echo with logprobs cannot be honoured: odds of a prompt are not told")
+        return self
+
+    @property
+    def n_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to tell; None tells no odds at all."""
+        return self.logprobs

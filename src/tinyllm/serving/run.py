@@ -1,0 +1,245 @@
+"""From a config to a server that listens, and its orderly end.
+
+The first signal (Ctrl-C, SIGTERM) stops it: new requests are refused, those that are on their way
+get `shutdown_seconds`. The second one ends it at once.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from tinyllm.config.serve import LOCAL_HOSTS, ServeConfig
+from tinyllm.config.settings import settings
+from tinyllm.errors import Interrupted, UsageError
+from tinyllm.files import os_error
+from tinyllm.reporting import Reporter, counted
+from tinyllm.serving.app import Service, build
+from tinyllm.serving.connection import limited_protocol, sweep
+from tinyllm.serving.streaming import Stopping
+
+_SWEEP_EVERY_TICKS = 2
+_LAST_WORDS_SECONDS = 2
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens, and what it serves."""
+
+    url: str
+    host: str
+    port: int
+    models: tuple[str, ...]
+
+
+def run(config: ServeConfig, reporter: Reporter, *, listening: Callable[[Address], None]) -> None:
+    """Serve until a signal comes; `listening` is told when requests are taken.
+
+    Raises UsageError for an address that cannot be had and for one that others can reach without a
+    key, CheckpointError for what cannot be served, Interrupted when requests were cut off.
+    """
+    key = settings().api_key
+    api_key = key.get_secret_value() if key is not None else None
+    _require_key(config.host, api_key)
+    with _bound(config.host, config.port) as bound:
+        _raise_file_limit(config.limits.max_connections)
+        service = build(config, api_key, reporter)
+        server = _Server(config, service, bound, reporter, listening)
+        server.run(sockets=[bound])
+    server.raise_if_cut()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with an end in two steps and a look at slow clients."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        service: Service,
+        bound: socket.socket,
+        reporter: Reporter,
+        listening: Callable[[Address], None],
+    ) -> None:
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # Guard reports bugs
+        super().__init__(
+            uvicorn.Config(
+                service.application,
+                http=limited_protocol(config.limits),
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=config.limits.keep_alive_seconds,
+                timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
+                backlog=_BACKLOG,
+            )
+        )
+        self._serve_config, self._service = config, service
+        self._bound, self._reporter, self._listening = bound, reporter, listening
+        self._signal: int | None = None
+        self._n_cut = 0
+        service.metrics.watch_connections(lambda: len(self.server_state.connections))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM; uvicorn would raise them again when all is done."""
+        taken = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in taken.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Begin to stop, or with the second signal end at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._signal = sig
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load the models, listen, and say so."""
+        asyncio.get_running_loop().set_exception_handler(self._report)
+        await self._service.models.load_first()
+        if self.should_exit:
+            return
+        await super().startup(sockets=sockets)
+        self._listening(_address(self._bound, self._service.models.names))
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look for slow clients; tell whether the end has come."""
+        if counter % _SWEEP_EVERY_TICKS == 0:
+            sweep(self.server_state.connections)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests finish, cut off what does not, and close."""
+        self._service.gate.is_stopping = True
+        workers = self._service.models.workers()
+        if n_texts := sum(worker.n_texts for worker in workers):
+            limit = self._serve_config.limits.shutdown_seconds
+            self._reporter.note(
+                f"stopping: {counted(n_texts, 'text')} to finish, {limit:g} s at most "
+                "(the same signal again ends it at once)"
+            )
+        await self._drain()
+        for worker in workers:
+            self._n_cut += worker.n_texts
+            worker.fail_all(Stopping("the server is stopping"))
+            worker.stop()
+        await super().shutdown(sockets=sockets)
+
+    async def _drain(self) -> None:
+        end = time.monotonic() + self._serve_config.limits.shutdown_seconds
+        counter = 1
+        while not self.force_exit and time.monotonic() < end and self._is_busy():
+            await asyncio.sleep(0.05)
+            await self.on_tick(counter)
+            counter += 1
+
+    def _is_busy(self) -> bool:
+        return any(worker.n_jobs for worker in self._service.models.workers())
+
+    def _report(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say that something failed beside any request, without the values it holds."""
+        error = context.get("exception")
+        what = type(error).__name__ if error is not None else str(context.get("message"))
+        self._reporter.warn(f"the event loop met {what}")
+
+    def raise_if_cut(self) -> None:
+        """Raise Interrupted if texts were not finished when the server ended."""
+        if self._n_cut:
+            code = 143 if self._signal == signal.SIGTERM else 130
+            raise Interrupted(
+                f"stopped before {counted(self._n_cut, 'text')} were finished",
+                "Their clients were told so; limits.shutdown_seconds gives them longer.",
+                exit_code=code,
+            )
+
+
+def _require_key(host: str, api_key: str | None) -> None:
+    if api_key is None and not is_local(host):
+        raise UsageError(
+            f"at {host} other machines can reach the server, and there is no API key",
+            "Put a key of your choice into the environment variable TINYLLM_API_KEY.",
+        )
+
+
+def is_local(host: str) -> bool:
+    """Tell whether an address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in LOCAL_HOSTS
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Take an address before anything is loaded. Raises UsageError when it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(
+            f"{host!r} is no address of this machine", "Use 127.0.0.1, or 0.0.0.0 for all of them."
+        ) from error
+    bound = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform != "win32":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise _why_not(error, host, port) from error
+    with bound:
+        yield bound
+
+
+def _why_not(error: OSError, host: str, port: int) -> UsageError:
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(
+            f"port {port} is taken by another program",
+            "--port 0 takes a free one; or end the other program.",
+        )
+    if error.errno == errno.EACCES:
+        return UsageError(
+            f"port {port} is for the system's own services", "Use one of 1024 and above."
+        )
+    reason = os_error(error, f"listen at {host}, port {port}")
+    return UsageError(reason.message, "Use 127.0.0.1, or 0.0.0.0 for all addresses.")
+
+
+def _address(bound: socket.socket, models: Sequence[str]) -> Address:
+    host, port = bound.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return Address(f"http://{shown}:{port}", host, port, tuple(models))
+
+
+def _raise_file_limit(n_connections: int) -> None:
+    """Ask the system for as many open files as connections may need."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = n_connections + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

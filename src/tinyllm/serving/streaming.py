@@ -1,0 +1,233 @@
+"""Answers on their way to the client: as they grow (server-sent events), or whole.
+
+A client that goes away closes its job, which frees its rows at once. One that reads slowly only
+delays itself: its texts are drawn on, and wait here until it takes them.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from tinyllm.errors import TinyLLMError
+from tinyllm.generation.steps import Step
+from tinyllm.generation.stop_strings import StopStrings
+from tinyllm.serving.dialects import Dialect, Piece
+from tinyllm.serving.failures import ApiError, of_tinyllm, to_json
+from tinyllm.serving.metrics import ModelMetrics
+from tinyllm.serving.orders import Order
+from tinyllm.serving.worker import Broken, Job, TooSlow, Worker
+from tinyllm.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+
+class Gone(Exception):
+    """The client has left."""
+
+
+class Stopping(TinyLLMError):
+    """The server ends before the text does."""
+
+
+@dataclass
+class Drawing:
+    """One request's texts while they are drawn: gathers steps, keeps count, ends the job."""
+
+    worker: Worker
+    job: Job
+    order: Order
+    tokenizer: Tokenizer
+    metrics: ModelMetrics
+    deadline: float
+    """When the request has to be answered, on the event loop's clock."""
+    n_drawn: int = 0
+    _ids: dict[int, list[int]] = field(default_factory=dict)
+    _lengths: dict[int, int] = field(default_factory=dict)
+    _is_first: bool = True
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the texts."""
+        return list(range(len(self.job.texts)))
+
+    async def pieces(self) -> AsyncIterator[list[Piece]]:
+        """Yield what was drawn since the last time, joined text by text, until all have ended.
+
+        Raises ApiError for a text that failed and when time is up. Closes the job in the end.
+        """
+        n_going = len(self.job.texts)
+        try:
+            while n_going:
+                async with asyncio.timeout_at(self.deadline):
+                    events = await self.job.take()
+                pieces = list(self._join(events))
+                n_going -= sum(piece.finish_reason is not None for piece in pieces)
+                yield pieces
+        except TimeoutError as error:
+            raise ApiError(
+                504, "the texts were not finished in time", code="request_timeout"
+            ) from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the job and count it; closing again does nothing."""
+        if not self.job.is_closed:
+            self.worker.close(self.job)
+            self.metrics.ended(self.order, self.n_drawn, time.monotonic() - self.job.began_at)
+
+    def usage(self) -> dict[str, Any]:
+        """Count the tokens."""
+        n_prompt = self.order.n_prompt_tokens
+        return {
+            "prompt_tokens": n_prompt,
+            "completion_tokens": self.n_drawn,
+            "total_tokens": n_prompt + self.n_drawn,
+            "prompt_tokens_details": {"cached_tokens": self.job.n_reused},
+        }
+
+    def _join(self, events: list[tuple[int, Step | TinyLLMError]]) -> Iterator[Piece]:
+        pieces: dict[int, Piece] = {}
+        for number, what in events:
+            if isinstance(what, TinyLLMError):
+                raise _failure(what) from what
+            if self._is_first:
+                self._is_first = False
+                self.metrics.began(time.monotonic() - self.job.began_at)
+            before = self._lengths.get(number, 0)
+            piece = pieces.setdefault(number, Piece(number, n_before=before))
+            self._take(piece, what)
+        return iter(pieces.values())
+
+    def _take(self, piece: Piece, step: Step) -> None:
+        self.n_drawn += 1
+        ids = self._ids.setdefault(piece.number, [])
+        ids.append(step.token_id)
+        piece.text += step.text
+        self._lengths[piece.number] = self._lengths.get(piece.number, 0) + len(step.text)
+        if step.odds is not None and step.finish_reason != "stop":
+            piece.odds.append(step.odds)
+        piece.finish_reason = step.finish_reason
+        if step.finish_reason == "loop":
+            piece.stop_reason = "loop"
+        elif step.finish_reason == "stop_string":
+            piece.stop_reason = self._stop_string(ids)
+
+    def _stop_string(self, ids: list[int]) -> str | None:
+        stops = StopStrings(self.order.sampling.stop)
+        stops.push(self.tokenizer.decode(ids))
+        return stops.found
+
+
+def _failure(error: TinyLLMError) -> ApiError:
+    if isinstance(error, Stopping):
+        return ApiError(503, error.message, code="stopping")
+    if isinstance(error, TooSlow):
+        return ApiError(408, error.message, code="too_slow")
+    if isinstance(error, Broken):
+        return ApiError(500, "this is a bug in tinyllm", code="internal_error")
+    return of_tinyllm(error)
+
+
+async def whole_answer(drawing: Drawing, dialect: Dialect, receive: Receive) -> dict[str, Any]:
+    """Return the answer when all texts have ended. Raises ApiError, and Gone for a lost client."""
+    try:
+        return await _unless_gone(_gather(drawing, dialect), receive)
+    finally:
+        drawing.close()
+
+
+async def _gather(drawing: Drawing, dialect: Dialect) -> dict[str, Any]:
+    wholes = {number: Piece(number) for number in drawing.numbers}
+    async for pieces in drawing.pieces():
+        for piece in pieces:
+            whole = wholes[piece.number]
+            whole.text += piece.text
+            whole.odds += piece.odds
+            whole.finish_reason, whole.stop_reason = piece.finish_reason, piece.stop_reason
+    return dialect.whole(list(wholes.values()), drawing.usage())
+
+
+class EventStream(Response):
+    """A streamed answer: `data: {…}` and an empty line for each event, `data: [DONE]` at the end.
+
+    An error after the first event is itself an event, and the last one.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, drawing: Drawing, dialect: Dialect, *, include_usage: bool) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._drawing, self._dialect, self._include_usage = drawing, dialect, include_usage
+        self._pieces = drawing.pieces()
+        self._first: list[Piece] = []
+
+    async def draw_first(self, receive: Receive) -> None:
+        """Wait for the first tokens, so that what fails at once is answered by a status.
+
+        Raises ApiError, and Gone for a client that leaves.
+        """
+
+        async def first() -> list[Piece]:
+            return await anext(self._pieces)
+
+        try:
+            self._first = await _unless_gone(first(), receive)
+        except BaseException:
+            self._drawing.close()
+            raise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything, unless the client leaves."""
+        try:
+            with contextlib.suppress(Gone):
+                await _unless_gone(self._send(send), receive)
+        finally:
+            self._drawing.close()
+
+    async def _send(self, send: Send) -> None:
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(head)
+        try:
+            openings = self._dialect.openings(self._drawing.numbers)
+            await send(_body([*openings, *map(self._dialect.chunk, self._first)]))
+            async for pieces in self._pieces:
+                await send(_body([self._dialect.chunk(piece) for piece in pieces]))
+        except ApiError as error:
+            await send(_body([error.body()], is_last=True))
+            return
+        usage = [self._dialect.usage_chunk(self._drawing.usage())] if self._include_usage else []
+        done = _body(usage)["body"] + b"data: [DONE]\n\n"
+        await send({"type": "http.response.body", "body": done, "more_body": False})
+
+
+def _body(events: list[dict[str, Any]], *, is_last: bool = False) -> Message:
+    lines = b"".join(b"data: " + to_json(event) + b"\n\n" for event in events)
+    return {"type": "http.response.body", "body": lines, "more_body": not is_last}
+
+
+async def _unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """Do the work, and break it off when the client leaves. Raises Gone then."""
+    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_leave(receive))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Gone
+        return task.result()
+    finally:
+        task.cancel()
+        watch.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _leave(receive: Receive) -> None:
+    """Wait until the client has left. Its whole body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
