@@ -136,6 +136,23 @@ def test_a_checkpoint_writes_from_python(house: Path) -> None:
     assert done.stdout.count("--- seed") == 3
 
 
+def test_a_file_of_prompts_is_answered_and_an_answered_one_is_left(house: Path) -> None:
+    checkpoint = write_tiny_checkpoint(house / "tiny.safetensors")
+    (house / "prompts.txt").write_text("Once upon\nThe fox\n")
+    first = run_shell(f"examples/answer_prompts.sh prompts.txt {checkpoint}", house)
+    assert (house / "answers.jsonl").read_text(encoding="utf-8").count("\n") == 6
+    again = run_shell(f"examples/answer_prompts.sh prompts.txt {checkpoint}", house)
+    assert "is finished" in again.stderr
+    assert again.stdout == first.stdout
+
+
+def test_the_likeliest_answer_is_picked_in_python(house: Path) -> None:
+    checkpoint = write_tiny_checkpoint(house / "tiny.safetensors", chat=True)
+    done = run_shell(f"python examples/pick_the_likeliest.py {checkpoint} Why?", house)
+    assert done.stdout.startswith("Why?\n")
+    assert "nats a token" in done.stdout
+
+
 def test_a_model_is_trained_from_python(house: Path) -> None:
     (house / "notes.txt").write_text(TEXT * 30, encoding="utf-8")
     done = run_shell("python examples/train_from_python.py notes.txt 5", house)

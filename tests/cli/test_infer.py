@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from tests.tiny import write_tiny_checkpoint
 from tinyllm.kernels import build
 from tinyllm.process import may_have_gpu
 
+FROM_STDIN = ("--prompts-file", "-")
 DRAW = ("--seed", "7", "--max-new-tokens", "12")
 
 
@@ -91,7 +93,7 @@ def test_several_texts_come_in_order_each_with_its_end(infer, folder):
         infer("-c", "base", "--prompts-file", "prompts.txt", "-n", "2", *DRAW, "--json")
     )
     assert [(r["id"], r["sample"]) for r in records] == [("1", 0), ("1", 1), ("2", 0), ("2", 1)]
-    assert all(r["finish_reason"] in ("stop", "length") for r in records)
+    assert all(r["finish_reason"] in ("stop", "length", "loop") for r in records)
     assert all(r["seed"] == 7 for r in records)
 
 
@@ -99,6 +101,112 @@ def test_sample_0_is_the_single_sample(infer):
     one = lines(infer("-c", "base", "-p", "Once", *DRAW, "--json"))
     three = lines(infer("-c", "base", "-p", "Once", *DRAW, "--json", "-n", "3"))
     assert one[0] == three[0]
+
+
+def test_prompts_come_from_standard_input_one_a_line(infer, folder):
+    (folder / "two.txt").write_text("Once\nThe fox\n")
+    many = ("-c", "base", *DRAW, "--json", "--prompts-file")
+    from_file = infer(*many, "two.txt").out
+    assert infer(*many, "-", stdin="Once\nThe fox\n").out == from_file
+    named = lines(infer(*many, "-", stdin='{"id": "a", "prompt": "Once"}\n'))
+    assert [(r["id"], r["prompt"], r["text"]) for r in named] == [
+        ("a", "Once", json.loads(from_file.splitlines()[0])["text"])
+    ]
+
+
+def test_a_line_may_ask_for_messages_and_settings_of_its_own(infer):
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "Why?"},
+    ]
+    asked = [
+        {"id": "plain", "prompt": "Why?"},
+        {"id": "turns", "messages": turns},
+        {"id": "short", "prompt": "Why?", "sampling": {"max_new_tokens": 2, "seed": 7}},
+        {"id": "seed", "prompt": "Why?", "sampling": {"seed": 8}},
+        {"id": "stop", "prompt": "Why?", "sampling": {"stop": ["e"]}},
+    ]
+    stdin = "".join(json.dumps(line) + "\n" for line in asked)
+    found = {
+        r["id"]: r for r in lines(infer("-c", "chat", *DRAW, "--json", *FROM_STDIN, stdin=stdin))
+    }
+    assert list(found) == [line["id"] for line in asked]
+    assert found["turns"]["messages"] == turns
+    assert "prompt" not in found["turns"]
+    assert found["turns"]["n_prompt_tokens"] > found["plain"]["n_prompt_tokens"]
+    assert found["short"]["n_tokens"] <= 2
+    assert found["plain"]["text"].startswith(found["short"]["text"])
+    assert (found["plain"]["seed"], found["seed"]["seed"]) == (7, 8)
+    assert "e" not in found["stop"]["text"]
+    [alone] = lines(infer("-c", "chat", "-p", "Why?", *DRAW, "--json", "-s", "8"))
+    assert alone["text"] == found["seed"]["text"]
+
+
+def test_fifty_prompts_of_ten_samples_are_the_texts_alone(infer):
+    stdin = "".join(f"The fox number {i} said\n" for i in range(50))
+    many = lines(infer("-c", "base", *DRAW, "-n", "10", "--json", *FROM_STDIN, stdin=stdin))
+    assert [(r["id"], r["sample"]) for r in many] == [
+        (str(i), k) for i in range(1, 51) for k in range(10)
+    ]
+    for i in (0, 17, 49):
+        alone = lines(
+            infer("-c", "base", *DRAW, "-n", "10", "--json", "-p", f"The fox number {i} said")
+        )
+        assert [r["text"] for r in alone] == [r["text"] for r in many[10 * i : 10 * i + 10]]
+
+
+def test_log_probabilities_come_in_json(infer):
+    asked = ("-c", "base", "-p", "Once", *DRAW, "--json")
+    [plain] = lines(infer(*asked))
+    assert "logprobs" not in plain
+    [record] = lines(infer(*asked, "--set", "sampling.logprobs=2"))
+    assert len(record["logprobs"]) == record["n_tokens"]
+    for token in record["logprobs"]:
+        assert token["logprob"] <= token["top"][0]["logprob"] <= 0
+        assert len(token["top"]) == 2
+    assert "".join(token["token"] for token in record["logprobs"]).startswith(record["text"][:1])
+    assert {key: record[key] for key in plain} == plain
+
+
+def test_figures_go_to_standard_error(infer):
+    result = infer("-c", "base", "-p", "Once", *DRAW, "--stats")
+    assert re.search(
+        r"1 text, \d+ tokens in [\d.]+ s \([\d,]+ tokens/s, the first after \d+ ms\), seed 7, "
+        r"ended by: (stop|length|loop) 1",
+        result.err,
+    )
+    assert "tokens/s" not in result.out
+
+
+def test_ctrl_c_keeps_what_is_printed_and_says_what_would_go_on(folder):
+    """The signal comes from inside, when two texts are printed."""
+    program = """
+import os, signal
+from tinyllm.cli.answer_record import Tally
+from tinyllm.cli.app import main
+add = Tally.add
+def observed(self, completion):
+    add(self, completion)
+    if self.n_texts == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+Tally.add = observed
+main()
+"""
+    options = ["-c", "base", "-p", "Once", *DRAW, "-n", "200", "--set", "batch_size=2"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "infer", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert 3 <= done.stdout.count("<|endoftext|>") <= 5
+    assert "error: stopped after " in done.stderr
+    assert "of 200 texts" in done.stderr
+    assert "--output FILE.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_stop_string_ends_the_text(infer):
@@ -139,6 +247,10 @@ def test_a_config_file_says_what_flags_say(infer, folder):
         (("-p", "x", "--prompts-file", "p.txt"), 2, "exclude each other"),
         ((), 2, "there is no prompt"),
         (("--prompts-file", "nothing.txt"), 3, "no prompts file"),
+        (FROM_STDIN, 3, "standard input holds no prompt"),
+        (("-p", "x", "--set", "sampling.logprobs=21"), 2, "must be at most 20"),
+        (("-p", "x", "-c", "~nobody-of-this-name/x"), 4, "nobody's home"),
+        (("-p", "x", "-c", ""), 2, "is empty"),
         (("-p", "fox " * 200), 2, "context holds 96"),
         (("-c", "base", "-p", "fox " * 200), 2, "context holds 96"),
         (("-p", "x", "-c", "bas"), 4, "no checkpoint named bas"),
