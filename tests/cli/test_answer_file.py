@@ -196,6 +196,13 @@ def test_a_changed_command_is_refused(house, infer, new, change, words):
     assert new.read_bytes() == before
 
 
+def test_a_run_that_has_drawn_nothing_binds_nobody(infer, new):
+    infer(*FEW, "-s", "5", "-o", new)
+    new.write_bytes(b"")
+    assert infer(*FEW, "-s", "6", "-o", new).code == 0
+    assert all(json.loads(line)["seed"] == 6 for line in new.read_text().splitlines())
+
+
 def test_a_file_of_which_nothing_is_known_is_refused_and_kept(house, infer, new):
     new.write_text("mine\n")
     refused = infer(*FEW, "-o", new)

@@ -112,8 +112,9 @@ def read_made(path: Path) -> Manifest | None:
     Raises UsageError for a file that is none of infer's.
     """
     beside = manifest_path(path)
+    is_empty = not path.exists() or not path.stat().st_size
     if not beside.is_file():
-        if path.exists() and path.stat().st_size:
+        if not is_empty:
             raise UsageError(f"{path} is there already, and {beside.name} is not", _NO_MORE)
         return None
     try:
@@ -125,7 +126,7 @@ def read_made(path: Path) -> Manifest | None:
             f"{beside} belongs to {made.name}, written by {made.written_by}",
             "Give --output another name.",
         )
-    return made
+    return None if is_empty else made
 
 
 def _require_same(path: Path, made: Manifest) -> None:

@@ -97,10 +97,10 @@ class Answering:
     def _show(self, stop: StopRequest) -> None:
         """Print the texts in order, each when those before it are printed."""
         wanted = [(i, k) for i in range(len(self._questions)) for k in range(self._config.n)]
+        if len(wanted) == 1 and not self._as_json:
+            self._stream(wanted, stop)
+            return
         try:
-            if len(wanted) == 1 and not self._as_json:
-                self._stream(wanted, stop)
-                return
             for completion in _in_order(self._completions(wanted, stop), wanted):
                 self._tally.add(completion)
                 self._print(completion)
