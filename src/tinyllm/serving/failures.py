@@ -102,18 +102,49 @@ def of_tinyllm(error: TinyLLMError) -> ApiError:
 
 
 def of_validation(error: RequestValidationError) -> ApiError:
-    """Say in one sentence which field of a request is wrong, and why."""
+    """Say in one sentence which field of a request is wrong, and why. Values are not repeated."""
     fault = error.errors()[0]
-    path = [str(part) for part in fault["loc"][1:] if not _is_branch(part)]
-    param = ".".join(path) or None
+    path, is_union = [], False
+    for part in fault["loc"][1:]:
+        if is_union := _is_branch(part):
+            break
+        path.append(str(part))
+    param = fault.get("ctx", {}).get("param") or ".".join(path) or None
+    if is_union or fault["loc"][1:] == ("messages",):
+        return ApiError(400, f"{param} must be {_FORMS[path[-1]]}", param=param)
     message = str(fault["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return ApiError(400, f"{param}: {message}" if param else message, param=param)
+    for ours, theirs in _WORDS.items():
+        message = message.replace(theirs, ours)
+    if fault["type"] in _WHOLE_SENTENCES:
+        return ApiError(400, message, param=param)
+    return ApiError(400, f"{param or 'the body'} {message}", param=param)
+
+
+_WHOLE_SENTENCES = ("value_error", "unusable_field")
+_WORDS = {
+    "must be": "Input should be",
+    "is missing": "Field required",
+    "an object": "a valid dictionary or object to extract fields from",
+    "a string": "a valid string",
+    "at least": "greater than or equal to",
+    "at most": "less than or equal to",
+    "true or false": "a valid boolean",
+    "an integer": "a valid integer",
+    "a number": "a valid number",
+    "an array": "a valid list",
+    "must be an object": "must be a valid dictionary",
+}
+"""Our words for pydantic's."""
+_FORMS = {
+    "content": "a text, or an array of parts of type text",
+    "messages": "an array of at least one message",
+    "prompt": "a text, an array of texts, of token ids, or of arrays of token ids; none of the "
+    "arrays empty",
+    "stop": "a text or an array of at most 16 texts, none of them empty",
+}
+"""What fields may be that can be several things."""
 
 
 def _is_branch(part: object) -> bool:
     """Tell pydantic's names for the alternatives of a union from keys of the request."""
-    return isinstance(part, str) and ("[" in part or part in _BRANCHES)
-
-
-_BRANCHES = {"str", "int", "float", "bool", "TextPart"}
+    return isinstance(part, str) and ("[" in part or part in ("str", "constrained-str"))

@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic_core import PydanticCustomError
+
 ACCEPTED = frozenset(
     {
         "metadata",
@@ -50,7 +52,7 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
 
 
 def check_fields(values: Mapping[str, object], known: Iterable[str]) -> None:
-    """Raise ValueError, with a sentence that names the field, for one that cannot be honoured."""
+    """Raise an error, with a sentence that names the field, for one that cannot be honoured."""
     names = {*known}
     for name, value in values.items():
         if name in names or name in ACCEPTED or value is None:
@@ -58,10 +60,17 @@ def check_fields(values: Mapping[str, object], known: Iterable[str]) -> None:
         if value in _HARMLESS.get(name, ()):
             continue
         if name in _REFUSED:
-            raise ValueError(f"{name} cannot be honoured: {_REFUSED[name]}")
+            raise unusable(name, f"{name} cannot be honoured: {_REFUSED[name]}")
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"there is no field {name[:80]!r}{hint}")
+        raise unusable(name[:80], f"there is no field {name[:80]!r}{hint}")
+
+
+def unusable(name: str, sentence: str) -> PydanticCustomError:
+    """Return the error for a field, to be raised while a request is checked."""
+    return PydanticCustomError(
+        "unusable_field", "{sentence}", {"sentence": sentence, "param": name}
+    )
 
 
 def describe_fields(schema: dict[str, Any]) -> None:

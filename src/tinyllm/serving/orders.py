@@ -5,8 +5,6 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from tinyllm.chat_template import ChatTemplate, render_prompt
 from tinyllm.config.generation import Sampling
 from tinyllm.config.serve import ServeLimits
@@ -109,20 +107,10 @@ def _require_tokens(n_texts: int, sampling: Sampling, engine: Engine, limits: Se
 
 def _settings(request: DrawRequest, engine: Engine, limits: ServeLimits, *, raw: bool) -> Sampling:
     """Return the sampling in force; no text gets more tokens than the server allows."""
-    try:
-        given = Sampling.model_validate(request.sampling_values())
-    except ValueError as error:
-        raise ApiError(400, _sentence(error)) from error
+    given = Sampling.model_validate(request.sampling_values())  # the request has its bounds
     sampling = settings(engine.loaded, given, raw=raw)
     allowed = min(sampling.max_new_tokens or limits.max_new_tokens, limits.max_new_tokens)
     return sampling.model_copy(update={"max_new_tokens": allowed})
-
-
-def _sentence(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-    return str(error)
 
 
 def _require_room(engine: Engine, prompts: Sequence[Sequence[int]], param: str) -> None:

@@ -6,14 +6,16 @@ takes the model's default. `fields.py` has the fields of OpenAI that are not her
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tinyllm.config.generation import Sampling
-from tinyllm.serving.fields import check_fields, describe_fields
+from tinyllm.config.generation import MOST_TOKENS, Sampling
+from tinyllm.serving.fields import check_fields, describe_fields, unusable
 
 _TopLogprobs = Annotated[int, Field(ge=0, le=20)]
 _Stop = Annotated[str, Field(min_length=1)]
-_TokenId = Annotated[int, Field(ge=0)]
+_TokenId = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+_Count = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+_Length = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
 _RENAMED = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
 """Our fields that OpenAI's clients know by other names."""
@@ -54,21 +56,19 @@ class DrawRequest(BaseModel):
     stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = Field(
         default=None, description="End before any of these strings would appear."
     )
-    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="End after this many tokens."
-    )
-    min_tokens: Annotated[int, Field(ge=0)] | None = Field(
+    max_tokens: _Length | None = Field(default=None, description="End after this many tokens.")
+    min_tokens: _Count | None = Field(
         default=None, description="Do not end by the end token before so many tokens."
     )
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_k: _Count | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-100, le=100)] | None = None
     presence_penalty: Annotated[float, Field(ge=-100, le=100)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    no_repeat_ngram: Annotated[int, Field(ge=0)] | None = None
-    repeat_last_n: Annotated[int, Field(ge=0)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    no_repeat_ngram: _Count | None = None
+    repeat_last_n: _Count | None = None
     penalize_prompt: bool | None = None
     stop_on_loop: bool | None = None
     ban: list[_Stop] | None = None
@@ -83,6 +83,16 @@ class DrawRequest(BaseModel):
         if isinstance(values, dict):
             check_fields(values, cls.model_fields)
         return values
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _token_ids(cls, biases: dict[str, float] | None) -> dict[str, float] | None:
+        for key in biases or ():
+            is_number = key.isascii() and key.isdecimal() and len(key) <= len(str(MOST_TOKENS))
+            if not is_number or int(key) > MOST_TOKENS:
+                why = "logit_bias maps ids of tokens, as strings of digits, to numbers"
+                raise unusable("logit_bias", why)
+        return biases
 
     @property
     def n_logprobs(self) -> int | None:
@@ -99,15 +109,9 @@ class DrawRequest(BaseModel):
         if isinstance(self.stop, str):
             given["stop"] = [self.stop]
         if self.logit_bias is not None:
-            given["logit_bias"] = {_token_id(key): x for key, x in self.logit_bias.items()}
+            given["logit_bias"] = {int(key): x for key, x in self.logit_bias.items()}
         given["logprobs"] = self.n_logprobs
         return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-
-
-def _token_id(key: str) -> int:
-    if not (key.isascii() and key.isdecimal() and len(key) < 19):
-        raise ValueError(f"logit_bias: {key[:40]!r} is not the id of a token")
-    return int(key)
 
 
 class TextPart(BaseModel):
@@ -146,7 +150,8 @@ class ResponseFormat(BaseModel):
     @classmethod
     def _only_text(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("type") in ("json_schema", "json_object"):
-            raise ValueError("response_format cannot be honoured: the models here write plain text")
+            why = "the models here write plain text"
+            raise unusable("response_format", f"response_format cannot be honoured: {why}")
         return values
 
 
@@ -154,7 +159,7 @@ class ChatRequest(DrawRequest):
     """A conversation whose next turn is wanted."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
+    max_completion_tokens: _Length | None = Field(
         default=None, description="OpenAI's newer name of max_tokens."
     )
     logprobs: bool | None = Field(default=None, description="Tell each token's log-probability.")
@@ -172,12 +177,13 @@ class ChatRequest(DrawRequest):
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs to be true")
+            raise unusable("top_logprobs", "top_logprobs needs logprobs to be true")
         if self.messages[-1].role == "assistant":
-            raise ValueError("messages must not end with the assistant's own turn")
+            raise unusable("messages", "messages must not end with the assistant's own turn")
         both = self.max_tokens is not None and self.max_completion_tokens is not None
         if both and self.max_tokens != self.max_completion_tokens:
-            raise ValueError("max_tokens and max_completion_tokens differ: give one of them")
+            why = "max_tokens and max_completion_tokens differ: give one of them"
+            raise unusable("max_tokens", why)
         return self
 
     @property
@@ -210,7 +216,8 @@ class CompletionRequest(DrawRequest):
     @model_validator(mode="after")
     def _fits_together(self) -> "CompletionRequest":
         if self.echo and self.logprobs is not None:
-            raise ValueError("echo with logprobs cannot be honoured: odds of a prompt are not told")
+            why = "echo with logprobs cannot be honoured: odds of a prompt are not told"
+            raise unusable("echo", why)
         return self
 
     @property
