@@ -5,13 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.cli.here import Here
 from tests.tiny import write_tiny_checkpoint
-from tinyllm.data.manifest import read_manifest
+from tinyllm.cli.answer_file import open_answers
+from tinyllm.data.manifest import Manifest, author, read_manifest
 from tinyllm.files import sha256_file
 
 N_PROMPTS = 1000
@@ -266,6 +270,39 @@ def test_a_place_that_cannot_be_written_is_one_sentence(house, infer):
     refused = infer(*FEW, "-o", "blocked/answers.jsonl")
     assert refused.code == 3
     assert "a part of this path is a file" in refused.err
+
+
+KEYS = [(name, k) for name in ("a", "naïve 🌍", "3") for k in range(3)]
+MADE = Manifest(name="answers.jsonl", format="records", documents=0, bytes=0, sha256="")
+
+
+def line_of(key):
+    return json.dumps({"id": key[0], "sample": key[1], "text": "x" * len(key[0])}) + "\n"
+
+
+@given(
+    order=st.permutations(KEYS),
+    cut=st.integers(min_value=0),
+    again=st.randoms(use_true_random=False),
+)
+def test_wherever_a_file_is_cut_it_ends_in_the_same_bytes(tmp_path_factory, order, cut, again):
+    path = tmp_path_factory.mktemp("cut") / "answers.jsonl"
+    with open_answers(path, KEYS, replace(MADE, written_by=author("infer"))) as answers:
+        for key in order:
+            answers.append(key, line_of(key))
+    whole = path.read_bytes()
+    left = whole[: cut % (len(whole) + 1)]
+    path.write_bytes(left)
+    with open_answers(path, KEYS, replace(MADE, written_by=author("infer"))) as answers:
+        missing = answers.missing()
+        assert len(missing) == len(KEYS) - left.count(b"\n")
+        for key in again.sample(missing, len(missing)):
+            answers.append(key, line_of(key))
+        answers.finish()
+    assert path.read_text(encoding="utf-8") == "".join(map(line_of, KEYS))
+    manifest = read_manifest(path)
+    assert manifest is not None
+    assert manifest.documents == len(KEYS)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs limits on the size of files")
