@@ -1,113 +1,32 @@
-"""`tinyllm chat` on a real terminal and on a pipe."""
+"""`tinyllm chat` on a pipe: every line is a message, and only replies reach standard output."""
 
 import json
-import os
 import signal
+import subprocess
 import sys
 
-import pexpect
 import pytest
 
 from tests.cli.here import Here
+from tests.learnt import write_learnt_checkpoint
 from tests.tiny import write_tiny_checkpoint
+from tinyllm.data.sources import read_conversations
 
-READY = "›"
-SECONDS = 60
+FOX = "I am a naïve fox 🦊👍 日本."
+BEAR = "I am a bear."
+BACKWARDS = json.dumps(
+    {"messages": [{"role": role, "content": "a"} for role in ("assistant", "user", "assistant")]}
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chat")
     write_tiny_checkpoint(folder / "chat.safetensors", chat=True, context_length=256)
-    write_tiny_checkpoint(folder / "long.safetensors", chat=True, context_length=16384)
     write_tiny_checkpoint(folder / "base.safetensors")
+    write_learnt_checkpoint(folder / "fox.safetensors", {"who are you?": FOX, "steer": "\x1b[1m"})
+    write_learnt_checkpoint(folder / "bear.safetensors", {"who are you?": BEAR})
     return folder
-
-
-@pytest.fixture
-def terminal(folder):
-    """Start `tinyllm chat` on a pseudo terminal, and end it with the test."""
-    started = []
-
-    def start(checkpoint, *options):
-        child = pexpect.spawn(
-            sys.executable,
-            ["-m", "tinyllm", "chat", "-c", checkpoint, "--seed", "3", *options],
-            cwd=str(folder),
-            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
-            encoding="utf-8",
-            codec_errors="replace",
-            timeout=SECONDS,
-            dimensions=(30, 100),
-        )
-        started.append(child)
-        child.expect("/help lists what can be typed")
-        child.expect(READY)
-        return child
-
-    yield start
-    for child in started:
-        child.close(force=True)
-
-
-def type_line(child, line):
-    child.send(line + "\r")
-
-
-def test_a_conversation_on_a_terminal(terminal, folder):
-    child = terminal("chat", "--max-new-tokens", "6")
-    type_line(child, "my name is Ada")
-    child.expect("cut off|\n")
-    child.expect(READY)
-    for line, answer in [
-        ("/help", "Draw the last reply anew"),
-        ("/set temperature 0.25", "temperature = 0.25"),
-        ("/set temperature -1", "must be at least 0"),
-        ("/set temperatur 1", r"Did you mean\s+`temperature`"),
-        ("/set", "top_p = 0.95"),
-        ("/system You are a fox.", "system text: You are a fox."),
-        ("/system clear", r"system text: \(none\)"),
-        ("/retri", "Did you mean /retry"),
-        ("/zzzz", "/help lists what there is"),
-        ("/undo", "taken back: my name is Ada"),
-        ("/retry", "nothing has been said yet"),
-        ("/save x.jsonl", "nothing to save"),
-    ]:
-        type_line(child, line)
-        child.expect(answer)
-        child.expect(READY)
-    type_line(child, "/quit")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-
-
-def test_control_c_stops_the_reply_and_not_the_program(terminal, folder):
-    child = terminal("long", "--temperature", "0")  # it repeats itself for ever
-    type_line(child, "tell me everything")
-    child.expect(r"(\r\n){9}")
-    os.kill(child.pid, signal.SIGINT)
-    child.expect("stopped; /retry draws it anew")
-    child.expect(READY)
-    type_line(child, "/undo")
-    child.expect("taken back: tell me everything")
-    child.expect(READY)
-    child.sendintr()
-    child.expect("Ctrl-D or /quit leaves")
-    child.expect(READY)
-    child.sendeof()
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-
-
-def test_several_lines_between_quotes_are_one_message(terminal, folder):
-    child = terminal("chat", "--max-new-tokens", "4")
-    for line in ('"""one', "two", 'three"""'):
-        type_line(child, line)
-    child.expect(READY)
-    type_line(child, "/undo")
-    child.expect("taken back: one\r\ntwo\r\nthree")
 
 
 @pytest.fixture
@@ -138,7 +57,6 @@ def test_a_pipe_is_answered_line_by_line_and_can_be_saved(chat, tmp_path):
     record = json.loads(saved.read_text(encoding="utf-8"))
     assert [m["role"] for m in record["messages"]] == ["user", "assistant"] * 2
     assert record["messages"][0]["content"] == "naïve 🌍 日本"
-    assert record["messages"][1]["content"] in result.out
 
 
 def test_a_mistake_in_a_command_is_two_sentences(chat, tmp_path):
@@ -175,3 +93,183 @@ def test_a_system_text_for_a_base_model_is_refused(chat):
     result = chat("-c", "base", "--system", "You are a fox.")
     assert result.code == 2
     assert "not chat-tuned" in result.err
+
+
+def test_standard_output_holds_the_replies_alone(chat):
+    result = chat("-c", "fox", stdin="who are you?\n/stats\n/tokens\n/help\n/history\n")
+    assert result.out == FOX + "\n"
+    assert "\x1b" not in result.err
+    assert "99.9 %" in result.err or "100.0 %" in result.err
+    assert "(end)" in result.err
+
+
+def test_a_reply_brings_no_control_characters(chat):
+    assert chat("-c", "fox", stdin="steer\n").out == "␛[1m\n"
+
+
+def test_bytes_that_are_no_text_and_line_ends_of_windows_are_taken(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "tinyllm", "chat", "-c", "fox"],
+        cwd=folder,
+        input=b"who are you?\r\n\xff\xfe\n/history\n",
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.decode().splitlines()[0] == FOX
+    assert "1 › who are you?" in done.stderr.decode()
+    assert "2 › \N{REPLACEMENT CHARACTER}" in done.stderr.decode()
+
+
+def test_quoted_lines_are_one_message_even_where_the_end_is_missing(chat):
+    stdin = '"""/one\ntwo"""\n/undo\n /three\n/undo\n"""four\nfive\n'
+    result = chat("-c", "chat", "--max-new-tokens", "2", stdin=stdin)
+    assert "taken back: /one\ntwo" in result.err
+    assert "taken back:  /three" in result.err
+    assert result.err.count("cut off after 2 tokens") == 3
+
+
+def test_two_models_answer_below_each_other(chat):
+    result = chat("-c", "fox", "--compare", "bear", stdin="who are you?\n/compare off\n/retry\n")
+    assert result.out == f"[fox]\n{FOX}\n[bear]\n{BEAR}\n{FOX}\n"
+
+
+def test_the_commands_change_both_conversations(chat):
+    stdin = "hello\n/undo\nwho are you?\n/clear\nbla\n/edit who are you?\n/stats\n/tokens 1\n"
+    result = chat("-c", "fox", "--compare", "bear", stdin=stdin)
+    assert result.out.endswith(f"[fox]\n{FOX}\n[bear]\n{BEAR}\n")
+    assert result.err.count("ended by itself") == 2
+    assert "[bear]" in result.err
+
+
+def test_models_of_the_same_name_are_told_apart_by_their_folders(chat, folder):
+    (folder / "old").mkdir(exist_ok=True)
+    write_learnt_checkpoint(folder / "old" / "fox.safetensors", {"who are you?": BEAR})
+    result = chat("-c", "fox", "--compare", "old/fox.safetensors", stdin="who are you?\n")
+    assert f"[old/fox]\n{BEAR}" in result.out
+
+
+def test_a_message_too_long_for_the_other_model_is_answered_by_the_first(chat, folder):
+    write_tiny_checkpoint(folder / "short.safetensors", chat=True, context_length=32)
+    stdin = "who are you?\n/retry\n/undo\n"
+    result = chat("-c", "fox", "--compare", "short", stdin=stdin)
+    assert result.out == f"{FOX}\n{FOX}\n"
+    assert "short: this message is" in result.err
+    assert "taken back: who are you?" in result.err
+
+
+def test_another_model_that_cannot_be_had_changes_nothing(chat):
+    stdin = "who are you?\n/model nobody\n/compare nobody\n/retry\n"
+    result = chat("-c", "fox", stdin=stdin)
+    assert result.out == f"{FOX}\n{FOX}\n"
+    assert result.err.count("there is no checkpoint named nobody; looked in .") == 2
+
+
+def test_another_model_is_found_by_nothing_name_file_and_folder(chat, folder):
+    stdin = f"/model\n/model bear\n/model {folder / 'fox.safetensors'}\n/model {folder}\n"
+    result = chat(stdin=stdin)
+    assert result.code == 0
+    assert "checkpoint: " in result.err
+    assert "here are: " in result.err
+    assert "talking to bear.safetensors; the conversation goes on" in result.err
+    assert f"talking to {folder / 'fox.safetensors'};" in result.err
+    assert result.err.count("the conversation goes on") == 3
+
+
+def test_kept_exchanges_are_data_to_train_on(chat, tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    stdin = (
+        f"/keep {kept}\nwho are you?\n/keep {kept}\n/system Be a fox.\nagain\n/keep\n"
+        f"/keep all\n/keep {tmp_path}/no/x.jsonl\n/keep x.txt\n"
+    )
+    result = chat("-c", "fox", stdin=stdin)
+    assert "there is no reply to keep yet" in result.err
+    assert "there is no folder" in result.err
+    assert "x.txt is no .jsonl file" in result.err
+    records = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    roles = [[message["role"] for message in record["messages"]] for record in records]
+    pair = ["user", "assistant"]
+    assert roles == [pair, ["system", *pair], ["system", *pair, *pair]]
+    assert records[0]["messages"][1]["content"] == FOX
+    assert len(list(read_conversations(str(kept)))) == 3
+
+
+def test_a_saved_conversation_goes_on(chat, tmp_path):
+    saved = tmp_path / "saved.jsonl"
+    first = chat("-c", "fox", "--system", "Be.", stdin=f"who are you?\nmore\n/save {saved}\n")
+    assert first.code == 0
+    result = chat("-c", "fox", stdin=f"/load {saved}\n/history\n/system\n/undo\n/retry\n")
+    assert "loaded 2 exchanges" in result.err
+    assert "2 › more" in result.err
+    assert "system text: Be." in result.err
+    assert result.out == FOX + "\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "holds no conversation"),
+        ('{"messages": [{"role": "user", "content": "alone"}]}\n', "holds no conversation"),
+        ('{"messages": [{"role": "user", "content": "a"}, {"ro\n', "JSON"),
+        ('{"instruction": "ask", "output": "tell"}\n', "loaded 1 exchange"),
+        (BACKWARDS, "do not take turns"),
+    ],
+)
+def test_what_is_no_conversation_is_not_loaded(chat, tmp_path, content, why):
+    file = tmp_path / "talk.jsonl"
+    file.write_text(content)
+    result = chat("-c", "fox", stdin=f"/load {file}\n/load\n")
+    assert result.code == 0
+    assert why in result.err
+    assert "/load needs a file" in result.err
+
+
+def test_a_base_model_has_texts_and_no_exchanges(chat, tmp_path):
+    stdin = f"Once\n/keep\n/load x\n/system x\n/save {tmp_path / 'texts.txt'}\n/stats\n"
+    result = chat("-c", "base", "--max-new-tokens", "4", stdin=stdin)
+    assert "it has no exchanges to keep. /save writes its texts" in result.err
+    assert "it has no conversation to go on with" in result.err
+    assert "it has no place for a system text" in result.err
+    assert (tmp_path / "texts.txt").read_text().startswith("Once")
+    assert "context: 96 tokens, for each text anew" in result.err
+
+
+def test_settings_that_cannot_be_drawn_by_are_told_and_the_talk_goes_on(chat):
+    stdin = "/set ban nosuchtokenanywhere\nwho are you?\n/set ban default\nwho are you?\n/history\n"
+    result = chat("-c", "fox", stdin=stdin)
+    assert result.code == 0
+    assert result.out == FOX + "\n"
+    assert "2 ›" not in result.err
+
+
+def test_control_c_ends_a_chat_on_a_pipe(folder):
+    chat = subprocess.Popen(
+        [sys.executable, "-m", "tinyllm", "chat", "-c", "fox"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert chat.stdin is not None
+    assert chat.stdout is not None
+    chat.stdin.write(b"who are you?\n")
+    chat.stdin.flush()
+    assert chat.stdout.readline().decode() == FOX + "\n"
+    chat.send_signal(signal.SIGINT)
+    out, err = chat.communicate(timeout=60)
+    assert (out, chat.returncode) == (b"", 130)
+    assert b"Traceback" not in err
+
+
+def test_chat_on_a_cpu_does_not_import_torch(folder):
+    code = (
+        "import io, sys\n"
+        "from tinyllm.cli.app import run\n"
+        "sys.stdin = io.StringIO('who are you?\\n/stats\\n/tokens\\n/compare bear\\n/help\\n')\n"
+        "assert run(['chat', '-c', 'fox', '--device', 'cpu']) == 0\n"
+        "print(sorted({'torch', 'prompt_toolkit', 'datasets'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

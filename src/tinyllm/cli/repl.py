@@ -13,7 +13,7 @@ from tinyllm.cli import chat_commands
 from tinyllm.cli.chat_commands.models import tell_kind
 from tinyllm.cli.chat_commands.stats import context_use
 from tinyllm.cli.chat_commands.talk import Draw, Quit, Speaker, rename
-from tinyllm.cli.interrupts import Interrupt, held_interrupts
+from tinyllm.cli.interrupts import Interrupt, held_interrupts, no_echo
 from tinyllm.cli.message_input import LineCleared, MessageInput, Typed
 from tinyllm.cli.reply_view import Replies, write_replies
 from tinyllm.errors import TinyLLMError, UsageError
@@ -56,8 +56,10 @@ class Repl:
                 self._is_leaving = False
                 continue
             except KeyboardInterrupt:
-                if self._is_leaving or not self._messages.is_terminal:
+                if not self._messages.is_terminal:
                     raise
+                if self._is_leaving:
+                    return
                 self._is_leaving = True
                 self.reporter.note("Ctrl-C again, Ctrl-D or /quit leaves.")
                 continue
@@ -94,7 +96,7 @@ class Repl:
             self._tell_ends(replies, Interrupt())
             return
         width = shutil.get_terminal_size().columns
-        with held_interrupts() as interrupt:
+        with no_echo(), held_interrupts() as interrupt:
             write_replies(replies, width, lambda: interrupt.was_pressed)
         self._tell_ends(replies, interrupt)
 

@@ -17,7 +17,6 @@ from tinyllm.cli.message_input import LineCleared, Typed, is_whole, unquoted
 from tinyllm.config.generation import Sampling
 
 PROMPT = "› "
-_CONTINUATION = "… "
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack"})
 
 
@@ -31,7 +30,7 @@ class TerminalInput:
         self._session: PromptSession[str] = PromptSession(
             PROMPT,
             multiline=True,
-            prompt_continuation=_CONTINUATION,
+            prompt_continuation=_continuation,
             history=history,
             completer=CommandCompleter(),
             complete_while_typing=Condition(self._is_command),
@@ -55,6 +54,11 @@ class TerminalInput:
     def _fitting_status(self) -> str:
         width = self._session.app.output.get_size().columns
         return self._status if len(self._status) <= width else self._status[: width - 1] + "…"
+
+
+def _continuation(width: int, _line_number: int, wrap_count: int) -> str:
+    """Return what stands before a line that is not the first; one that is only wrapped has none."""
+    return " " * width if wrap_count else "… "
 
 
 def _keys() -> KeyBindings:

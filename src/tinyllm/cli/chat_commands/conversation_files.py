@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from tinyllm.cli.chat_commands.talk import Talk, require_chat_tuned, session_of
-from tinyllm.errors import DataError, UsageError
+from tinyllm.errors import UsageError
 from tinyllm.files import append_line, write_text
 from tinyllm.generation.chat_session import ChatSession
 from tinyllm.records import END_OF_TEXT, Conversation
@@ -24,8 +24,7 @@ def save(talk: Talk, argument: str) -> None:
     if path.exists():
         raise UsageError(f"{path} exists already.", "Choose another name.")
     _require_folder(path)
-    text = _line(session.conversation()) if session.is_chat_tuned else _as_text(session)
-    write_text(path, text)
+    write_text(path, _as_record(session) if session.is_chat_tuned else _as_text(session))
     talk.reporter.note(f"saved as {path}; `tinyllm train` takes it as data")
 
 
@@ -52,11 +51,13 @@ def keep(talk: Talk, argument: str) -> None:
 
 def load(talk: Talk, argument: str) -> None:
     """Go on with the last conversation of a file."""
+    from tinyllm.data.sources import read_conversations
+
     session = session_of(talk)
     require_chat_tuned(session, "it has no conversation to go on with")
     if not argument:
         raise UsageError("/load needs a file.", "For example: /load chat.jsonl")
-    found = _read(Path(argument).expanduser())
+    found = list(read_conversations(str(Path(argument).expanduser()), talk.reporter))
     for speaker in talk.speakers:
         if speaker.session.is_chat_tuned:
             speaker.session.load(found[-1])
@@ -65,28 +66,19 @@ def load(talk: Talk, argument: str) -> None:
     talk.reporter.note(f"loaded {n_turns} from {argument}{which}; /history shows them")
 
 
-def _read(path: Path) -> list[Conversation]:
-    """Return the conversations of a file. Raises DataError where there is none."""
-    from tinyllm.data.conversations import conversation_from_row, describe_layouts
-    from tinyllm.data.rows import read_rows
-
-    rows = enumerate(read_rows(path))
-    read = [conversation_from_row(row, str(number), path.name) for number, row in rows]
-    found = [conversation for conversation in read if conversation is not None]
-    if not found:
-        raise DataError(f"{path} holds no conversation", describe_layouts())
-    return found
-
-
 def _require_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}.", "Make it first, or choose another.")
 
 
-def _line(conversation: Conversation) -> str:
+def _line(conversation: Conversation, **more: str) -> str:
     messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
-    record = {"id": conversation.id, "messages": messages}
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json.dumps({**more, "messages": messages}, ensure_ascii=False) + "\n"
+
+
+def _as_record(session: ChatSession) -> str:
+    conversation = session.conversation()
+    return _line(conversation, id=conversation.id)
 
 
 def _as_text(session: ChatSession) -> str:

@@ -18,9 +18,10 @@ def stats(talk: Talk, _argument: str) -> None:
         title(talk, speaker)
         reply = last_reply(speaker)
         talk.reporter.note(
-            f"reply:   {counted(len(reply.ids), 'token')}, {_ENDS[reply.finish_reason]}\n"
-            f"speed:   {reply.tokens_per_second:,.0f} tokens/s; the first after "
-            f"{1000 * reply.first_token_seconds:.0f} ms, all in {reply.elapsed_seconds:.2f} s\n"
+            f"reply:   {counted(len(reply.ids), 'token')} in {reply.elapsed_seconds:.2f} s, "
+            f"{_ENDS[reply.finish_reason]}\n"
+            f"speed:   {reply.tokens_per_second:,.0f} tokens/s, the first after "
+            f"{1000 * reply.first_token_seconds:.0f} ms\n"
             f"prompt:  {counted(len(reply.prompt), 'token')}, {reply.n_reused_tokens:,} of them "
             "read before"
         )
