@@ -143,6 +143,14 @@ def test_a_line_may_ask_for_messages_and_settings_of_its_own(infer):
     assert alone["text"] == found["seed"]["text"]
 
 
+def test_a_setting_that_a_model_cannot_honour_is_refused_with_the_prompt(infer):
+    stdin = '{"prompt": "a"}\n{"id": "b", "prompt": "b", "sampling": {"ban": ["the fox"]}}\n'
+    refused = infer("-c", "base", *DRAW, "--json", *FROM_STDIN, stdin=stdin)
+    assert refused.code == 2
+    assert "error: prompt b: 'the fox' is not one token" in refused.err
+    assert json.loads(refused.out)["exit_code"] == 2
+
+
 def test_fifty_prompts_of_ten_samples_are_the_texts_alone(infer):
     stdin = "".join(f"The fox number {i} said\n" for i in range(50))
     many = lines(infer("-c", "base", *DRAW, "-n", "10", "--json", *FROM_STDIN, stdin=stdin))

@@ -227,9 +227,14 @@ def draw(engine: Engine, questions: Sequence[Question], wanted: Wanted) -> Itera
     texts = iter(wanted)
     while True:
         for index, sample in islice(texts, _MOST_WAITING - batch.n_waiting):
-            prompt, sampling = questions[index].ids, questions[index].sampling
-            seed = sampling.seed or 0
-            batch.add(prompt, sampling, seed=seed, index=index, sample=sample)
+            question = questions[index]
+            seed = question.sampling.seed or 0
+            try:
+                batch.add(question.ids, question.sampling, seed=seed, index=index, sample=sample)
+            except UsageError as error:
+                if len(questions) > 1:
+                    error.message = f"prompt {question.prompt.id}: {error.message}"
+                raise
         if not batch.n_waiting and not batch.n_live:
             return
         for _, outcome in batch.step():
