@@ -68,6 +68,8 @@ class Batch:
         """Tokens of prompts that were read."""
         self.n_reused_tokens = 0
         """Tokens of prompts that had been read before."""
+        self.let_in: dict[int, int] = {}
+        """Whom the last step gave a row: tickets, and how much of their prompts was reused."""
 
     @property
     def n_live(self) -> int:
@@ -124,6 +126,7 @@ class Batch:
         Returns each text's steps under its ticket, in order, and the error of a text that cannot
         go on, which ends that text only.
         """
+        self.let_in.clear()
         self._admit()
         if not self._live:
             return []
@@ -222,6 +225,7 @@ class Batch:
         self._live[row] = text
         self._texts.begin(row, text.prompt, text.limit, text.seed)
         self._samplers.set(row, text.sampler, text.sampling.logprobs)
+        self.let_in[text.ticket] = n_common
         self.n_reused_tokens += n_common
         self.n_prompt_tokens += len(text.prompt) - n_common
 

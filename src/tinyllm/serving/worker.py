@@ -235,6 +235,10 @@ class Worker:
         return arrivals
 
     def _count(self, batch: Batch) -> None:
+        for ticket, n_reused in batch.let_in.items():
+            job, number = self._owners.get(ticket, (None, 0))
+            if job is not None and job.texts[number].sample == 0:
+                job.n_reused += n_reused
         self.n_live = batch.n_live
         now = (batch.n_prompt_tokens, batch.n_reused_tokens)
         self.n_prompt_tokens += now[0] - self._seen[0]
