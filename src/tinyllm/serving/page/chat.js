@@ -31,7 +31,7 @@ export class Chat {
   send(text, { isAlone = false } = {}) {
     const { chosen } = this.models;
     if (this.isWriting || !text.trim() || !chosen.length) return false;
-    if (this.isEditing) this.turns.pop();
+    if (this.isEditing && !isAlone) this.turns.pop();
     this.isEditing = false;
     this.turns.push(newTurn(text, isAlone));
     const seed = this.settings.seed();
@@ -76,10 +76,10 @@ export class Chat {
     const turn = this.turns.at(-1);
     for (const { model, column, seed } of jobs) turn.replies[column] = newReply(model, seed);
     this.view.show(this.turns);
+    this.view.lead(turn.replies[jobs[0].column]);
     announce("The model is writing.");
     const writers = jobs.map((job) => this.#writeOne(turn, job));
     this.onChange();
-    scrollToEnd();
     await Promise.all(writers);
     announce(jobs.map(({ column }) => spoken(turn.replies[column])).join(" "));
   }
@@ -95,7 +95,7 @@ export class Chat {
       this.#fail(reply, error, controller.signal.aborted);
     } finally {
       this.writing.delete(controller);
-      keepingToTheEnd(() => this.view.of(reply)?.refresh());
+      this.view.change(reply, (view) => view.refresh());
       this.onChange();
     }
   }
@@ -114,7 +114,7 @@ export class Chat {
       begin ??= performance.now();
       grow(reply, piece);
       reply.seconds = (performance.now() - begin) / 1000;
-      keepingToTheEnd(() => this.view.of(reply)?.grow(piece.text));
+      this.view.change(reply, (view) => view.grow(piece.text));
     }
   }
 
@@ -128,23 +128,4 @@ export class Chat {
 
 function spoken(reply) {
   return reply.ending === "failed" ? reply.error : `${reply.model} says: ${reply.text}`;
-}
-
-const END_MARGIN = 96;
-
-function isAtEnd() {
-  const page = document.documentElement;
-  return page.scrollHeight - page.clientHeight - page.scrollTop < END_MARGIN;
-}
-
-/** Change the page; who reads its end goes on reading its end, who reads above stays there. */
-function keepingToTheEnd(change) {
-  const follows = isAtEnd();
-  change();
-  if (follows) scrollToEnd();
-}
-
-function scrollToEnd() {
-  const page = document.documentElement;
-  page.scrollTop = page.scrollHeight;
 }

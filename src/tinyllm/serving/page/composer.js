@@ -33,11 +33,14 @@ export class Composer {
 
   /** Offer to stop instead of to send while a reply is being written. */
   show({ isWriting, canSend, isChat }) {
+    const focused = document.activeElement;
+    const hadFocus = focused?.matches("[data-send], [data-stop]");
     for (const send of document.querySelectorAll("[data-send]")) {
       send.hidden = isWriting;
       send.disabled = !canSend;
     }
     for (const stop of document.querySelectorAll("[data-stop]")) stop.hidden = !isWriting;
+    if (hadFocus) focused.parentElement.querySelector("[data-send]:not([hidden]), [data-stop]:not([hidden])").focus();
     byId("message-label").textContent = isChat ? "Your message" : "The beginning of a text";
     this.field.placeholder = isChat ? "Write a message …" : "Write a beginning; the model goes on …";
   }
@@ -56,10 +59,7 @@ export class Composer {
       this.#fit();
       this.onChange();
     });
-    byId("stop-editing").addEventListener("click", () => {
-      this.onStopEditing();
-      this.write("");
-    });
+    byId("stop-editing").addEventListener("click", () => this.#leaveEditing());
     for (const stop of document.querySelectorAll("[data-stop]")) stop.addEventListener("click", onStop);
     for (const mode of document.querySelectorAll("[name=mode]")) {
       mode.addEventListener("change", () => {
@@ -77,10 +77,18 @@ export class Composer {
     this.onChange();
   }
 
+  #leaveEditing() {
+    byId("editing").hidden = true;
+    this.field.value = "";
+    this.#fit();
+    this.onStopEditing();
+  }
+
   #showMode() {
     const isStory = document.querySelector("[name=mode]:checked").value === "story";
     byId("story-form").hidden = !isStory;
     byId("message-form").hidden = isStory;
+    if (isStory && !byId("editing").hidden) this.#leaveEditing();
   }
 
   /** Make the field as high as its text; the style sheet sets the limit. */

@@ -74,7 +74,7 @@ function about(model) {
   return facts.filter(Boolean).join(" · ");
 }
 
-const memory = (n) => n && `remembers ${n.toLocaleString("en")} tokens`;
+const memory = (n) => n && `reads ${n.toLocaleString("en")} tokens`;
 
 function short(n) {
   const [size, unit] = n >= 1e9 ? [1e9, "B"] : n >= 9.95e5 ? [1e6, "M"] : [1e3, "K"];

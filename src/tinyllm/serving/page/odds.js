@@ -72,13 +72,13 @@ function tokenOption(piece) {
   const probability = Math.exp(piece.logprob);
   const others = piece.top
     .filter((other) => other.token !== piece.text)
-    .map((other) => `${visible(other.token)} ${percent(Math.exp(other.logprob))}`);
+    .map((other) => `${spoken(other.token)} ${percent(Math.exp(other.logprob))}`);
   return make("span", {
     role: "option",
     class: `token ${level(probability).name}`,
     tabindex: "-1",
     "aria-selected": "false",
-    "aria-label": `${visible(piece.text)}, ${percent(probability)}. Instead: ${others.join(", ")}`,
+    "aria-label": `${spoken(piece.text)}, ${percent(probability)}. Instead: ${others.join(", ")}`,
     text: piece.text,
   });
 }
@@ -161,11 +161,14 @@ function average(pieces) {
 
 const level = (probability) => LEVELS.find(({ from }) => probability >= from) ?? LEVELS.at(-1);
 
+/** Tell a token as a screen reader should say it. */
+const spoken = (token) => token.trim() || (token.includes("\n") ? "line break" : "space");
+
 const visible = (token) => token.replaceAll(" ", "␣").replaceAll("\n", "⏎");
 
 /** Return a probability as people read it. */
 export function percent(probability) {
-  if (probability < 0.001) return "under 0.1 %";
+  if (probability < 0.001) return "< 0.1 %";
   const digits = probability < 0.1 ? 1 : 0;
   return `${(100 * probability).toFixed(digits)} %`;
 }

@@ -3,7 +3,7 @@
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { revive } from "./conversation.js";
-import { button, byId, make } from "./dom.js";
+import { announce, button, byId, make } from "./dom.js";
 import { Models } from "./models.js";
 import { Settings } from "./settings.js";
 import { load, loadKey, save, saveKey } from "./storage.js";
@@ -90,6 +90,7 @@ class Page {
   #complain(text) {
     byId("server-trouble-text").textContent = text;
     byId("server-trouble").hidden = false;
+    announce(text);
   }
 
   #askForKey() {

@@ -22,7 +22,11 @@ export class ReplyView {
   constructor(turn, reply, onRetry) {
     Object.assign(this, { turn, reply, onRetry });
     this.showsOdds = false;
-    this.element = make("section", { class: "reply", "aria-label": `Reply of ${reply.model}` });
+    this.element = make("section", {
+      class: "reply",
+      tabindex: "-1",
+      "aria-label": `Reply of ${reply.model}`,
+    });
     this.refresh();
   }
 
@@ -55,7 +59,7 @@ export class ReplyView {
   #failure() {
     const parts = [make("p", { text: this.reply.error })];
     if (this.onRetry) parts.push(button("Try again", this.onRetry, { "data-action": "retry" }));
-    return make("div", { class: "notice bad", role: "alert" }, ...parts);
+    return make("div", { class: "notice bad" }, ...parts);
   }
 
   #ending() {
@@ -86,7 +90,7 @@ export class ReplyView {
 }
 
 function remarks({ text, ending, nDropped }) {
-  const said = text ? ENDINGS[ending] : "It said nothing.";
+  const said = text || ending === "stopped" ? ENDINGS[ending] : "It said nothing.";
   const left = nDropped === 1 ? "The oldest message no longer fits and was" : `The ${nDropped} oldest messages no longer fit and were`;
   return [said, nDropped ? `${left} left out.` : ""].filter(Boolean);
 }

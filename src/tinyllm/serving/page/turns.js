@@ -18,9 +18,26 @@ export class TurnsView {
     byId("welcome").hidden = turns.length > 0;
   }
 
-  /** Return the view of a reply that `show` has drawn. @returns {ReplyView} */
-  of(reply) {
-    return this.views.get(reply);
+  /**
+   * Change how a reply is shown. Who reads the end of the page goes on reading its end while the
+   * text grows, who reads above stays there; two replies side by side never move the page.
+   * @param {(view: ReplyView) => void} change
+   */
+  change(reply, change) {
+    const view = this.views.get(reply);
+    if (!view) return; // a new conversation has begun meanwhile
+    const follows = isAtEnd() && !view.element.closest(".compared");
+    change(view);
+    if (follows) scrollToEnd();
+  }
+
+  /** Bring a reply that begins to be written into sight; the focus goes there if it is lost. */
+  lead(reply) {
+    const { element } = this.views.get(reply);
+    if (element.closest(".compared")) element.closest(".turn").scrollIntoView();
+    else scrollToEnd();
+    const focused = document.activeElement;
+    if (focused === document.body || focused.closest("[hidden]")) element.focus({ preventScroll: true });
   }
 
   #turn(turn, isLast) {
@@ -47,4 +64,16 @@ export class TurnsView {
     this.views.set(turn.replies[column], view);
     return view.element;
   }
+}
+
+const END_MARGIN_PX = 96;
+
+function isAtEnd() {
+  const page = document.documentElement;
+  return page.scrollHeight - page.clientHeight - page.scrollTop < END_MARGIN_PX;
+}
+
+function scrollToEnd() {
+  const page = document.documentElement;
+  page.scrollTop = page.scrollHeight;
 }
