@@ -1,5 +1,8 @@
 """A conversation remembers, forgets the oldest when it must, and takes turns back."""
 
+import itertools
+import math
+
 import pytest
 
 from tests.tiny import tiny_loaded
@@ -8,7 +11,7 @@ from tinyllm.config.generation import Sampling
 from tinyllm.errors import UsageError
 from tinyllm.generation.chat_session import ChatSession
 from tinyllm.generation.engine import Engine
-from tinyllm.records import Message
+from tinyllm.records import Conversation, Message
 
 SHORT = Sampling(max_new_tokens=5, seed=2)
 
@@ -154,3 +157,155 @@ def test_settings_change_one_by_one_and_the_rest_stays():
 def test_a_chat_model_stops_before_it_speaks_for_the_user(chatty):
     session = ChatSession(Engine(chatty), SHORT)
     assert "### Instruction:" in session.sampling.stop
+
+
+def test_a_retry_by_another_message_takes_the_place_of_the_last(roomy):
+    session = ChatSession(Engine(roomy), SHORT)
+    say(session, "one")
+    say(session, "two")
+    "".join(session.retry("three"))
+    assert [exchange.user for exchange in session.history] == ["one", "three"]
+
+
+def test_nothing_changes_before_the_first_token_is_drawn(roomy):
+    session = ChatSession(Engine(roomy), SHORT)
+    say(session, "one")
+    before = session.history
+    session.send("two")
+    session.retry()
+    session.set(Sampling(ban=("no such token",)))
+    with pytest.raises(UsageError):
+        say(session, "three")
+    with pytest.raises(UsageError):
+        "".join(session.retry())
+    assert session.history == before
+
+
+def test_a_retry_that_does_not_fit_keeps_the_exchange(roomy):
+    session = ChatSession(Engine(roomy), SHORT)
+    say(session, "one")
+    with pytest.raises(UsageError, match="context holds 512"):
+        session.retry("fox " * 600)
+    assert [exchange.user for exchange in session.history] == ["one"]
+
+
+def test_a_fork_says_the_same_and_then_goes_its_own_way(roomy):
+    session = ChatSession(Engine(roomy), SHORT, system="Be.")
+    say(session, "one")
+    other = session.fork(Engine(roomy))
+    assert say(session, "two") == say(other, "two")
+    assert other.conversation() == session.conversation()
+    other.undo()
+    assert len(session.history) == 2
+
+
+def test_another_engine_goes_on_with_what_was_said_and_given(roomy, monkeypatch):
+    session = ChatSession(Engine(roomy), Sampling(top_k=7, max_new_tokens=5), system="Be.")
+    say(session, "one")
+    session.switch(Engine(tiny_loaded(chat=True, context_length=256, generation={"top_p": 0.5})))
+    seen = prompts_of(session, monkeypatch)
+    say(session, "two")
+    text = roomy.tokenizer.decode(seen[0])
+    assert text.startswith("Be.")
+    assert "one" in text
+    assert (session.sampling.top_k, session.sampling.top_p) == (7, 0.5)
+    assert session.engine.context_length == 256
+
+
+def test_a_base_model_in_between_keeps_the_conversation(roomy, plain):
+    session = ChatSession(Engine(roomy), SHORT, system="Be.")
+    say(session, "one")
+    session.switch(Engine(plain))
+    assert session.n_context_tokens() == 0
+    session.switch(Engine(roomy))
+    assert session.system == "Be."
+    assert session.conversation().messages[1] == Message("user", "one")
+
+
+def test_a_setting_can_be_taken_back_to_the_checkpoints_own():
+    loaded = tiny_loaded(chat=True, generation={"temperature": 0.3})
+    session = ChatSession(Engine(loaded), Sampling(temperature=1.0, top_k=4))
+    origins = [session.origin(name) for name in ("temperature", "top_k", "top_p")]
+    assert origins == ["set here", "set here", "default"]
+    session.reset("temperature")
+    assert (session.sampling.temperature, session.sampling.top_k) == (0.3, 4)
+    assert session.origin("temperature") == "from the checkpoint"
+    session.reset()
+    assert session.sampling.top_k == 0
+
+
+def test_a_conversation_that_was_saved_goes_on(roomy):
+    session = ChatSession(Engine(roomy), SHORT, system="Be.")
+    say(session, "one")
+    say(session, "two")
+    other = ChatSession(Engine(roomy), SHORT)
+    other.load(session.conversation())
+    assert (other.system, other.history) == (session.system, session.history)
+
+
+@pytest.mark.parametrize(
+    "roles", [[], ["system"], ["user"], ["assistant", "user"], ["user", "assistant", "system"]]
+)
+def test_what_is_no_conversation_is_refused_and_changes_nothing(roomy, roles):
+    session = ChatSession(Engine(roomy), SHORT, system="Be.")
+    say(session, "one")
+    with pytest.raises(UsageError, match="do not take turns"):
+        session.load(Conversation("x", tuple(Message(role, "words") for role in roles)))
+    assert len(session.history) == 1
+
+
+def test_the_last_exchanges_can_be_had_alone(roomy):
+    session = ChatSession(Engine(roomy), SHORT, system="Be.")
+    for text in ("one", "two", "three"):
+        say(session, text)
+    roles = [message.role for message in session.conversation(1).messages]
+    assert roles == ["system", "user", "assistant"]
+    assert session.conversation(2).messages[1].content == "two"
+    assert session.conversation(0).messages == (Message("system", "Be."),)
+
+
+def test_a_reply_knows_what_it_cost(roomy):
+    session = ChatSession(Engine(roomy), SHORT)
+    assert session.last is None
+    say(session, "one")
+    first = session.last
+    assert (len(first.ids), first.finish_reason, first.is_cut_by_limit) == (5, "length", True)
+    assert 0 < first.first_token_seconds <= first.elapsed_seconds
+    assert first.tokens_per_second == pytest.approx(5 / first.elapsed_seconds)
+    say(session, "two")
+    assert session.last.n_reused_tokens >= len(first.prompt)
+    assert session.n_context_tokens() > len(session.last.prompt)
+    session.undo()
+    assert session.last is None
+
+
+def test_the_odds_of_a_reply_are_those_it_was_drawn_by(roomy):
+    session = ChatSession(Engine(roomy), Sampling(max_new_tokens=12, temperature=1.3, seed=4))
+    say(session, "one")
+    reply = session.last
+    odds = reply.odds(3)
+    assert [token.token_id for token in odds] == reply.ids
+    assert all(len(token.top) == 3 for token in odds)
+    asked = Sampling(max_new_tokens=12, temperature=1.3, logprobs=3, seed=reply.sampling.seed)
+    (whole,) = Engine(roomy).complete([reply.prompt], asked)
+    assert whole.ids == tuple(reply.ids)
+    for ours, theirs in zip(odds, whole.odds, strict=True):
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
+        assert math.exp(ours.logprob) <= 1
+
+
+def test_the_odds_of_a_reply_that_was_broken_off_end_where_it_did(roomy):
+    session = ChatSession(Engine(roomy), Sampling(max_new_tokens=30, seed=4))
+    reply = session.send("one")
+    list(itertools.islice(reply, 7))
+    reply.close()
+    assert len(session.last.odds(0)) == len(session.last.ids) == 7
+    say(session, "two")  # the engine is free again
+
+
+def test_a_loop_ends_a_reply(roomy):
+    session = ChatSession(
+        Engine(tiny_loaded(chat=True, context_length=2048)), Sampling(temperature=0.0)
+    )
+    say(session, "tell me everything")
+    assert session.finish_reason == "loop"

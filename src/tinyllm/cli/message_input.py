@@ -54,6 +54,9 @@ class PipedInput:
         return unquoted("\n".join(lines))
 
     def _line(self) -> str:
+        if sys.stdin is not None and sys.stdin.isatty():  # only the output is redirected
+            sys.stderr.write("› ")
+            sys.stderr.flush()
         line = sys.stdin.readline() if sys.stdin is not None else ""
         if not line:
             raise EOFError

@@ -68,6 +68,10 @@ class Repl:
                 self.handle(typed)
             except Quit:
                 return
+            except KeyboardInterrupt:  # while a model was opened, or by pressing twice
+                if not self._messages.is_terminal:
+                    raise
+                self.reporter.note("stopped")
             except TinyLLMError as error:
                 self._warn(error)
 

@@ -12,7 +12,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
-from tinyllm.cli.chat_commands import COMMANDS, Argument
+from tinyllm.cli.chat_commands import COMMANDS
 from tinyllm.cli.message_input import LineCleared, Typed, is_whole, unquoted
 from tinyllm.config.generation import Sampling
 
@@ -27,12 +27,13 @@ class TerminalInput:
 
     def __init__(self, history: History) -> None:
         self._status = ""
+        self._completer = CommandCompleter()
         self._session: PromptSession[str] = PromptSession(
             PROMPT,
             multiline=True,
             prompt_continuation=_continuation,
             history=history,
-            completer=CommandCompleter(),
+            completer=self._completer,
             complete_while_typing=Condition(self._is_command),
             complete_style=CompleteStyle.MULTI_COLUMN,
             reserve_space_for_menu=4,
@@ -40,12 +41,14 @@ class TerminalInput:
             bottom_toolbar=lambda: FormattedText([("", self._fitting_status())]),
             style=_STYLE,
             enable_open_in_editor=True,
+            enable_suspend=True,
             tempfile_suffix=".txt",
         )
 
     def read(self, status: str, text: str = "") -> Typed:
         """Return the next message; see `MessageInput`."""
         self._status = status
+        self._completer.look_again()
         return unquoted(self._session.prompt(default=text))
 
     def _is_command(self) -> bool:
@@ -88,6 +91,13 @@ def _keys() -> KeyBindings:
 class CommandCompleter(Completer):
     """Completes commands, and what each of them takes."""
 
+    def __init__(self) -> None:
+        self._models: list[str] | None = None
+
+    def look_again(self) -> None:
+        """Forget which checkpoints there are."""
+        self._models = None
+
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
@@ -96,27 +106,27 @@ class CommandCompleter(Completer):
         if not line.startswith("/") or "\n" in line:
             return
         name, space, argument = line[1:].partition(" ")
+        argument = argument.lstrip()
+        takes = COMMANDS[name].takes if name in COMMANDS else None
         if not space:
             yield from _starting(name, COMMANDS, "/")
-        elif name in COMMANDS:
-            yield from _arguments(COMMANDS[name].takes, argument.lstrip(), complete_event)
+        elif takes == "setting" and " " not in argument:
+            yield from _starting(argument, Sampling.model_fields)
+        elif takes == "model":
+            yield from _starting(argument, self._known_models())
+        if space and takes in ("file", "model"):
+            paths = PathCompleter(expanduser=True)
+            yield from paths.get_completions(Document(argument), complete_event)
 
+    def _known_models(self) -> list[str]:
+        """Return the names of checkpoints, and the paths of those that share one."""
+        if self._models is None:
+            from tinyllm.checkpoint.search import checkpoints_here
 
-def _arguments(takes: Argument | None, argument: str, event: CompleteEvent) -> Iterator[Completion]:
-    if takes == "setting" and " " not in argument:
-        yield from _starting(argument, Sampling.model_fields)
-    elif takes == "model":
-        from tinyllm.checkpoint.search import checkpoints_here
-
-        paths = checkpoints_here()
-        stems = [path.stem for path in paths]
-        yield from _starting(
-            argument,
-            [path.stem if stems.count(path.stem) == 1 else str(path) for path in paths],
-        )
-    if takes in ("file", "model"):
-        files = PathCompleter(expanduser=True)
-        yield from files.get_completions(Document(argument), event)
+            paths = checkpoints_here()
+            stems = [path.stem for path in paths]
+            self._models = [p.stem if stems.count(p.stem) == 1 else str(p) for p in paths]
+        return self._models
 
 
 def _starting(begun: str, names: Iterable[str], before: str = "") -> Iterator[Completion]:

@@ -5,6 +5,7 @@ it continues each message by itself. How a reply is shown is the caller's busine
 """
 
 import secrets
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -175,7 +176,7 @@ class ChatSession:
 
         With n_last, only so many of the last exchanges.
         """
-        exchanges = self.history if n_last is None else self.history[-n_last:]
+        exchanges = self.history if n_last is None else self.history[len(self.history) - n_last :]
         return Conversation(f"chat-{self._seed}", tuple(self._messages(exchanges)), source="chat")
 
     def n_context_tokens(self) -> int:
@@ -195,10 +196,10 @@ class ChatSession:
                 f"context holds {self.engine.context_length} with the reply",
                 "Say it shorter.",
             )
-        return self._reply(text, list(before), tuple(ids), n_forgotten)
+        return self._reply(text, list(before), ids, n_forgotten)
 
     def _reply(
-        self, text: str, before: list[Exchange], ids: tuple[int, ...], n_forgotten: int
+        self, text: str, before: list[Exchange], ids: list[int], n_forgotten: int
     ) -> Iterator[str]:
         seed = derive_seed(self._seed, "reply", self._n_draws)
         self._n_draws += 1
@@ -215,13 +216,16 @@ class ChatSession:
 
     def _fit(self, text: str, before: Sequence[Exchange]) -> tuple[list[int], int]:
         """Return the ids of the newest turns that fit, and the number of exchanges left out."""
+        if not self.is_chat_tuned:
+            return self._ids(text, before), 0
         context_length = self.engine.context_length
         room = context_length - max(1, context_length // _LEAST_ROOM)
-        for n_left_out in range(len(before) + 1):
-            ids = self._ids(text, before[n_left_out:])
-            if len(ids) <= room or not self.is_chat_tuned:
-                break
-        return ids, n_left_out
+
+        def fits(n_left_out: int) -> bool:
+            return len(self._ids(text, before[n_left_out:])) <= room
+
+        n_left_out = bisect_left(range(len(before)), True, key=fits)
+        return self._ids(text, before[n_left_out:]), n_left_out
 
     def _ids(self, text: str, exchanges: Sequence[Exchange]) -> list[int]:
         if self.template is None:

@@ -6,7 +6,7 @@ drawn: it is drawn once more when they are asked for.
 
 import itertools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tinyllm.config.generation import Sampling
@@ -20,7 +20,7 @@ class Reply:
     """A reply in the making, and its figures. `sampling` holds the seed it is drawn by."""
 
     engine: Engine
-    prompt: tuple[int, ...]
+    prompt: Sequence[int]
     sampling: Sampling
     ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None

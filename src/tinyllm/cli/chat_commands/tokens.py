@@ -3,12 +3,15 @@
 import math
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyllm.cli.chat_commands.talk import Talk, last_reply, title
 from tinyllm.errors import UsageError
 from tinyllm.generation.odds import TokenOdds
 from tinyllm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _N_OTHERS = 3
 _MOST_OTHERS = 20
@@ -43,8 +46,9 @@ def tokens(talk: Talk, argument: str) -> None:
         odds = last_reply(speaker).odds(min(n_others + 1, _MOST_OTHERS))  # its own may be there
         table = _Table(speaker.session.engine.tokenizer, n_others, talk.width())
         numbered = list(enumerate(odds, 1))
-        if sys.stderr.isatty() and not argument:
-            _show_coloured(odds, table)
+        console = _colours() if not argument else None
+        if console is not None:
+            _show_coloured(odds, table, console)
             numbered = _surprising(numbered)
             talk.reporter.note("/tokens 3 lists all, with 3 others each; the most surprising:")
         talk.reporter.note("\n".join(table.row(number, token) for number, token in numbered))
@@ -52,8 +56,17 @@ def tokens(talk: Talk, argument: str) -> None:
         talk.reporter.note(f"{nats:.2f} nats a token: perplexity {math.exp(nats):.1f}")
 
 
-def _show_coloured(odds: Sequence[TokenOdds], table: "_Table") -> None:
+def _colours() -> "Console | None":
+    """Return the terminal behind standard error; None where it shows no colours (NO_COLOR)."""
+    if not sys.stderr.isatty():
+        return None
     from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    return None if console.no_color or console.color_system is None else console
+
+
+def _show_coloured(odds: Sequence[TokenOdds], table: "_Table", console: "Console") -> None:
     from rich.text import Text
 
     text = Text()
@@ -61,7 +74,6 @@ def _show_coloured(odds: Sequence[TokenOdds], table: "_Table") -> None:
         piece = table.readable(token.token_id)
         look = next(shade.look for shade in _SHADES if math.exp(token.logprob) >= shade.least)
         text.append(piece + ("\n" if "⏎" in piece else ""), look)
-    console = Console(stderr=True, highlight=False)
     console.print(text)
     console.print(Text("  ").join(Text(shade.name, shade.look) for shade in _SHADES))
 
