@@ -24,7 +24,7 @@ class ServeLimits(Strict):
     """Tokens of one text at most; a request for more ends here with reason "length"."""
 
     max_request_tokens: int = Field(default=32_768, ge=1)
-    """Tokens that all texts of one request may have together, if they are several."""
+    """Tokens, with their top_logprobs, of all texts of one request, if they are several."""
 
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=1_000_000_000)
     """Size of a request's body at most."""

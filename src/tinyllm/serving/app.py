@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -30,6 +31,7 @@ from tinyllm.serving.answers import (
 )
 from tinyllm.serving.dialects import ChatDialect, CompletionDialect, Dialect
 from tinyllm.serving.failures import (
+    BUG,
     ApiError,
     ErrorBody,
     error_body,
@@ -244,6 +246,14 @@ def _answer_errors(routes: FastAPI) -> None:
     @routes.exception_handler(RequestValidationError)
     async def validation_error(_request: Request, error: RequestValidationError) -> Response:
         return of_validation(error).response()
+
+    @routes.exception_handler(ClientDisconnect)
+    async def left(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=_CLIENT_LEFT)
+
+    @routes.exception_handler(Exception)
+    async def bug(_request: Request, _error: Exception) -> Response:
+        return BUG.response()  # Guard gets to see it too, and reports it
 
     @routes.exception_handler(TinyLLMError)
     async def tinyllm_error(_request: Request, error: TinyLLMError) -> Response:

@@ -54,14 +54,15 @@ class LimitedProtocol(H11Protocol):
         else:
             self.transport.close()
 
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Answer a request for another protocol: there is none here."""
-        self._refuse(400, "this server speaks no websockets")
-
     def drop_if_overdue(self, now: float) -> None:
         """Close the connection if its client is too slow."""
         limits = self.limits
+        if self._body_since is None and not self._is_between_requests() and self.cycle.more_body:
+            self._body_since = now  # of a request that came behind another one
         if _is_over(self._head_since, limits.header_seconds, now):
+            if self.conn.their_state is h11.SEND_BODY:  # of a request that has its answer
+                self.transport.abort()
+                return
             self._refuse(408, "the head of the request took too long")
         elif _is_over(self._body_since, limits.body_seconds, now):
             if self.cycle.response_started:

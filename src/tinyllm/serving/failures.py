@@ -7,7 +7,9 @@
 """
 
 import json
+import traceback
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from fastapi import HTTPException
@@ -68,6 +70,10 @@ class ApiError(HTTPException):
         return json_response(self.body(), self.status_code, self.headers)
 
 
+BUG = ApiError(500, "this is a bug in tinyllm", code="internal_error")
+"""What a client sees of a bug."""
+
+
 def error_body(
     status: int, message: str, *, param: str | None = None, code: str | None = None
 ) -> dict[str, Any]:
@@ -99,6 +105,13 @@ def of_tinyllm(error: TinyLLMError) -> ApiError:
         hint = f" ({error.hint})" if error.hint else ""
         return ApiError(400, error.message.replace("\n", "; ") + hint)
     return ApiError(500, "the model cannot draw this text", code="model_error")
+
+
+def bug_report(error: BaseException) -> str:
+    """Say where a bug is, without the values that its message may hold."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = (f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return f"a bug: {type(error).__name__} at {' > '.join(places)}"
 
 
 def of_validation(error: RequestValidationError) -> ApiError:

@@ -12,10 +12,8 @@ import hashlib
 import hmac
 import secrets
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tinyllm.config.serve import LOCAL_HOSTS
 from tinyllm.reporting import Reporter
-from tinyllm.serving.failures import ApiError
+from tinyllm.serving.failures import BUG, ApiError, bug_report
 from tinyllm.serving.metrics import Metrics
 
 _SECURITY_HEADERS: Mapping[str, str] = {
@@ -76,11 +74,9 @@ class Guard:
         try:
             await self._app(scope, receive, answer)
         except Exception as error:
-            self._report(error)
+            self._reporter.warn(bug_report(error))
             if not answer.status:
-                await ApiError(500, "this is a bug in tinyllm", code="internal_error").response()(
-                    scope, receive, answer
-                )
+                await BUG.response()(scope, receive, answer)
             elif not answer.is_complete:
                 raise  # uvicorn closes the connection
         finally:
@@ -90,12 +86,6 @@ class Guard:
             if self._says_requests:
                 elapsed = time.monotonic() - began
                 self._reporter.note(f"{scope['method']} {route} {status} {elapsed:.3f} s")
-
-    def _report(self, error: Exception) -> None:
-        """Say where a bug is, without the values that its message may hold."""
-        frames = traceback.extract_tb(error.__traceback__)
-        places = (f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in frames[-6:])
-        self._reporter.warn(f"a bug: {type(error).__name__} at {' > '.join(places)}")
 
 
 class _Answer:
@@ -142,7 +132,9 @@ class Gate:
         self._check_origin(scope["method"], headers)
         self._check_key(scope["path"], headers)
         if "content-length" in headers and "transfer-encoding" in headers:
-            raise ApiError(400, "the request gives its length in two ways")
+            raise ApiError(
+                400, "the request gives its length in two ways", headers={"Connection": "close"}
+            )
         length = headers.get("content-length", "0")
         if int(length) > self._rules.max_body_bytes:
             raise _too_large(self._rules.max_body_bytes)
@@ -166,7 +158,7 @@ class Gate:
         if origin is None or method in _SAFE_METHODS:
             return
         allowed = self._rules.cors_origins
-        is_own = urlsplit(origin).netloc == headers.get("host", "")
+        is_own = _place(origin) == headers.get("host", "")
         if not (is_own or "*" in allowed or origin in allowed):
             raise ApiError(
                 403,
@@ -211,6 +203,14 @@ def _same(given: str, key: str) -> bool:
     """Compare two keys in a time that tells nothing of either, not even its length."""
     digests = (hashlib.sha256(text.encode("utf-8")).digest() for text in (given, key))
     return hmac.compare_digest(*digests)
+
+
+def _place(origin: str) -> str | None:
+    """Return the host and port of an origin."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str:

@@ -103,7 +103,7 @@ class Models:
         async with model.lock:
             if model.engine is None or model.worker is None:
                 model.engine = await asyncio.to_thread(self._open, model)
-                model.worker = Worker(model.engine, self._config.limits, model.name)
+                model.worker = Worker(model.engine, self._config.limits, model.name, self._reporter)
             return model.engine, model.worker
 
     async def load_first(self) -> None:

@@ -94,8 +94,12 @@ def _order(
 
 
 def _require_tokens(n_texts: int, sampling: Sampling, engine: Engine, limits: ServeLimits) -> None:
-    """Refuse a request whose texts could grow to more tokens than one request gets."""
-    most = n_texts * min(sampling.max_new_tokens or engine.context_length, engine.context_length)
+    """Refuse a request whose texts could grow to more tokens than one request gets.
+
+    Alternatives that are told beside a token count as tokens too.
+    """
+    longest = min(sampling.max_new_tokens or engine.context_length, engine.context_length)
+    most = n_texts * longest * (1 + (sampling.logprobs or 0))
     if n_texts > 1 and most > limits.max_request_tokens:
         raise ApiError(
             400,

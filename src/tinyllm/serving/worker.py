@@ -20,12 +20,13 @@ from tinyllm.errors import TinyLLMError
 from tinyllm.generation.batch import Batch
 from tinyllm.generation.engine import Engine
 from tinyllm.generation.steps import Step
-from tinyllm.serving.failures import ApiError
+from tinyllm.reporting import Reporter
+from tinyllm.serving.failures import ApiError, bug_report
 from tinyllm.serving.orders import Order
 
 _LISTS_AHEAD = 4
-_MOST_PENDING = 16_384
-"""Steps that may wait for a client that reads slowly; with more it is given up."""
+_MOST_PENDING = 4096
+"""Steps a text that may wait for a client that reads slowly; with more it is given up."""
 _LONGEST_RETRY_SECONDS = 60
 _FIRST_GUESS_SECONDS = 1.0
 
@@ -74,7 +75,7 @@ _Arrivals = dict[Job, list[Event]]
 class Worker:
     """The thread of one model. Its methods are called on the event loop."""
 
-    def __init__(self, engine: Engine, limits: ServeLimits, name: str) -> None:
+    def __init__(self, engine: Engine, limits: ServeLimits, name: str, reporter: Reporter) -> None:
         self.n_live = 0
         """Texts in the batch's rows."""
         self.n_texts = 0
@@ -85,6 +86,7 @@ class Worker:
         """Prompt tokens that had been read before."""
         self._engine = engine
         self._limits = limits
+        self._reporter = reporter
         self._loop = asyncio.get_running_loop()
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._jobs: set[Job] = set()
@@ -162,7 +164,7 @@ class Worker:
             job.n_open -= n_ended
             self.n_texts -= n_ended
             job.pending += events
-            if len(job.pending) > _MOST_PENDING:
+            if len(job.pending) > _MOST_PENDING * len(job.texts):
                 job.pending = [(0, TooSlow("the client reads too slowly"))]
             job.arrived.set()
 
@@ -202,8 +204,8 @@ class Worker:
                 ticket = batch.add(
                     text.prompt, text.sampling, seed=text.seed, index=text.index, sample=text.sample
                 )
-            except TinyLLMError as error:
-                self._send({job: [(number, error)]})
+            except Exception as error:
+                self._send({job: [(number, self._known(error))]})
                 continue
             job.tickets.append(ticket)
             self._owners[ticket] = (job, number)
@@ -227,12 +229,19 @@ class Worker:
         return arrivals
 
     def _all_failed(self, error: Exception) -> _Arrivals:
-        known = error if isinstance(error, TinyLLMError) else Broken(error)
+        known = self._known(error)
         owners, self._owners = self._owners, {}
         arrivals: _Arrivals = {}
         for job, number in owners.values():
             arrivals.setdefault(job, []).append((number, known))
         return arrivals
+
+    def _known(self, error: Exception) -> TinyLLMError:
+        """Return an error that can be answered; a bug is reported."""
+        if isinstance(error, TinyLLMError):
+            return error
+        self._reporter.warn(bug_report(error))
+        return Broken("drawing failed")
 
     def _count(self, batch: Batch) -> None:
         for ticket, n_reused in batch.let_in.items():
@@ -266,8 +275,4 @@ class TooSlow(TinyLLMError):
 
 
 class Broken(TinyLLMError):
-    """A bug in drawing: what was raised is its cause."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__("drawing failed")
-        self.__cause__ = cause
+    """A bug in drawing, which has been reported."""
