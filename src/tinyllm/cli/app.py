@@ -40,6 +40,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "mix-datasets": Entry("mix_datasets", "mix_datasets", "Mix texts by weight into one."),
         "tokenize": Entry("tokenize", "tokenize", "Train a tokenizer and cache a text as ids."),
     },
+    "synthetic": {
+        "gen-stories": Entry("gen_stories", "gen_stories", "Make a data set of stories."),
+    },
     "train": {
         "train": Entry("train", "train", "Pretrain or fine-tune a model."),
     },

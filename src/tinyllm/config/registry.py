@@ -15,6 +15,7 @@ _SCHEMAS = {
     "train": ("tinyllm.config.train", "TrainConfig"),
     "download": ("tinyllm.config.data", "DownloadConfig"),
     "mix-datasets": ("tinyllm.config.data", "MixConfig"),
+    "gen-stories": ("tinyllm.config.stories", "StoriesConfig"),
     "tokenize": ("tinyllm.config.tokenize", "TokenizeConfig"),
     "eval-loss": ("tinyllm.config.evaluation", "EvalLossConfig"),
     "eval-openbookqa": ("tinyllm.config.evaluation", "EvalOpenbookqaConfig"),

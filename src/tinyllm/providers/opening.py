@@ -1,0 +1,28 @@
+"""From a config to a provider that is ready to be asked."""
+
+from tinyllm.config.providers import ProviderConfig
+from tinyllm.providers.base import Provider
+from tinyllm.reporting import Reporter
+
+
+def open_provider(config: ProviderConfig, reporter: Reporter) -> Provider:
+    """Make the provider that a config names.
+
+    Raises ProviderError without a key where one is needed, CheckpointError or DataError for what
+    cannot be read.
+    """
+    if config.kind == "openai":
+        from tinyllm.providers.openai_api import OpenAIProvider
+
+        return OpenAIProvider(config.openai, config.timeouts, concurrency=config.concurrency)
+    if config.kind == "checkpoint":
+        from tinyllm.providers.checkpoint import CheckpointProvider
+
+        return CheckpointProvider.open(config.checkpoint, reporter)
+    if config.kind == "scripted" and config.scripted.path is not None:
+        from tinyllm.providers.scripted import ScriptedProvider
+
+        return ScriptedProvider.read(config.scripted.path)
+    from tinyllm.providers.offline import OfflineProvider
+
+    return OfflineProvider()

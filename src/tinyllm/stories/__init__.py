@@ -1,0 +1,1 @@
+"""Making a data set of stories: words, plan, requests, filters, data set."""

@@ -1,0 +1,245 @@
+"""What makes a story good enough. Each rule has a reason code, a threshold and a measured value.
+
+    empty too_short too_long no_terminal_punct control_character special_token mojibake non_ascii
+    markup refusal meta language word_missing feature_missing vocab_oov profanity repetition
+
+Rules look at the story alone, so the verdict does not depend on what else was written. What does,
+duplicates, is `dedup.py`.
+"""
+
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tinyllm.config.stories import FilterConfig
+from tinyllm.providers.grammar.inflection import forms
+from tinyllm.providers.grammar.vocabulary import Vocabulary
+from tinyllm.stories.cleaning import clean, patterns
+from tinyllm.stories.plan import StoryPlan
+
+_WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])[\"']?\s+")
+_SPEECH = re.compile(r'"[^"\n]*[a-zA-Z][^"\n]*"')
+_ENDING = re.compile(r"[.!?][\"')]*\Z")
+_LEAST_COMMON_SHARE = 0.15
+_LEAST_TRIGRAMS = 4
+_LEAST_SENTENCES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a story is not good enough, and what was measured."""
+
+    reason: str
+    value: object = None
+
+
+class Text:
+    """A cleaned story and what the rules measure of it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def words(self) -> list[str]:
+        """All words, in small letters."""
+        return _WORDS.findall(self.text.lower())
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """The sentences, roughly."""
+        return [s.strip() for s in _SENTENCE_ENDS.split(self.text) if s.strip()]
+
+    @property
+    def n_paragraphs(self) -> int:
+        """How many paragraphs there are."""
+        return len([p for p in re.split(r"\n\s*\n|\n", self.text) if p.strip()])
+
+    @property
+    def ends_ok(self) -> bool:
+        """Whether it ends with the end of a sentence."""
+        return _ENDING.search(self.text) is not None
+
+
+class StoryFilter:
+    """The rules of one config for one word list."""
+
+    def __init__(self, config: FilterConfig, vocabulary: Vocabulary) -> None:
+        self._config = config
+        known: set[str] = set()
+        for word in vocabulary.words:
+            known |= forms(word)
+        self._known = known | patterns()["commonest"] | patterns()["function_words"]
+        self._rules: Sequence[Callable[[Text], Fault | None]] = (
+            _empty,
+            _control_character,
+            _special_token,
+            _mojibake,
+            _refusal,
+            _meta,
+            _markup,
+            self._too_short,
+            self._too_long,
+            self._no_terminal_punct,
+            self._non_ascii,
+            self._language,
+            self._vocab_oov,
+            self._repetition,
+        )
+        self._plan_rules: Sequence[Callable[[Text, StoryPlan], Fault | None]] = (
+            self._profanity,
+            self._word_missing,
+            self._feature_missing,
+        )
+
+    def examine(self, answer: str, plan: StoryPlan) -> tuple[str, dict[str, Any], Fault | None]:
+        """Return the story inside an answer, what was measured, and the first rule it breaks."""
+        cleaned, changed = clean(answer)
+        text = Text(cleaned)
+        return cleaned, self.checks(text, plan, changed), next(self._faults(text, plan), None)
+
+    def _faults(self, text: Text, plan: StoryPlan) -> Iterator[Fault]:
+        yield from (f for rule in self._rules if (f := rule(text)) is not None)
+        yield from (f for rule in self._plan_rules if (f := rule(text, plan)) is not None)
+
+    def checks(self, text: Text, plan: StoryPlan, changed: Sequence[str]) -> dict[str, Any]:
+        """Return the measurements that are kept with a story."""
+        return {
+            "words_found": [w for w in plan.words.values() if self._holds(text, w)],
+            "features_found": ["dialogue"] if _SPEECH.search(text.text) else [],
+            "oov_share": round(self._oov_share(text), 4),
+            "n_words": len(text.words),
+            "n_sentences": len(text.sentences),
+            "n_paragraphs": text.n_paragraphs,
+            "ends_ok": text.ends_ok,
+            "ascii_ok": text.text.isascii(),
+            "changed": list(changed),
+        }
+
+    def _holds(self, text: Text, word: str) -> bool:
+        return not forms(word).isdisjoint(text.words)
+
+    def _oov_share(self, text: Text) -> float:
+        if not text.words:
+            return 0.0
+        unknown = [w for w in text.words if w.partition("'")[0] not in self._known]
+        return len(unknown) / len(text.words)
+
+    def _too_short(self, text: Text) -> Fault | None:
+        least = (self._config.min_characters, self._config.min_words)
+        found = (len(text.text), len(text.words))
+        is_short = found[0] < least[0] or found[1] < least[1]
+        return Fault("too_short", found[1]) if is_short else None
+
+    def _too_long(self, text: Text) -> Fault | None:
+        n = len(text.words)
+        return Fault("too_long", n) if n > self._config.max_words else None
+
+    def _no_terminal_punct(self, text: Text) -> Fault | None:
+        if not self._config.end_punctuation or text.ends_ok:
+            return None
+        return Fault("no_terminal_punct", text.text[-20:])
+
+    def _non_ascii(self, text: Text) -> Fault | None:
+        if not self._config.ascii_only or text.text.isascii():
+            return None
+        return Fault("non_ascii", "".join(sorted({c for c in text.text if ord(c) > 127}))[:20])
+
+    def _language(self, text: Text) -> Fault | None:
+        if not self._config.english:
+            return None
+        share = sum(w in patterns()["commonest"] for w in text.words) / max(1, len(text.words))
+        return Fault("language", round(share, 3)) if share < _LEAST_COMMON_SHARE else None
+
+    def _word_missing(self, text: Text, plan: StoryPlan) -> Fault | None:
+        if not self._config.words_required:
+            return None
+        missing = [word for word in plan.words.values() if not self._holds(text, word)]
+        return Fault("word_missing", missing) if missing else None
+
+    def _feature_missing(self, text: Text, plan: StoryPlan) -> Fault | None:
+        wanted = self._config.features_checked and "dialogue" in plan.features
+        if not wanted or _SPEECH.search(text.text):
+            return None
+        return Fault("feature_missing", "dialogue")
+
+    def _vocab_oov(self, text: Text) -> Fault | None:
+        most = self._config.max_oov_share
+        if most is None:
+            return None
+        share = self._oov_share(text)
+        return Fault("vocab_oov", round(share, 4)) if share > most else None
+
+    def _profanity(self, text: Text, plan: StoryPlan) -> Fault | None:
+        if not self._config.profanity:
+            return None
+        found = patterns()["profanity"].intersection(text.words) - set(plan.words.values())
+        return Fault("profanity", sorted(found)) if found else None
+
+    def _repetition(self, text: Text) -> Fault | None:
+        config = self._config
+        if len(text.sentences) >= _LEAST_SENTENCES:
+            repeated = 1 - len(set(text.sentences)) / len(text.sentences)
+            if repeated > config.max_repeated_sentences:
+                return Fault("repetition", {"sentences": round(repeated, 3)})
+        trigrams = Counter(zip(text.words, text.words[1:], text.words[2:], strict=False))
+        top = max(trigrams.values(), default=0)
+        share = top / max(1, trigrams.total())
+        if top >= _LEAST_TRIGRAMS and share > config.max_trigram_share:
+            return Fault("repetition", {"trigram": round(share, 3)})
+        raw = text.text.encode("utf-8", "replace")
+        compressed = len(zlib.compress(raw, 6)) / max(1, len(raw))
+        if compressed < config.min_compressed_share:
+            return Fault("repetition", {"compressed": round(compressed, 3)})
+        return None
+
+
+def _empty(text: Text) -> Fault | None:
+    return None if text.text else Fault("empty")
+
+
+def _control_character(text: Text) -> Fault | None:
+    found = next(_odd_characters(text.text), None)
+    return Fault("control_character", f"U+{ord(found):04X}") if found is not None else None
+
+
+def _odd_characters(text: str) -> Iterator[str]:
+    """Yield control characters, lone surrogates and the like: no text file should hold them."""
+    return (c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn"))
+
+
+def _special_token(text: Text) -> Fault | None:
+    return _match("special_token", text)
+
+
+def _refusal(text: Text) -> Fault | None:
+    """Look at the beginning only: people in stories are sorry too."""
+    found = patterns()["refusal"].search(text.text[:200])
+    return Fault("refusal", found.group()) if found is not None else None
+
+
+def _meta(text: Text) -> Fault | None:
+    return _match("meta", text)
+
+
+def _markup(text: Text) -> Fault | None:
+    return _match("markup", text)
+
+
+def _mojibake(text: Text) -> Fault | None:
+    if text.text.isascii():
+        return None
+    from ftfy.badness import badness
+
+    value = int(badness(text.text))
+    return Fault("mojibake", value) if value else None
+
+
+def _match(name: str, text: Text) -> Fault | None:
+    found = patterns()[name].search(text.text)
+    return Fault(name, found.group()[:40]) if found is not None else None

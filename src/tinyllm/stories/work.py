@@ -1,0 +1,172 @@
+"""Stories as the work of a pipeline: what is asked for each, what makes it good, what it becomes.
+
+The record of a story holds all that it is a function of. What differs from run to run (who
+answered when, at what price) stands under `call` in the ledger and is left out of the data set.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tinyllm
+from tinyllm import journal
+from tinyllm.config.stories import StoriesConfig
+from tinyllm.providers.base import CallSampling, Capabilities, Completion, usage_to_json
+from tinyllm.providers.pipeline.work import (
+    REFUSAL,
+    TRUNCATED,
+    Accepted,
+    Ask,
+    Rejected,
+    Verdict,
+)
+from tinyllm.records import Message
+from tinyllm.stories.dedup import Deduplicator, Duplicate, text_key
+from tinyllm.stories.filters import StoryFilter
+from tinyllm.stories.plan import StoryPlan, StoryPlans
+
+NO_BEGINNING = "no_beginning"
+_GROWTH = 1.5
+_BEGINNING_SENTENCES = 2
+_SENTENCE = re.compile(r".*?[.!?][\"']?(?:\s+|\Z)", re.DOTALL)
+
+
+class StoryWork:
+    """The plan and the judge of one data set. `accepted_path` is the ledger of good stories."""
+
+    def __init__(
+        self, config: StoriesConfig, plans: StoryPlans, asked: Capabilities, accepted_path: Path
+    ) -> None:
+        self._config, self._plans, self._asked = config, plans, asked
+        self._filter = StoryFilter(config.filters, plans.vocabulary)
+        self._path = accepted_path
+        self._offsets: dict[int, int] = {}
+        self._undecided: list[int] = []
+        self._dedup = Deduplicator(config.dedup, self._story_text)
+
+    @property
+    def n_items(self) -> int:
+        """How many stories can be asked for."""
+        return len(self._plans)
+
+    def item_id(self, index: int) -> str:
+        """Return a story's id."""
+        return self._plans.item_id(index)
+
+    def leader(self, index: int) -> int | None:
+        """Return the story whose beginning this one goes on from."""
+        return self._plans.leader(index)
+
+    def ask(self, index: int, rejected: Sequence[str]) -> Ask | Rejected:
+        """Ask for a story: with other features after a refusal, with more room after a cut."""
+        plan = self._plans.plan(index, rejected.count(REFUSAL))
+        beginning = None
+        leader = self._plans.leader(index)
+        if leader is not None:
+            if leader not in self._offsets:
+                return Rejected(NO_BEGINNING, leader, is_final=True)
+            beginning = first_sentences(self._story_text(leader))
+        sampling = self._config.sampling
+        room = int(sampling.max_tokens * _GROWTH ** rejected.count(TRUNCATED))
+        return Ask(
+            messages=(Message("user", self._plans.prompt(plan, beginning)),),
+            sampling=CallSampling(
+                max_tokens=min(sampling.max_tokens_cap, room),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=self._plans.call_seed(index, len(rejected)),
+            ),
+            plan=(plan, beginning),
+        )
+
+    def examine(self, index: int, attempt: int, ask: Ask, completion: Completion) -> Verdict:
+        """Judge an answer by the filters."""
+        plan, beginning = ask.plan
+        answer = completion.text
+        if beginning is not None:
+            answer = f"{beginning} {answer.lstrip()}"
+        text, checks, fault = self._filter.examine(answer, plan)
+        if fault is not None:
+            return Rejected(fault.reason, fault.value, completion.text)
+        record = self._record(index, attempt, ask, completion, plan, text, checks)
+        return Accepted(text_key(text), record)
+
+    def _record(
+        self,
+        index: int,
+        attempt: int,
+        ask: Ask,
+        completion: Completion,
+        plan: StoryPlan,
+        text: str,
+        checks: dict[str, Any],
+    ) -> dict[str, Any]:
+        templates, sampling = self._plans.templates, ask.sampling
+        prompt = ask.messages[-1].content
+        kept = {"prompt": prompt} if self._config.keep_prompts else {}
+        return {
+            "index": index,
+            "story": text,
+            "words": dict(plan.words),
+            "features": list(plan.features),
+            "extras": dict(plan.extras),
+            "n_paragraphs": plan.n_paragraphs,
+            "template": {
+                "name": plan.template,
+                "version": templates.version,
+                "sha256": templates.sha,
+            },
+            "prompt_sha256": hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest(),
+            **kept,
+            "plan_seed": self._config.seed,
+            "attempt": attempt,
+            "draw": plan.draw,
+            "params": {
+                "model": self._asked.model,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "max_tokens": sampling.max_tokens,
+                "seed": sampling.seed,
+            },
+            "provider": {"kind": self._asked.kind, "answered_as": completion.model},
+            "finish_reason": completion.finish_reason,
+            "usage": usage_to_json(completion.usage),
+            "text_sha256": hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(),
+            "checks": checks,
+            "tinyllm_version": tinyllm.__version__,
+        }
+
+    def note_accepted(self, index: int, offset: int) -> None:
+        """Learn where a good story stands in the ledger."""
+        self._offsets[index] = offset
+        self._undecided.append(index)
+
+    def count_kept(self) -> int:
+        """Count the stories that stay when duplicates go."""
+        return len(self.decide()[0])
+
+    def decide(self) -> tuple[list[int], list[Duplicate]]:
+        """Return the indices that stay and the duplicates that go."""
+        if self._undecided:
+            with open(self._path, "rb") as file:
+                for index in sorted(self._undecided, key=self._offsets.__getitem__):
+                    record = journal.read_at(file, self._offsets[index])
+                    self._dedup.add(index, record["key"], record["story"])
+            self._undecided.clear()
+        return self._dedup.decide()
+
+    def offset(self, index: int) -> int:
+        """Return where a story's line begins in the ledger."""
+        return self._offsets[index]
+
+    def _story_text(self, index: int) -> str:
+        with open(self._path, "rb") as file:
+            return str(journal.read_at(file, self._offsets[index])["story"])
+
+
+def first_sentences(story: str) -> str:
+    """Return the beginning of a story that its branches share."""
+    found = _SENTENCE.findall(story)[:_BEGINNING_SENTENCES]
+    return " ".join("".join(found).split()) or story

@@ -1,0 +1,212 @@
+"""`tinyllm gen-stories`: plan, ask, filter, keep, and write the data set.
+
+Everything that was paid for is in the ledgers before anything else happens with it. The same
+command goes on where it was stopped, however that was.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyllm.config.stories import StoriesConfig
+from tinyllm.errors import ConfigError, Interrupted
+from tinyllm.files import require_free_space
+from tinyllm.journal import Lock, quarantine
+from tinyllm.providers.base import Provider
+from tinyllm.providers.opening import open_provider
+from tinyllm.providers.pipeline.budget import Spent
+from tinyllm.providers.pipeline.engine import Ending, EndingKind, Pipeline, Settings
+from tinyllm.providers.pipeline.figures import format_cost
+from tinyllm.providers.pipeline.ledgers import Ledgers, State, read_state
+from tinyllm.reporting import Reporter, counted
+from tinyllm.stories.finalise import Dataset, write_dataset
+from tinyllm.stories.plan import StoryPlans
+from tinyllm.stories.run_folder import StoriesFolder, identity
+from tinyllm.stories.work import StoryWork
+
+_BYTES_PER_STORY = 6_000
+_GOES_ON = "Run the same command again: it goes on from here."
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What one start of a run does besides going on."""
+
+    extend: bool = False
+    """`n_stories` may be more than the run was begun for."""
+    retry_rejects: tuple[str, ...] = ()
+    """Ask once more for the stories that were given up for these reasons."""
+    repair: bool = False
+    """Move broken lines of the journals aside first."""
+    partial: bool = False
+    """Write the data set even when it is not complete."""
+
+
+@dataclass(frozen=True)
+class StoriesResult:
+    """How a run ended, and the data set where it was written."""
+
+    ending: EndingKind
+    detail: str
+    n_accepted: int
+    n_wanted: int
+    spent: Spent
+    dataset: Dataset | None
+
+    def why(self) -> str:
+        """Say why it is not complete, and what goes on from there."""
+        so_far = f"{self.n_accepted:,} of {self.n_wanted:,} stories are there"
+        if self.ending == "budget":
+            return f"stopped by budget ({self.detail}); {so_far}. {_GOES_ON}"
+        return f"the words make no further plans; {so_far}. --partial writes those."
+
+    def place(self, output: Path) -> Path:
+        """Return what to look at: the text to train on, or the folder while it is not written."""
+        return StoriesFolder(output).train if self.dataset is not None else output
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "ending": self.ending,
+            "detail": self.detail,
+            "accepted": self.n_accepted,
+            "wanted": self.n_wanted,
+            "spent": self.spent.to_json(),
+            "dataset": None if self.dataset is None else dataclasses.asdict(self.dataset),
+        }
+
+
+def run(
+    config: StoriesConfig, reporter: Reporter, options: RunOptions | None = None
+) -> StoriesResult:
+    """Make the data set, or go on with it.
+
+    Raises ConfigError for settings that differ from those it was begun with, DataError for files,
+    ProviderError when nobody answers, Interrupted after Ctrl-C or SIGTERM.
+    """
+    options = options or RunOptions()
+    plans = StoryPlans(config)
+    if config.n_stories > len(plans):
+        raise ConfigError(
+            f"n_stories is {config.n_stories:,}, and the words make {len(plans):,} different plans",
+            "Ask for fewer stories, or give more words.",
+        )
+    folder = StoriesFolder(config.output)
+    if options.repair:
+        _repair(folder, reporter)
+    with Ledgers(folder.run, reporter, locks=config.lock) as ledgers:
+        missing = max(0, config.n_stories - ledgers.state.n_accepted)
+        require_free_space(config.output, missing * _BYTES_PER_STORY)
+        provider = open_provider(config.provider, reporter)
+        asked = provider.capabilities()
+        kept = identity(config, plans, asked)
+        folder.settle_identity(kept, config.n_stories, options.extend)
+        folder.note_segment(config)
+        work = StoryWork(config, plans, asked, folder.ledgers.accepted)
+        for index, offset in ledgers.state.accepted():
+            work.note_accepted(index, offset)
+        retried = _take_back(ledgers.state, options.retry_rejects)
+        ending = asyncio.run(_ask(config, work, provider, ledgers, reporter, retried))
+        n_kept = min(config.n_stories, work.count_kept())
+        dataset = None
+        if ending.kind == "complete" or (options.partial and n_kept):
+            dataset = write_dataset(
+                folder, config, work, ledgers.state, ledgers.spent, kept, reporter
+            )
+        if ending.kind == "interrupted":
+            raise Interrupted(
+                f"stopped; {n_kept:,} of {config.n_stories:,} stories are written",
+                _GOES_ON,
+                ending.exit_code,
+            )
+        return StoriesResult(
+            ending.kind, ending.detail, n_kept, config.n_stories, ledgers.spent, dataset
+        )
+
+
+async def _ask(
+    config: StoriesConfig,
+    work: StoryWork,
+    provider: Provider,
+    ledgers: Ledgers,
+    reporter: Reporter,
+    retried: Sequence[int],
+) -> Ending:
+    """Ask again for what is to be retried, then for what is missing."""
+
+    def pipeline(only: Sequence[int] | None) -> Pipeline:
+        settings = Settings(
+            target=config.n_stories,
+            max_attempts=config.max_attempts,
+            streams=config.strategy == "stream",
+            grace_seconds=config.grace_seconds,
+            only=only,
+        )
+        return Pipeline(work, provider, config.provider, settings, ledgers, reporter)
+
+    try:
+        if retried:
+            ending = await pipeline(retried).run()
+            if ending.kind != "complete":
+                return ending
+        return await pipeline(None).run()
+    finally:
+        await provider.aclose()
+
+
+def _take_back(state: State, reasons: Sequence[str]) -> list[int]:
+    """Return the items given up for these reasons, which are then open again."""
+    found = sorted(i for i in state.spent if state.rejected[i][-1] in reasons)
+    state.spent.difference_update(found)
+    return found
+
+
+def _repair(folder: StoriesFolder, reporter: Reporter) -> None:
+    with Lock(folder.ledgers.lock):
+        for path in folder.ledgers.journals:
+            n_bad = quarantine(path)
+            if n_bad:
+                reporter.warn(
+                    f"{path.name}: {counted(n_bad, 'broken line')} moved to {path.name}.quarantined"
+                )
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands, from its journals."""
+
+    n_accepted: int
+    n_wanted: int
+    rejects: dict[str, int]
+    spent: Spent
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "accepted": self.n_accepted,
+            "wanted": self.n_wanted,
+            "rejects": self.rejects,
+            "spent": self.spent.to_json(),
+        }
+
+    def as_text(self) -> str:
+        """Say it in a few lines."""
+        spent, cost = self.spent, format_cost(self.spent.cost)
+        lines = [
+            f"accepted   {self.n_accepted:,} of {self.n_wanted:,} stories",
+            f"requests   {spent.requests:,}, {spent.tokens:,} tokens, cost {cost}",
+        ]
+        lines += [f"rejected   {n:,} {reason}" for reason, n in self.rejects.items()]
+        return "\n".join(lines)
+
+
+def read_status(output: Path) -> Status:
+    """Read where a run stands, also while it runs. Raises DataError when there is none."""
+    folder = StoriesFolder(output)
+    n_wanted = folder.read_target()
+    state, spent = read_state(folder.ledgers)
+    rejects = dict(state.reasons.most_common())
+    return Status(len(state.keys), n_wanted, rejects, spent)
