@@ -1,11 +1,21 @@
 """Every knob of `tinyllm serve`. The API key is a secret and so comes from the environment only."""
 
+import ipaddress
+
 from pydantic import Field
 
 from tinyllm.config.base import Strict
 from tinyllm.config.generation import CheckpointName, Device, SpokenDtype
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+def is_local(host: str) -> bool:
+    """Tell whether an address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in LOCAL_HOSTS
 
 
 class ServeLimits(Strict):

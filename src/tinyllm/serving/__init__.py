@@ -4,13 +4,14 @@ A request's way, top to bottom:
 
     connection.py   the socket: how slow or silent a client may be
     guards.py       host, origin, key, size of the body; headers of every answer
-    app.py          the routes
-    requests.py     what a body may hold           fields.py    what OpenAI has and we have not
+    app.py          the routes                     json_bodies.py  bodies that must be JSON
+    requests.py     what a body may hold           fields.py       what of OpenAI's is not in it
     orders.py       from a body to token ids, settings and a seed
     worker.py       one thread and one batch per model; requests share the batch
     streaming.py    the answer as it grows, or whole; a client that leaves frees its rows
-    answers.py      OpenAI's shapes                failures.py  errors in them
-    models.py       which checkpoints are served   metrics.py   what is counted
+    dialects.py     the shapes of answers          answers.py      their schemas
+    failures.py     the shape of errors            metrics.py      what is counted
+    models.py       which checkpoints are served   page_files.py   the web page in `page/`
     run.py          from a config to a server that listens, and its orderly end
 
 Everything but the drawing itself runs on one event loop. No text is logged.

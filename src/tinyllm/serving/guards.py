@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tinyllm.config.serve import LOCAL_HOSTS
+from tinyllm.config.serve import LOCAL_HOSTS, is_local
 from tinyllm.reporting import Reporter
 from tinyllm.serving.failures import BUG, ApiError, bug_report
 from tinyllm.serving.metrics import Metrics
@@ -52,8 +52,8 @@ class Rules:
     @classmethod
     def of(cls, host: str, api_key: str | None, origins: Sequence[str], limit: int) -> "Rules":
         """Return the rules for a server that listens at a host."""
-        is_local = host in LOCAL_HOSTS or host.startswith("127.")
-        return cls(api_key, (*LOCAL_HOSTS, host) if is_local else None, origins, limit)
+        names = (*LOCAL_HOSTS, host) if is_local(host) else None
+        return cls(api_key, names, origins, limit)
 
 
 class Guard:

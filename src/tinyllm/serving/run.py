@@ -6,7 +6,6 @@ get `shutdown_seconds`. The second one ends it at once.
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import signal
 import socket
@@ -19,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from tinyllm.config.serve import LOCAL_HOSTS, ServeConfig
+from tinyllm.config.serve import ServeConfig, is_local
 from tinyllm.config.settings import settings
 from tinyllm.errors import Interrupted, UsageError
 from tinyllm.files import os_error
@@ -49,8 +48,7 @@ def run(config: ServeConfig, reporter: Reporter, *, listening: Callable[[Address
     Raises UsageError for an address that cannot be had and for one that others can reach without a
     key, CheckpointError for what cannot be served, Interrupted when requests were cut off.
     """
-    key = settings().api_key
-    api_key = key.get_secret_value() if key is not None else None
+    api_key = _api_key()
     _require_key(config.host, api_key)
     with _bound(config.host, config.port) as bound:
         _raise_file_limit(config.limits.max_connections)
@@ -173,20 +171,24 @@ class _Server(uvicorn.Server):
             )
 
 
+def _api_key() -> str | None:
+    """Return the key from the environment. Raises UsageError for one that cannot be sent."""
+    secret = settings().api_key
+    key = secret.get_secret_value().strip() if secret is not None else ""
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(
+            "the API key holds characters that no HTTP header can carry",
+            "Take letters, digits and signs of ASCII for TINYLLM_API_KEY.",
+        )
+    return key or None
+
+
 def _require_key(host: str, api_key: str | None) -> None:
     if api_key is None and not is_local(host):
         raise UsageError(
             f"at {host} other machines can reach the server, and there is no API key",
             "Put a key of your choice into the environment variable TINYLLM_API_KEY.",
         )
-
-
-def is_local(host: str) -> bool:
-    """Tell whether an address can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host in LOCAL_HOSTS
 
 
 @contextmanager
