@@ -16,7 +16,7 @@ def serve(
     checkpoints: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CHECKPOINT]...",
+            metavar="CHECKPOINT",
             help="Files, folders or names of checkpoints. Without any, the newest one found.",
             show_default=False,
         ),

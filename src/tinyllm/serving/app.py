@@ -123,7 +123,12 @@ def _about(models: Models, metrics: Metrics, gate: Gate) -> APIRouter:
     async def get_model(model: str) -> ModelCard:
         return models.find(model).card()
 
-    @router.get("/health", summary="Tell whether requests are taken.", response_model=Health)
+    @router.get(
+        "/health",
+        summary="Tell whether requests are taken.",
+        response_model=Health,
+        responses={503: {"model": Health, "description": "The server is stopping."}},
+    )
     async def health() -> Response:
         workers = models.workers()
         found = Health(
@@ -284,6 +289,10 @@ def _describe_truthfully(routes: FastAPI) -> None:
             for path in document["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
+            document["components"]["securitySchemes"] = {
+                "key": {"type": "http", "scheme": "bearer"}
+            }
+            document["security"] = [{}, {"key": []}]
             schemas = document["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
