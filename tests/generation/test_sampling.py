@@ -1,17 +1,15 @@
 """How a token is chosen: exact odds, edges of every rule, independence of neighbours."""
 
-import warnings
-
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from pydantic import ValidationError
 
+from tests.generation.reference_rules import reference_odds
 from tinyllm.config.generation import Sampling, over_defaults
 from tinyllm.errors import CheckpointError, UsageError
-from tinyllm.generation.sampling import candidates, sample_next
+from tinyllm.generation.sampling import adjust, candidates, sample_next, scale
 from tinyllm.seeding import uniform
 
 LOGITS = np.array([[2.0, 1.0, 0.5, -1.0, 1.5, -3.0]], np.float32)
@@ -23,7 +21,7 @@ def random_logits(*shape: int, seed: int) -> np.ndarray:
 
 def distribution(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
     """The odds that a draw follows, in the order of the vocabulary."""
-    probabilities, ids = candidates(logits / np.float32(sampling.temperature), sampling)
+    probabilities, ids = candidates(scale(logits, sampling.temperature), sampling)
     whole = np.zeros(logits.shape)
     np.put_along_axis(whole, ids, probabilities, axis=1)
     return whole / whole.sum(axis=-1, keepdims=True)
@@ -34,43 +32,38 @@ def draw(logits: np.ndarray, sampling: Sampling, n: int) -> list[int]:
     return sample_next(np.repeat(logits, n, axis=0), [()] * n, sampling, uniforms).tolist()
 
 
-SETTINGS = [
-    Sampling(temperature=1.0, top_p=1.0),
-    Sampling(temperature=0.5, top_p=1.0),
-    Sampling(temperature=1.0, top_p=1.0, top_k=3),
-    Sampling(temperature=1.0, top_p=0.7),
-    Sampling(temperature=1.3, top_p=1.0, min_p=0.3),
-    Sampling(temperature=1.2, top_p=0.9, top_k=5, min_p=0.05),
-]
+RULES = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.3, 1.0, 2.5]),
+    top_k=st.sampled_from([0, 1, 3, 40, 300]),
+    top_p=st.sampled_from([1.0, 0.9501, 0.7003, 0.99907]),
+    min_p=st.sampled_from([0.0, 0.0501, 0.4003]),
+    repetition_penalty=st.sampled_from([1.0, 1.3, 0.8]),
+    frequency_penalty=st.sampled_from([0.0, 0.41, -0.23]),
+    presence_penalty=st.sampled_from([0.0, 0.617]),
+    repeat_last_n=st.sampled_from([0, 1, 4, 100]),
+    no_repeat_ngram=st.sampled_from([0, 1, 2, 3]),
+    penalize_prompt=st.booleans(),
+    min_new_tokens=st.sampled_from([0, 3, 9]),
+    logit_bias=st.dictionaries(st.integers(0, 49), st.floats(-100, 100, width=32), max_size=5),
+)
 
 
-@pytest.mark.parametrize("sampling", SETTINGS, ids=str)
-def test_frequencies_follow_the_odds(sampling):
-    n = 20_000
-    expected = distribution(LOGITS, sampling)[0]
-    counts = np.bincount(draw(LOGITS, sampling, n), minlength=6)
-    possible = expected > 0
-    assert counts[~possible].sum() == 0
-    if possible.sum() > 1:
-        assert stats.chisquare(counts[possible], expected[possible] * n).pvalue > 1e-4
-
-
-@pytest.mark.parametrize("sampling", SETTINGS, ids=str)
-def test_odds_equal_those_of_transformers(sampling):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformers.generation import logits_process as reference
-
-    logits = random_logits(16, 1000, seed=3) * 3
-    scores = reference.TemperatureLogitsWarper(sampling.temperature)(None, torch.tensor(logits))
-    if sampling.top_k:
-        scores = reference.TopKLogitsWarper(sampling.top_k)(None, scores)
-    if sampling.top_p < 1:
-        scores = reference.TopPLogitsWarper(sampling.top_p)(None, scores)
-    if sampling.min_p:
-        scores = reference.MinPLogitsWarper(sampling.min_p)(None, scores)
-    expected = torch.softmax(scores.double(), dim=-1).numpy()
-    np.testing.assert_allclose(distribution(logits, sampling), expected, atol=1e-6, rtol=1e-5)
+@given(
+    sampling=RULES,
+    seed=st.integers(0, 2**32),
+    prompt=st.lists(st.integers(0, 9), min_size=1, max_size=9),
+    drawn=st.lists(st.integers(0, 9), max_size=12),
+    never=st.lists(st.integers(2, 49), max_size=5),
+)
+def test_odds_equal_those_of_transformers(sampling, seed, prompt, drawn, never):
+    logits = random_logits(1, 50, seed=seed) * 3
+    expected = reference_odds(logits[0], prompt, drawn, sampling, never=never, end_ids=(0, 1))
+    banned = np.isin(np.arange(50), never)
+    banned[:2] |= len(drawn) < sampling.min_new_tokens
+    history = [*prompt, *drawn] if sampling.penalize_prompt else drawn
+    adjusted = adjust(logits, [history], sampling, banned)
+    np.testing.assert_allclose(distribution(adjusted, sampling)[0], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_flat_odds_reach_beyond_the_first_candidates():
@@ -143,6 +136,52 @@ def test_logits_that_are_not_finite_are_an_error(bad):
     logits[0, 2] = bad
     with pytest.raises(CheckpointError, match="not a number"):
         sample_next(logits, [()], Sampling(temperature=0.0), [0.5])
+
+
+def test_the_lowest_temperatures_take_the_likeliest_token():
+    for temperature in (1e-30, 1e-39, 5e-324):
+        assert draw(LOGITS, Sampling(temperature=temperature), 5) == [0] * 5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"top_k": 2**63},
+        {"top_k": -1},
+        {"no_repeat_ngram": 2**63},
+        {"repeat_last_n": -1},
+        {"min_new_tokens": 2**31},
+        {"max_new_tokens": 0},
+        {"seed": 2**63},
+        {"repetition_penalty": 1e-30},
+        {"repetition_penalty": 1e30},
+        {"frequency_penalty": float("inf")},
+        {"presence_penalty": float("nan")},
+        {"temperature": float("nan")},
+        {"top_p": 0.0},
+        {"min_p": 1.1},
+        {"logit_bias": {3: 101.0}},
+        {"logit_bias": {-3: 1.0}},
+        {"logit_bias": {2**63: 1.0}},
+        {"logit_bias": {"three": 1.0}},
+        {"ban": ("",)},
+        {"end_tokens": ("",)},
+        {"logprobs": 21},
+    ],
+    ids=str,
+)
+def test_settings_beyond_their_range_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        Sampling.model_validate(wrong)
+
+
+def test_the_names_of_a_json_object_are_token_ids():
+    assert Sampling.model_validate({"logit_bias": {"7": 3}}).logit_bias == {7: 3.0}
+
+
+def test_equal_settings_have_equal_hashes():
+    one, other = Sampling(logit_bias={1: 2.0, 3: 4.0}), Sampling(logit_bias={3: 4.0, 1: 2.0})
+    assert (one, hash(one)) == (other, hash(other))
 
 
 def test_what_is_given_stands_over_what_is_stored():

@@ -1,5 +1,8 @@
 """The native sampler draws what the plain one draws, and notices what it must notice."""
 
+import ctypes
+from ctypes import c_int64, c_void_p
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from tinyllm.kernels import build
 
 pytestmark = pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
 
+BIASES = st.sampled_from([-100.0, -3.17, 0.25, 7.01, 100.0])
 # No two rules here make odds that are equal but for rounding: either order is right then.
 RULES = st.builds(
     Sampling,
@@ -25,13 +29,22 @@ RULES = st.builds(
     presence_penalty=st.sampled_from([0.0, 0.0, 0.617]),
     no_repeat_ngram=st.sampled_from([0, 0, 1, 2, 3]),
     penalize_prompt=st.booleans(),
+    repeat_last_n=st.sampled_from([0, 0, 1, 3, 100]),
     min_new_tokens=st.sampled_from([0, 3]),
+    logit_bias=st.dictionaries(st.sampled_from([0, 1, 2, 3, 4, 900]), BIASES, max_size=4),
 )
 
 
-def samplers(sampling: Sampling, vocab_size: int, never: list[int]) -> tuple[Sampler, Sampler]:
+def samplers(
+    sampling: Sampling, vocab_size: int, never: list[int], ends: tuple[int, ...] = ()
+) -> tuple[Sampler, Sampler]:
     """Return the native and the plain sampler."""
-    rules = {"vocab_size": vocab_size, "end_id": 0, "never": np.array(never, np.int64)}
+    rules = {
+        "vocab_size": vocab_size,
+        "end_id": 0,
+        "never": np.array(never, np.int64),
+        "ends": ends,
+    }
     native, plain = Sampler(sampling, **rules), Sampler(sampling, **rules)
     plain._native = None
     assert native.is_native
@@ -59,7 +72,10 @@ def table(n_rows: int, vocab_size: int, seed: int) -> TextTable:
 def test_the_native_sampler_draws_what_the_plain_one_draws(
     sampling, vocab_size, n_rows, spread, seed
 ):
-    native, plain = samplers(sampling, vocab_size, [1] if vocab_size > 3 else [])
+    inside = {i: bias for i, bias in sampling.logit_bias.items() if i < vocab_size}
+    sampling = sampling.model_copy(update={"logit_bias": inside})
+    never, ends = ([1], (2, 0)) if vocab_size > 3 else ([], ())
+    native, plain = samplers(sampling, vocab_size, never, ends)
     rng = np.random.default_rng(seed)
     logits = rng.standard_normal((n_rows, vocab_size)).astype(np.float32) * np.float32(spread)
     texts = table(n_rows, vocab_size, seed)
@@ -67,6 +83,41 @@ def test_the_native_sampler_draws_what_the_plain_one_draws(
     if vocab_size > 3 or sampling.min_new_tokens == 0:
         expected = plain.choose(logits.copy(), texts, rows).tolist()
         assert native.choose(logits.copy(), texts, rows).tolist() == expected
+
+
+def write(native: Sampler, logits: np.ndarray, texts: TextTable) -> int:
+    """Let native code write a token of the only text; return what it tells its caller."""
+    writers = native.writers(texts, np.arange(1))
+    function = ctypes.CFUNCTYPE(c_int64, c_void_p, c_int64, c_void_p)(writers.function)
+    told: int = function(logits.ctypes.data, len(logits), writers.states[0])
+    return told
+
+
+@pytest.mark.parametrize("token", range(5))
+def test_a_text_drawn_natively_ends_by_any_end_token(token):
+    native, _ = samplers(Sampling(temperature=0.0), 5, [], (2, 4))
+    texts = TextTable([[1]], [9], [1])
+    logits = np.eye(5, dtype=np.float32)[token]
+    assert native.end_ids == {0, 2, 4}
+    assert write(native, logits, texts) == (-1 if token in native.end_ids else token)
+    assert texts.drawn(0) == [token]
+
+
+def test_no_end_token_comes_before_the_least_number_of_tokens():
+    native, plain = samplers(Sampling(temperature=0.0, min_new_tokens=2), 5, [], (2, 4))
+    logits = np.array([[9.0, 1.0, 8.0, 2.0, 7.0]], np.float32)
+    texts = TextTable([[1]], [9], [1])
+    for expected in (3, 3, 0):
+        rows = np.arange(1)
+        assert plain.choose(logits.copy(), texts, rows).tolist() == [expected]
+        assert native.choose(logits.copy(), texts, rows).tolist() == [expected]
+        texts.append(rows, np.array([expected]))
+
+
+def test_banning_all_but_the_ends_is_refused_while_the_text_may_not_end():
+    for sampler in samplers(Sampling(min_new_tokens=1), 5, [1, 3], (2, 4)):
+        with pytest.raises(UsageError, match="banned"):
+            sampler.choose(np.zeros((1, 5), np.float32), TextTable([[1]], [9], [1]), np.arange(1))
 
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e-39, 5e-324])
