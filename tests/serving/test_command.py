@@ -124,7 +124,8 @@ def test_a_model_that_computes_no_numbers_fails_its_requests_only(
     model = tiny_model(tokenizer)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.fill_(3e38)
+            if parameter.ndim == 1:  # the norms' gains
+                parameter.fill_(3e38)
     save_checkpoint(tmp_path / "huge.safetensors", model, tokenizer, template=None, training={})
     with start_server(tiny_checkpoints[0], tmp_path / "huge.safetensors").client() as client:
         for stream in (False, True):

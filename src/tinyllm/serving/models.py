@@ -148,7 +148,8 @@ class Models:
 def _paths(names: Sequence[str], reporter: Reporter) -> list[Path]:
     """Find the checkpoints, each once, and say which they are where they were sought."""
     paths: dict[Path, Path] = {}
-    for name in names or [None]:
+    wanted: Sequence[str | None] = names or (None,)
+    for name in wanted:
         found = find_checkpoint(name)
         if found.was_sought:
             reporter.note(f"checkpoint: {found.path} ({found.reason})")
