@@ -17,7 +17,8 @@ Replies = dict[str, Iterator[str]]
 def write_replies(replies: Replies, width: int | None, is_stopped: Callable[[], bool]) -> None:
     """Write replies until they end or `is_stopped`; `width` is the terminal's, None for a pipe."""
     if len(replies) == 1:
-        _stream(*replies.values(), width, is_stopped)
+        (reply,) = replies.values()
+        _stream(reply, width, is_stopped)
     elif width is not None and width >= 2 * LEAST_COLUMN + len(_GAP):
         _side_by_side(replies, width, is_stopped)
     else:
