@@ -222,7 +222,6 @@ def test_nothing_is_printed(tmp_path, capfd):
 
 
 def n_live_texts():
-    gc.collect()
     return sum(batch.n_live for batch in gc.get_objects() if type(batch) is Batch)
 
 

@@ -26,6 +26,7 @@ from tinyllm.records import Message, Role
 STANDARD_INPUT = Path("-")
 """The name that stands for standard input."""
 
+_ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
 _FORM = 'Write {"prompt": "…"} or {"messages": […]} on every line.'
 
 
@@ -144,11 +145,11 @@ def _messages(place: str, value: object) -> tuple[Message, ...]:
 
 def _message(place: str, value: object) -> Message:
     turn = value if isinstance(value, dict) else {}
-    role, content = turn.get("role"), turn.get("content")
-    if role not in get_args(Role) or not isinstance(content, str):
+    role, content = _ROLES.get(str(turn.get("role"))), turn.get("content")
+    if role is None or not isinstance(content, str):
         raise DataError(
             f"{place}: not a message: {json.dumps(value, ensure_ascii=False):.80}",
-            f"A message has a role ({', '.join(get_args(Role))}) and its content, a text.",
+            f"A message has a role ({', '.join(_ROLES)}) and its content, a text.",
         )
     return Message(role, content)
 
