@@ -14,6 +14,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.small_disk import SmallDisk, mounting
+
 # A busy machine is no failure; a gate meets the same examples every time, a developer new ones.
 settings.register_profile(
     "ours",
@@ -35,6 +37,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real data slices in ../shared/data")
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Return a function that mounts a small file system, with options such as size=2m."""
+    with mounting(tmp_path) as mount:
+        yield mount
 
 
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,16 +1,11 @@
-"""A disk that fills up in the middle of a training: one sentence, and what was saved stays whole.
+"""A disk that fills up in the middle of a training: one sentence, what was saved stays whole."""
 
-The disks are real: small tmpfs mounts, which take the right to mount. Where that is missing, the
-tests are skipped and say so.
-"""
-
-import shutil
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.small_disk import SmallDisk, fill
 from tests.training.conftest import make_text
 from tests.training.kill_harness import ActingReporter
 from tests.training.test_workflow import config_for, train
@@ -21,31 +16,6 @@ from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.state import list_states, read_state
 from tinyllm.training.workflow import run
 
-SmallDisk = Callable[[str], Path]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Return a function that mounts a small file system, with options such as size=2m."""
-    mounted: list[Path] = []
-
-    def mount(options: str) -> Path:
-        folder = tmp_path / f"disk-{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("needs the mount command")
-        if done.returncode != 0:
-            pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
-
 
 def saved_on(disk: Path, text: Path) -> tuple[TrainConfig, RunFolder]:
     path = disk / "out" / "model.safetensors"
@@ -53,12 +23,6 @@ def saved_on(disk: Path, text: Path) -> tuple[TrainConfig, RunFolder]:
         text, checkpoint__path=path, checkpoint__every_steps=2, evaluation__every_steps=100
     )
     return config, RunFolder.beside(path)
-
-
-def fill(disk: Path, leave_bytes: int) -> None:
-    """Use up a disk but for some bytes."""
-    with open(disk / "filler", "ab") as file:
-        file.write(bytes(max(0, shutil.disk_usage(disk).free - leave_bytes)))
 
 
 @pytest.mark.parametrize("leave_bytes", [0, 40_000, 200_000])

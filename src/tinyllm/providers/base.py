@@ -78,24 +78,27 @@ class Capabilities:
     """More requests than this at a time only wait in the provider."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is known of a request that failed, for the ledger."""
+
+    status: int | None = None
+    request_id: str | None = None
+    excerpt: str = ""
+    """The beginning of what was answered instead."""
+    is_partial: bool = False
+    """Some of the answer had come."""
+
+
+_NOTHING = Trace()
+
+
 class CallError(ProviderError):
     """A request that brought no completion. Not raised itself, only through its three kinds."""
 
-    def __init__(
-        self,
-        message: str,
-        hint: str | None = None,
-        *,
-        status: int | None = None,
-        request_id: str | None = None,
-        excerpt: str = "",
-        is_partial: bool = False,
-    ) -> None:
+    def __init__(self, message: str, hint: str | None = None, trace: Trace = _NOTHING) -> None:
         super().__init__(message, hint)
-        self.status = status
-        self.request_id = request_id
-        self.excerpt = excerpt[:MAX_EXCERPT]
-        self.is_partial = is_partial
+        self.trace = dataclasses.replace(trace, excerpt=trace.excerpt[:MAX_EXCERPT])
 
 
 class RetryableError(CallError):
@@ -107,14 +110,9 @@ class RetryableError(CallError):
         message: str,
         *,
         wait_seconds: float | None = None,
-        status: int | None = None,
-        request_id: str | None = None,
-        excerpt: str = "",
-        is_partial: bool = False,
+        trace: Trace = _NOTHING,
     ) -> None:
-        super().__init__(
-            message, status=status, request_id=request_id, excerpt=excerpt, is_partial=is_partial
-        )
+        super().__init__(message, trace=trace)
         self.kind: RetryKind = kind
         self.wait_seconds = wait_seconds
 
@@ -122,16 +120,8 @@ class RetryableError(CallError):
 class ItemError(CallError):
     """A refusal of this one request."""
 
-    def __init__(
-        self,
-        reason: ItemReason,
-        message: str,
-        *,
-        status: int | None = None,
-        request_id: str | None = None,
-        excerpt: str = "",
-    ) -> None:
-        super().__init__(message, status=status, request_id=request_id, excerpt=excerpt)
+    def __init__(self, reason: ItemReason, message: str, trace: Trace = _NOTHING) -> None:
+        super().__init__(message, trace=trace)
         self.reason: ItemReason = reason
 
 

@@ -14,6 +14,7 @@ from tinyllm.providers.base import (
     ItemError,
     RetryableError,
     RunError,
+    Trace,
     Usage,
     estimated_usage,
 )
@@ -38,27 +39,27 @@ def failure(status: int, headers: Mapping[str, str], body: str, host: str, now: 
     code = _code(error)
     told = _message(error) or body.strip()[:200]
     about = f"{host} answered {status}" + (f": {told}" if told else "")
-    known = {"status": status, "request_id": headers.get("x-request-id"), "excerpt": body}
+    trace = Trace(status, headers.get("x-request-id"), body)
     if status == 402 or code in _QUOTA_CODES:
-        return RunError(about, "The account has no credit left: mend that and resume.", **known)
+        return RunError(about, "The account has no credit left: mend that and resume.", trace=trace)
     if status in (401, 403):
         hint = "Set TINYLLM_OPENAI_API_KEY to a key that this server takes."
-        return RunError(about, hint, **known)
+        return RunError(about, hint, trace=trace)
     if status == 404:
-        return RunError(about, "Check `openai.base_urls` and `openai.model`.", **known)
+        return RunError(about, "Check `openai.base_urls` and `openai.model`.", trace=trace)
     if status == 429:
         wait = wait_asked_for(headers, now)
-        return RetryableError("rate_limit", about, wait_seconds=wait, **known)
+        return RetryableError("rate_limit", about, wait_seconds=wait, trace=trace)
     if status in _MAY_PASS or status >= 500:
         wait = wait_asked_for(headers, now) if status in _OVERLOADED else None
-        return RetryableError("server", about, wait_seconds=wait, **known)
+        return RetryableError("server", about, wait_seconds=wait, trace=trace)
     if code in _POLICY_CODES:
-        return ItemError("content_filter", about, **known)
+        return ItemError("content_filter", about, trace=trace)
     if status == 413 or code in _CONTEXT_CODES:
-        return ItemError("context_overflow", about, **known)
+        return ItemError("context_overflow", about, trace=trace)
     if 400 <= status < 500:
-        return ItemError("bad_request", about, **known)
-    return RunError(about, "Check `openai.base_urls`: this is no chat server.", **known)
+        return ItemError("bad_request", about, trace=trace)
+    return RunError(about, "Check `openai.base_urls`: this is no chat server.", trace=trace)
 
 
 def completion(
@@ -73,9 +74,7 @@ def completion(
         raise RetryableError(
             "malformed",
             f"{host} answered with something that is no completion",
-            status=200,
-            request_id=request_id,
-            excerpt=body,
+            trace=Trace(200, request_id, body),
         )
     choice = value["choices"][0] if value["choices"] else {}
     message = choice.get("message") if isinstance(choice, dict) else None
@@ -98,12 +97,12 @@ def completion(
 def usage_in(value: object, messages: Sequence[Message], text: str) -> Usage:
     """Read a `usage` object; what is missing or of another type is estimated and marked so."""
     counts = value if isinstance(value, dict) else {}
-    prompt, answer = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    if not _is_count(prompt) or not _is_count(answer):
+    prompt, answer = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+    if prompt is None or answer is None:
         return estimated_usage(messages, text)
     details = counts.get("completion_tokens_details")
-    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else 0
-    return Usage(prompt, answer, reasoning_tokens=reasoning if _is_count(reasoning) else 0)
+    reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    return Usage(prompt, answer, reasoning_tokens=reasoning or 0)
 
 
 class StreamedAnswer:
@@ -166,10 +165,7 @@ class StreamedAnswer:
         return RetryableError(
             "malformed",
             f"{self._host} sent {what}",
-            status=200,
-            request_id=self._headers.get("x-request-id"),
-            excerpt=excerpt,
-            is_partial=bool(self._pieces),
+            trace=Trace(200, self._headers.get("x-request-id"), excerpt, bool(self._pieces)),
         )
 
 
@@ -227,5 +223,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _count(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        return None
+    return value

@@ -26,6 +26,7 @@ from tinyllm.providers.base import (
     Completion,
     RetryableError,
     RunError,
+    Trace,
 )
 from tinyllm.providers.openai_answers import StreamedAnswer, completion, failure
 from tinyllm.records import Message
@@ -189,7 +190,7 @@ class OpenAIProvider:
     ) -> CallError:
         if isinstance(error, self._http.TimeoutException):
             told = f"{server.host} did not answer in time"
-            return RetryableError("timeout", told, is_partial=is_partial)
+            return RetryableError("timeout", told, trace=Trace(is_partial=is_partial))
         causes = list(_causes(error))
         told = self._without_key(str(causes[-1]) or type(causes[-1]).__name__)
         certificate = next((c for c in causes if isinstance(c, ssl.SSLError)), None)
@@ -200,9 +201,9 @@ class OpenAIProvider:
             )
         if any(isinstance(cause, self._http.ConnectError) for cause in causes):
             server.rests_until = time.monotonic() + _REST_SECONDS
-        return RetryableError(
-            "connection", f"no connection to {server.host}: {told}", is_partial=is_partial
-        )
+        what = "the connection to {} broke" if is_partial else "no connection to {}"
+        message = f"{what.format(server.host)}: {told}"
+        return RetryableError("connection", message, trace=Trace(is_partial=is_partial))
 
     def _took_too_long(self, server: _Server) -> str:
         return f"{server.host} took more than {self._timeouts.total_seconds:g} seconds"

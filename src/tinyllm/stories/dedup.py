@@ -9,7 +9,6 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -103,16 +102,15 @@ class Deduplicator:
             rivals = [(ranks[o], s) for o, s in self._pairs.get(key, ()) if o in kept]
             if rivals:
                 of, similarity = min(rivals)
-                gone.append(Duplicate(ranks[key], of, "dup_near", similarity))
-            else:
-                kept.add(key)
-            gone.extend(self._exact(key, ranks[key]))
+                gone.extend(
+                    Duplicate(index, of, "dup_near", similarity) for index in self._members[key]
+                )
+                continue
+            kept.add(key)
+            gone.extend(
+                Duplicate(index, ranks[key], "dup_exact", 1.0)
+                for index in self._members[key]
+                if index != ranks[key]
+            )
         stay = sorted(ranks[key] for key in kept)
         return stay, sorted(gone, key=lambda duplicate: duplicate.index)
-
-    def _exact(self, key: str, first: int) -> Iterable[Duplicate]:
-        return (
-            Duplicate(index, first, "dup_exact", 1.0)
-            for index in self._members[key]
-            if index != first
-        )

@@ -88,7 +88,7 @@ def as_markdown(
         "",
         "## What went",
         "",
-        *_table(("reason", "answers"), sorted(dropped.items(), key=lambda item: -item[1])),
+        *_table(("reason", "answers"), Counter(dropped).most_common()),
         "",
         "## Length in words",
         "",

@@ -395,9 +395,9 @@ class Pipeline:
                 "Check that the server runs; the same command goes on from here.",
             )
             return
-        value = {"status": error.status, "message": error.message}
+        value = {"status": error.trace.status, "message": error.message}
         reason = _FAILED_AS.get(error.kind, error.kind)
-        self._reject(item, Rejected(reason, value, error.excerpt, is_final=True))
+        self._reject(item, Rejected(reason, value, error.trace.excerpt, is_final=True))
 
     def _refused(self, call: _Call, error: ItemError) -> None:
         if error.reason == "bad_request" and not self._n_answers:
@@ -407,9 +407,9 @@ class Pipeline:
             self._queue.put_back(call.item)
             return
         reason = REFUSAL if error.reason == "content_filter" else error.reason
-        value = {"status": error.status, "message": error.message}
+        value = {"status": error.trace.status, "message": error.message}
         is_final = error.reason != "content_filter"
-        self._reject(call.item, Rejected(reason, value, error.excerpt, is_final=is_final))
+        self._reject(call.item, Rejected(reason, value, error.trace.excerpt, is_final=is_final))
 
     # ---- what is written and shown ----
 
@@ -430,11 +430,11 @@ class Pipeline:
             }
         elif outcome is not None:
             record |= {
-                "status": outcome.status or _kind_of(outcome),
+                "status": outcome.trace.status or _kind_of(outcome),
                 "error": outcome.message,
-                "partial": outcome.is_partial,
-                "request_id": outcome.request_id,
-                "excerpt": outcome.excerpt,
+                "partial": outcome.trace.is_partial,
+                "request_id": outcome.trace.request_id,
+                "excerpt": outcome.trace.excerpt,
             }
         else:
             record["status"] = "cancelled"
@@ -549,7 +549,7 @@ def _usage_of(call: _Call) -> Usage | None:
     if isinstance(outcome, Completion):
         return outcome.usage
     cut = isinstance(outcome, RetryableError) and (
-        outcome.is_partial or outcome.kind in ("timeout", "malformed")
+        outcome.trace.is_partial or outcome.kind in ("timeout", "malformed")
     )
     if cut or outcome is None:
         return Usage(call.most.prompt_tokens, call.most.completion_tokens, is_estimated=True)
