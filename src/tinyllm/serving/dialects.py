@@ -49,17 +49,23 @@ class Piece:
 class Dialect(Protocol):
     """How one route puts its answers."""
 
-    def openings(self, numbers: list[int]) -> list[dict[str, Any]]:
-        """Return the chunks before the first token."""
+    @property
+    def whole_object(self) -> str:
+        """The name of an answer in one piece."""
 
-    def chunk(self, piece: Piece) -> dict[str, Any]:
-        """Return an event of a streamed answer."""
+    def opening(self, number: int) -> dict[str, Any] | None:
+        """Return the choice that comes before a text's first token, if one does."""
 
-    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
-        """Return the event that counts the tokens."""
+    def choice(self, piece: Piece) -> dict[str, Any]:
+        """Return what a streamed answer tells of a piece."""
 
-    def whole(self, pieces: list[Piece], usage: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer in one piece."""
+    def whole_choice(self, piece: Piece) -> dict[str, Any]:
+        """Return what an answer in one piece tells of a text."""
+
+    def envelope(
+        self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the object around choices."""
 
 
 @dataclass(frozen=True)
@@ -71,53 +77,37 @@ class ChatDialect:
     tokenizer: Tokenizer
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
+    whole_object: str = "chat.completion"
 
-    def openings(self, numbers: list[int]) -> list[dict[str, Any]]:
+    def opening(self, number: int) -> dict[str, Any] | None:
         """Say who speaks."""
         delta = {"role": "assistant", "content": ""}
-        return [
-            self._event([{"index": i, "delta": delta, "logprobs": None, "finish_reason": None}])
-            for i in numbers
-        ]
+        return {"index": number, "delta": delta, "logprobs": None, "finish_reason": None}
 
-    def chunk(self, piece: Piece) -> dict[str, Any]:
-        """Return an event of a streamed answer."""
-        choice = {
+    def choice(self, piece: Piece) -> dict[str, Any]:
+        """Return what a streamed answer tells of a piece."""
+        return {
             "index": piece.number,
             "delta": {"content": piece.text} if piece.text else {},
             "logprobs": self._logprobs(piece),
             **piece.ending(),
         }
-        return self._event([choice])
 
-    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
-        """Return the event that counts the tokens."""
-        return {**self._event([]), "usage": usage}
-
-    def whole(self, pieces: list[Piece], usage: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer in one piece."""
-        choices = [
-            {
-                "index": piece.number,
-                "message": {"role": "assistant", "content": piece.text, "refusal": None},
-                "logprobs": self._logprobs(piece),
-                **piece.ending(),
-            }
-            for piece in pieces
-        ]
-        return {**self._event(choices), "object": "chat.completion", "usage": usage}
-
-    def _event(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def whole_choice(self, piece: Piece) -> dict[str, Any]:
+        """Return what an answer in one piece tells of a text."""
         return {
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": _FINGERPRINT,
-            "seed": self.order.seed,
-            "choices": choices,
-            "dropped_messages": self.order.n_dropped,
+            "index": piece.number,
+            "message": {"role": "assistant", "content": piece.text, "refusal": None},
+            "logprobs": self._logprobs(piece),
+            **piece.ending(),
         }
+
+    def envelope(
+        self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the object around choices."""
+        around = _envelope(self, "chat.completion.chunk", choices, usage)
+        return {**around, "dropped_messages": self.order.n_dropped}
 
     def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
         if self.order.sampling.logprobs is None:
@@ -147,52 +137,32 @@ class CompletionDialect:
     id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def openings(self, numbers: list[int]) -> list[dict[str, Any]]:
-        """Give the prompts back, if that was asked for."""
+    whole_object: str = "text_completion"
+
+    def opening(self, number: int) -> dict[str, Any] | None:
+        """Give the prompt back, if that was asked for."""
         if not self.order.echoes:
-            return []
-        return [
-            self._event(
-                [{"index": i, "text": self._echo(i), "logprobs": None, **Piece(i).ending()}]
-            )
-            for i in numbers
-        ]
+            return None
+        echo = self._echo(number)
+        return {"index": number, "text": echo, "logprobs": None, "finish_reason": None}
 
-    def chunk(self, piece: Piece) -> dict[str, Any]:
-        """Return an event of a streamed answer."""
+    def choice(self, piece: Piece) -> dict[str, Any]:
+        """Return what a streamed answer tells of a piece."""
         choice = {"index": piece.number, "text": piece.text, "logprobs": self._logprobs(piece)}
-        return self._event([{**choice, **piece.ending()}])
+        return {**choice, **piece.ending()}
 
-    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
-        """Return the event that counts the tokens."""
-        return {**self._event([]), "usage": usage}
+    def whole_choice(self, piece: Piece) -> dict[str, Any]:
+        """Return what an answer in one piece tells of a text."""
+        return {**self.choice(piece), "text": self._echo(piece.number) + piece.text}
 
-    def whole(self, pieces: list[Piece], usage: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer in one piece."""
-        choices = [
-            {
-                "index": piece.number,
-                "text": self._echo(piece.number) + piece.text,
-                "logprobs": self._logprobs(piece),
-                **piece.ending(),
-            }
-            for piece in pieces
-        ]
-        return {**self._event(choices), "usage": usage}
+    def envelope(
+        self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the object around choices."""
+        return _envelope(self, "text_completion", choices, usage)
 
     def _echo(self, number: int) -> str:
         return self.order.echoes[number // self.order.n] if self.order.echoes else ""
-
-    def _event(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": _FINGERPRINT,
-            "seed": self.order.seed,
-            "choices": choices,
-        }
 
     def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
         if self.order.sampling.logprobs is None:
@@ -215,6 +185,24 @@ class CompletionDialect:
         for token_id, logprob in odds.top:
             named.setdefault(self.tokenizer.token_text(token_id), logprob)
         return named
+
+
+def _envelope(
+    dialect: ChatDialect | CompletionDialect,
+    kind: str,
+    choices: list[dict[str, Any]],
+    usage: dict[str, Any] | None,
+) -> dict[str, Any]:
+    around = {
+        "id": dialect.id,
+        "object": kind,
+        "created": dialect.created,
+        "model": dialect.model,
+        "system_fingerprint": _FINGERPRINT,
+        "seed": dialect.order.seed,
+        "choices": choices,
+    }
+    return around if usage is None else {**around, "usage": usage}
 
 
 _FINGERPRINT = f"tinyllm-{__version__}"

@@ -7,7 +7,7 @@ delays itself: its texts are drawn on, and wait here until it takes them.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from tinyllm.serving.dialects import Dialect, Piece
 from tinyllm.serving.failures import BUG, ApiError, of_tinyllm, to_json
 from tinyllm.serving.metrics import ModelMetrics
 from tinyllm.serving.orders import Order
-from tinyllm.serving.worker import Broken, Job, TooSlow, Worker
+from tinyllm.serving.worker import Broken, Event, Job, TooSlow, Worker
 from tinyllm.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -33,6 +33,10 @@ class Gone(Exception):
 
 class Stopping(TinyLLMError):
     """The server ends before the text does."""
+
+
+class TimedOut(TinyLLMError):
+    """The time of a request is over."""
 
 
 @dataclass
@@ -61,19 +65,16 @@ class Drawing:
 
         Raises ApiError for a text that failed and when time is up. Closes the job in the end.
         """
+        late = TimedOut("the texts were not finished in time")
+        alarm = asyncio.get_running_loop().call_at(self.deadline, self.job.fail, late)
         n_going = len(self.job.texts)
         try:
             while n_going:
-                async with asyncio.timeout_at(self.deadline):
-                    events = await self.job.take()
-                pieces = list(self._join(events))
+                pieces = self._join(await self.job.take())
                 n_going -= sum(piece.finish_reason is not None for piece in pieces)
                 yield pieces
-        except TimeoutError as error:
-            raise ApiError(
-                504, "the texts were not finished in time", code="request_timeout"
-            ) from error
         finally:
+            alarm.cancel()
             self.close()
 
     def close(self) -> None:
@@ -92,7 +93,7 @@ class Drawing:
             "prompt_tokens_details": {"cached_tokens": self.job.n_reused},
         }
 
-    def _join(self, events: list[tuple[int, Step | TinyLLMError]]) -> Iterator[Piece]:
+    def _join(self, events: list[Event]) -> list[Piece]:
         pieces: dict[int, Piece] = {}
         for number, what in events:
             if isinstance(what, TinyLLMError):
@@ -103,7 +104,7 @@ class Drawing:
             before = self._lengths.get(number, 0)
             piece = pieces.setdefault(number, Piece(number, n_before=before))
             self._take(piece, what)
-        return iter(pieces.values())
+        return list(pieces.values())
 
     def _take(self, piece: Piece, step: Step) -> None:
         self.n_drawn += 1
@@ -128,6 +129,8 @@ class Drawing:
 def _failure(error: TinyLLMError) -> ApiError:
     if isinstance(error, Stopping):
         return ApiError(503, error.message, code="stopping")
+    if isinstance(error, TimedOut):
+        return ApiError(504, error.message, code="request_timeout")
     if isinstance(error, TooSlow):
         return ApiError(408, error.message, code="too_slow")
     if isinstance(error, Broken):
@@ -151,7 +154,8 @@ async def _gather(drawing: Drawing, dialect: Dialect) -> dict[str, Any]:
             whole.text += piece.text
             whole.odds += piece.odds
             whole.finish_reason, whole.stop_reason = piece.finish_reason, piece.stop_reason
-    return dialect.whole(list(wholes.values()), drawing.usage())
+    choices = [dialect.whole_choice(whole) for whole in wholes.values()]
+    return {**dialect.envelope(choices, drawing.usage()), "object": dialect.whole_object}
 
 
 class EventStream(Response):
@@ -168,6 +172,7 @@ class EventStream(Response):
         self._drawing, self._dialect, self._include_usage = drawing, dialect, include_usage
         self._pieces = drawing.pieces()
         self._first: list[Piece] = []
+        self._around: tuple[bytes, bytes] | None = None
 
     async def draw_first(self, receive: Receive) -> None:
         """Wait for the first tokens, so that what fails at once is answered by a status.
@@ -193,24 +198,40 @@ class EventStream(Response):
             self._drawing.close()
 
     async def _send(self, send: Send) -> None:
-        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(head)
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        dialect, drawing = self._dialect, self._drawing
         try:
-            openings = self._dialect.openings(self._drawing.numbers)
-            await send(_body([*openings, *map(self._dialect.chunk, self._first)]))
+            openings = filter(None, map(dialect.opening, drawing.numbers))
+            await send(self._body([*openings, *map(dialect.choice, self._first)]))
             async for pieces in self._pieces:
-                await send(_body([self._dialect.chunk(piece) for piece in pieces]))
+                await send(self._body(map(dialect.choice, pieces)))
         except ApiError as error:
-            await send(_body([error.body()], is_last=True))
+            await send(_message(_event(to_json(error.body())), is_last=True))
             return
-        usage = [self._dialect.usage_chunk(self._drawing.usage())] if self._include_usage else []
-        done = _body(usage)["body"] + b"data: [DONE]\n\n"
-        await send({"type": "http.response.body", "body": done, "more_body": False})
+        last = [_event(b"[DONE]")]
+        if self._include_usage:
+            last.insert(0, _event(to_json(dialect.envelope([], drawing.usage()))))
+        await send(_message(b"".join(last), is_last=True))
+
+    def _body(self, choices: Iterable[dict[str, Any]]) -> Message:
+        """Lay out an event for each choice; what is the same in all of them is made once."""
+        if self._around is None:
+            head, _, tail = to_json(self._dialect.envelope([])).partition(_NO_CHOICES)
+            self._around = head + _NO_CHOICES[:-1], b"]" + tail
+        head, tail = self._around
+        return _message(b"".join(_event(head + to_json(one) + tail) for one in choices))
 
 
-def _body(events: list[dict[str, Any]], *, is_last: bool = False) -> Message:
-    lines = b"".join(b"data: " + to_json(event) + b"\n\n" for event in events)
-    return {"type": "http.response.body", "body": lines, "more_body": not is_last}
+_NO_CHOICES = b'"choices":[]'
+"""Names are written with their quotes escaped, so this is found where it is meant."""
+
+
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+def _message(body: bytes, *, is_last: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": not is_last}
 
 
 async def _unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:

@@ -68,8 +68,14 @@ class Job:
         events, self.pending = self.pending, []
         return events
 
+    def fail(self, error: TinyLLMError) -> None:
+        """Let the job end with an error; its texts are drawn on until it is closed."""
+        self.pending.append((0, error))
+        self.arrived.set()
+
 
 _Arrivals = dict[Job, list[Event]]
+"""What became of the texts of some jobs, each job's events in order."""
 
 
 class Worker:
@@ -144,8 +150,7 @@ class Worker:
     def fail_all(self, error: TinyLLMError) -> None:
         """Answer every job that is not done with an error."""
         for job in self._jobs:
-            job.pending.append((0, error))
-            job.arrived.set()
+            job.fail(error)
 
     def stop(self) -> None:
         """Let the thread end after its present step."""
