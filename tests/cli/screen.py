@@ -28,7 +28,13 @@ class Terminal:
     """`tinyllm …` on a terminal of so many columns."""
 
     def __init__(
-        self, *arguments: str | Path, folder: Path, state: Path, columns: int = 100, rows: int = 40
+        self,
+        *arguments: str | Path,
+        folder: Path,
+        state: Path,
+        columns: int = 100,
+        rows: int = 40,
+        **variables: str,
     ) -> None:
         self.columns = columns
         self.raw = ""
@@ -38,7 +44,7 @@ class Terminal:
             sys.executable,
             ["-m", "tinyllm", *map(str, arguments)],
             cwd=str(folder),
-            env={**given, "TERM": "xterm-256color", "XDG_STATE_HOME": str(state)},
+            env={**given, "TERM": "xterm-256color", "XDG_STATE_HOME": str(state), **variables},
             encoding="utf-8",
             codec_errors="replace",
             timeout=SECONDS,
@@ -72,6 +78,10 @@ class Terminal:
         above = [self._text(line) for line in self._screen.history.top]
         return [*above, *(line.rstrip() for line in self._screen.display)]
 
+    def n_lines(self) -> int:
+        """Count the lines that have left the screen, and those on it."""
+        return len(self._screen.history.top) + self._screen.lines
+
     def text(self) -> str:
         """Return all that can be read on the screen and above it, white space made single."""
         return " ".join(" ".join(self.lines()).split())
@@ -83,7 +93,10 @@ class Terminal:
 
     def prompt(self) -> None:
         """Wait until an empty prompt stands where the cursor is."""
-        self.wait(lambda: self.lines()[self._here()] == "›" and self._screen.cursor.x == 2)
+        screen = self._screen
+        self.wait(
+            lambda: screen.cursor.x == 2 and self._text(screen.buffer[screen.cursor.y]) == "›"
+        )
 
     def _here(self) -> int:
         """Return the number of the cursor's line among all lines."""

@@ -1,6 +1,7 @@
 """`tinyllm chat` on a real terminal: what a person types, and what the screen shows."""
 
 import json
+import re
 import stat
 
 import pytest
@@ -18,6 +19,7 @@ ANSWERS = {
     "a story": LONG_ANSWER,
     "steer": "red \x1b[31m bell \x07 back \r over",
 }
+STATUS = r"fox · context (\d+) of 256 tokens, (\d+) %"
 LEAVES = "Ctrl-C again, Ctrl-D or /quit leaves."
 
 
@@ -98,13 +100,13 @@ def test_a_conversation_with_every_command(chat, tmp_path):
 def test_control_c_keeps_the_part_of_the_reply_that_was_said(chat):
     terminal = chat("endless", "--set", "sampling.stop_on_loop=false")
     terminal.type("tell me everything\r")
-    terminal.wait(lambda: len(terminal.lines()) > 120)
+    terminal.wait(lambda: terminal.n_lines() > 120)
     terminal.type("\x03")
     terminal.see("stopped; what was said is kept: /retry draws it anew")
     terminal.prompt()
     assert "^C" not in terminal.raw
     terminal.say("/stats", "s, broken off")
-    assert len(terminal.say("/history")) > 80
+    assert len(terminal.say("/history")) > 40
     terminal.say("/undo", "taken back: tell me everything")
 
 
@@ -176,6 +178,20 @@ def test_edit_gives_the_last_message_back_to_be_changed(chat):
     terminal.wait(lambda: terminal.typed() == "astory")
     terminal.type("\x03")
     terminal.see("nothing has changed")
+
+
+def test_a_message_can_be_written_in_an_editor(chat):
+    terminal = chat(EDITOR="sed -i s/WHO/who/")
+    terminal.type("WHO are you?\x18\x05")
+    terminal.see("I am a naïve fox")
+    terminal.prompt()
+    assert "1 › who are you?" in terminal.say("/history")
+
+
+def test_no_colours_are_shown_where_none_are_wanted(chat):
+    terminal = chat(NO_COLOR="1")
+    terminal.say("who are you?")
+    assert '1  "I"' in terminal.say("/tokens")[0]
 
 
 def test_control_characters_of_a_reply_do_not_reach_the_terminal(chat):
@@ -251,10 +267,12 @@ def test_commands_settings_models_and_files_are_completed(chat, folder):
 
 def test_the_status_line_tells_how_full_the_context_is(chat):
     terminal = chat()
-    terminal.see("fox · context 0 of 256 tokens, 0 %")
+    terminal.wait(lambda: terminal.lines()[-1] == "fox · context 0 of 256 tokens, 0 %")
     terminal.say("a story")
-    assert terminal.lines()[-1].startswith("fox · context ")
-    assert int(terminal.lines()[-1].rpartition(", ")[2].removesuffix(" %")) > 30
+    terminal.wait(lambda: re.fullmatch(STATUS, terminal.lines()[-1]) is not None)
+    n_tokens, percent = map(int, re.fullmatch(STATUS, terminal.lines()[-1]).groups())
+    assert n_tokens > 80
+    assert percent == round(100 * n_tokens / 256)
 
 
 def test_a_full_context_is_told_once(chat):
@@ -262,7 +280,7 @@ def test_a_full_context_is_told_once(chat):
     for _ in range(6):
         terminal.say("a story of a fox in the house")
     assert terminal.text().count("the context is full: the model no longer sees") == 1
-    assert "out of sight" in terminal.lines()[-1]
+    terminal.wait(lambda: "out of sight" in terminal.lines()[-1])
     terminal.say("/history", "(out of the model's sight)")
 
 
