@@ -9,11 +9,13 @@ from threading import Barrier
 import pytest
 
 import tinyllm
-from tests.tiny import write_tiny_checkpoint
-from tinyllm.api import Settings
+from tests.tiny import tiny_loaded, write_tiny_checkpoint
+from tinyllm.api import Model, Settings
 from tinyllm.config.generation import Sampling
 from tinyllm.errors import CheckpointError, ConfigError, UsageError
 from tinyllm.generation.batch import Batch
+from tinyllm.generation.choose_runner import choose_runner
+from tinyllm.generation.engine import Engine
 
 DRAW = {"seed": 4, "max_new_tokens": 12, "temperature": 1.0}
 
@@ -253,26 +255,61 @@ def test_streams_side_by_side_are_the_texts_alone(model):
     assert texts == alone
 
 
-def test_several_threads_may_use_one_model(chat_model):
+class OneAtATime:
+    """Passes everything on to a part of an engine, and notes how many threads are inside."""
+
+    def __init__(self, part, inside):
+        self._part, self._inside = part, inside
+
+    def open(self, *arguments):
+        return OneAtATime(self._part.open(*arguments), self._inside)
+
+    @property
+    def lengths(self):
+        return self._part.lengths
+
+    def __getattr__(self, name):
+        def watched(*arguments):
+            self._inside.append(name)
+            try:
+                self._inside.most = max(self._inside.most, len(self._inside))
+                return getattr(self._part, name)(*arguments)
+            finally:
+                self._inside.pop()
+
+        return watched
+
+
+class Inside(list):
+    """What is being computed, and the most there was at a time."""
+
+    most = 0
+
+
+def test_several_threads_may_use_one_model():
+    loaded, inside = tiny_loaded(chat=True), Inside()
+    model = Model(Engine(loaded, runner=OneAtATime(choose_runner(loaded), inside)))
+
     def speak(number):
         """Return what one thread hears, in one of the five ways."""
         draw = {"seed": number, "max_new_tokens": 10 + number % 5, "temperature": 1.0}
         prompt = f"Why {number % 7}?"
         return (
-            lambda: chat_model.generate(prompt, **draw),
-            lambda: "".join(chat_model.stream(prompt, **draw)),
-            lambda: [c.text for c in chat_model.complete([prompt, "Hi"], n=2, **draw)],
-            lambda: chat_model.chat(**draw).say(prompt),
-            lambda: chat_model.loglikelihood([(prompt, " It is.")])[0].nats,
+            lambda: model.generate(prompt, **draw),
+            lambda: "".join(model.stream(prompt, **draw)),
+            lambda: [c.text for c in model.complete([prompt, "Hi"], n=2, **draw)],
+            lambda: model.chat(**draw).say(prompt),
+            lambda: model.loglikelihood([(prompt, " It is.")])[0].nats,
         )[number % 5]()
 
-    alone = [speak(number) for number in range(40)]
+    alone = [speak(number) for number in range(80)]
     barrier = Barrier(8)
 
     def in_thread(first):
         barrier.wait()
-        return [speak(number) for number in range(first, 40, 8)]
+        return [speak(number) for number in range(first, 80, 8)]
 
     with ThreadPoolExecutor(8) as pool:
         heard = list(pool.map(in_thread, range(8)))
-    assert [heard[number % 8][number // 8] for number in range(40)] == alone
+    assert [heard[number % 8][number // 8] for number in range(80)] == alone
+    assert inside.most == 1
