@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
+from tests.serving.live import LiveServer, StartLive
 from tests.tiny import write_tiny_checkpoint
+from tinyllm.config.serve import ServeLimits
 
 _START_SECONDS = 120
 
@@ -110,3 +112,41 @@ def client(server: Server) -> Iterator[OpenAI]:
     """OpenAI's client of that server."""
     with server.client() as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def lasting_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a chat-tuned model whose context is so long that a text outlasts every test."""
+    path = tmp_path_factory.mktemp("lasting") / "lasting.safetensors"
+    return write_tiny_checkpoint(path, chat=True, context_length=32_768)
+
+
+@pytest.fixture(scope="session")
+def live(lasting_checkpoint: Path) -> Iterator[LiveServer]:
+    """Serve that model with few rows and a short queue."""
+    with ExitStack() as stack:
+        yield start_on(lasting_checkpoint, stack)
+
+
+@pytest.fixture(scope="session")
+def impatient(lasting_checkpoint: Path) -> Iterator[LiveServer]:
+    """Serve it with little patience for slow clients."""
+    patience = {"header_seconds": 0.5, "body_seconds": 0.5, "stall_seconds": 0.5}
+    with ExitStack() as stack:
+        yield start_on(lasting_checkpoint, stack, keep_alive_seconds=1, **patience)
+
+
+@pytest.fixture
+def start_live(lasting_checkpoint: Path) -> Iterator[StartLive]:
+    """Return a function that serves it with limits of a test's own."""
+    with ExitStack() as stack:
+        yield lambda **limits: start_on(lasting_checkpoint, stack, **limits)
+
+
+def start_on(checkpoint: Path, stack: ExitStack, **limits: float) -> LiveServer:
+    """Start a server with some limits; it ends with the stack."""
+    room = {"max_new_tokens": 10**6, "max_request_tokens": 10**9}
+    chosen = {"max_batch_size": 8, "max_waiting": 8, **room, **limits}
+    sets = [word for name, value in chosen.items() for word in ("--set", f"limits.{name}={value}")]
+    started = stack.enter_context(serving(checkpoint, *sets))
+    return LiveServer(started.process, started.port, started.models[0], ServeLimits(**chosen))

@@ -128,13 +128,10 @@ class Gate:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
+        _check_framing(scope, headers)
         self._check_host(headers)
         self._check_origin(scope["method"], headers)
         self._check_key(scope["path"], headers)
-        if "content-length" in headers and "transfer-encoding" in headers:
-            raise ApiError(
-                400, "the request gives its length in two ways", headers={"Connection": "close"}
-            )
         length = headers.get("content-length", "0")
         if int(length) > self._rules.max_body_bytes:
             raise _too_large(self._rules.max_body_bytes)
@@ -178,6 +175,18 @@ class Gate:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+
+
+def _check_framing(scope: Scope, headers: Headers) -> None:
+    """Refuse, and close, where client and server might not agree on where the request ends."""
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise ApiError(
+            400, "this server speaks HTTP/1.0 and HTTP/1.1 only", headers={"Connection": "close"}
+        )
+    if "content-length" in headers and "transfer-encoding" in headers:
+        raise ApiError(
+            400, "the request gives its length in two ways", headers={"Connection": "close"}
+        )
 
 
 class _LimitedBody:
