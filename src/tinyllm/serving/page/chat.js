@@ -95,7 +95,7 @@ export class Chat {
       this.#fail(reply, error, controller.signal.aborted);
     } finally {
       this.writing.delete(controller);
-      this.view.change(reply, (view) => view.refresh());
+      this.view.finish(reply);
       this.onChange();
     }
   }
@@ -114,7 +114,7 @@ export class Chat {
       begin ??= performance.now();
       grow(reply, piece);
       reply.seconds = (performance.now() - begin) / 1000;
-      this.view.change(reply, (view) => view.grow(piece.text));
+      this.view.grow(reply);
     }
   }
 

@@ -41,9 +41,9 @@ export class ReplyView {
     this.element.replaceChildren(...parts);
   }
 
-  /** Add text that has just come, without drawing the rest again. */
-  grow(text) {
-    this.growing.appendData(text);
+  /** Add the text that has come since, without drawing the rest again. */
+  grow() {
+    this.growing.appendData(this.reply.text.slice(this.growing.length));
   }
 
   #body() {

@@ -8,6 +8,7 @@ export class TurnsView {
   constructor(actions) {
     this.actions = actions;
     this.views = new Map();
+    this.grown = new Set();
     this.container = byId("turns");
   }
 
@@ -18,16 +19,32 @@ export class TurnsView {
     byId("welcome").hidden = turns.length > 0;
   }
 
+  /** Show what a reply has grown by, with the next frame: tokens come faster than frames. */
+  grow(reply) {
+    if (!this.grown.size) requestAnimationFrame(() => this.#showGrown());
+    this.grown.add(reply);
+  }
+
+  /** Show a reply that has ended. */
+  finish(reply) {
+    this.#change([reply], (view) => view.refresh());
+  }
+
+  #showGrown() {
+    const replies = [...this.grown].filter((reply) => reply.ending === "writing");
+    this.grown.clear();
+    this.#change(replies, (view) => view.grow());
+  }
+
   /**
-   * Change how a reply is shown. Who reads the end of the page goes on reading its end while the
+   * Change how replies are shown. Who reads the end of the page goes on reading its end while the
    * text grows, who reads above stays there; two replies side by side never move the page.
    * @param {(view: ReplyView) => void} change
    */
-  change(reply, change) {
-    const view = this.views.get(reply);
-    if (!view) return; // a new conversation has begun meanwhile
-    const follows = isAtEnd() && !view.element.closest(".compared");
-    change(view);
+  #change(replies, change) {
+    const views = replies.map((reply) => this.views.get(reply)).filter(Boolean);
+    const follows = isAtEnd() && !views.some((view) => view.element.closest(".compared"));
+    views.forEach(change);
     if (follows) scrollToEnd();
   }
 
