@@ -74,6 +74,7 @@ class FaultServer:
         self.hold: threading.Event | None = None
         """Where set, proper answers wait for it."""
         self._n_at_once = 0
+        self._arrived = threading.Condition()
         self._teller = OfflineProvider()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -97,6 +98,12 @@ class FaultServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def wait_for(self, n_requests: int) -> None:
+        """Wait until so many requests came. Raises TimeoutError when they do not."""
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: len(self.requests) >= n_requests, timeout=60):
+                raise TimeoutError(f"only {len(self.requests)} of {n_requests} requests came")
 
     async def _stop(self) -> None:
         assert self._server is not None
@@ -129,7 +136,9 @@ class FaultServer:
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
         body = json.loads(await reader.readexactly(int(headers.get("content-length", "0"))))
         number = len(self.requests)
-        self.requests.append(Seen(time.monotonic(), body, headers))
+        with self._arrived:
+            self.requests.append(Seen(time.monotonic(), body, headers))
+            self._arrived.notify_all()
         self._n_at_once += 1
         self.most_at_once = max(self.most_at_once, self._n_at_once)
         try:

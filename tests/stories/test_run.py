@@ -273,8 +273,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, server: Faul
     first = threading.Thread(target=run, args=(config, SilentReporter()))
     first.start()
     try:
-        while not server.requests:
-            first.join(0.01)
+        server.wait_for(1)
         with pytest.raises(DataError, match=rf"process {os.getpid()} on .* is writing to"):
             run(config, SilentReporter())
         assert read_status(tmp_path).n_wanted == 8
@@ -356,7 +355,7 @@ def test_a_budget_of_requests_is_kept_with_work_under_way(
     assert data_of(tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize("limit", ["0.001", "0.0015", "0.002"])
+@pytest.mark.parametrize("limit", ["0.0004", "0.0006", "0.0008"])
 def test_a_budget_of_money_is_never_exceeded(
     tmp_path: Path, server: FaultServer, limit: str
 ) -> None:
@@ -412,8 +411,7 @@ def test_a_signal_lets_what_is_under_way_finish(
 ) -> None:
     server.hold = threading.Event()
     process = start(tmp_path, server)
-    while len(server.requests) < 4:
-        assert process.poll() is None
+    server.wait_for(4)
     process.send_signal(number)
     assert process.stderr is not None
     while "stopping: 4 requests" not in (line := process.stderr.readline()):
@@ -436,8 +434,7 @@ def test_a_second_signal_ends_at_once_and_leaves_whole_ledgers(
 ) -> None:
     server.fault_for = lambda number, _: Fault(hang=True) if number > 0 else None
     process = start(tmp_path, server, grace_seconds=600)
-    while len(server.requests) < 5:
-        assert process.poll() is None
+    server.wait_for(5)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     while "stopping" not in (line := process.stderr.readline()):
@@ -452,8 +449,7 @@ def test_a_second_signal_ends_at_once_and_leaves_whole_ledgers(
 def test_the_grace_ends(tmp_path: Path, server: FaultServer) -> None:
     server.fault_for = lambda *_: Fault(hang=True)
     process = start(tmp_path, server, grace_seconds=0.2)
-    while len(server.requests) < 4:
-        assert process.poll() is None
+    server.wait_for(4)
     process.send_signal(signal.SIGINT)
     process.communicate()
     assert process.returncode == 130

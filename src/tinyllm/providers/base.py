@@ -88,6 +88,8 @@ class Trace:
     """The beginning of what was answered instead."""
     is_partial: bool = False
     """Some of the answer had come."""
+    may_be_charged: bool = False
+    """It was sent and not refused: the server may have worked on it."""
 
 
 _NOTHING = Trace()

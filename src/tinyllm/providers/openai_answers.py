@@ -74,7 +74,7 @@ def completion(
         raise RetryableError(
             "malformed",
             f"{host} answered with something that is no completion",
-            trace=Trace(200, request_id, body),
+            trace=Trace(200, request_id, body, may_be_charged=True),
         )
     choice = value["choices"][0] if value["choices"] else {}
     message = choice.get("message") if isinstance(choice, dict) else None
@@ -165,7 +165,13 @@ class StreamedAnswer:
         return RetryableError(
             "malformed",
             f"{self._host} sent {what}",
-            trace=Trace(200, self._headers.get("x-request-id"), excerpt, bool(self._pieces)),
+            trace=Trace(
+                200,
+                self._headers.get("x-request-id"),
+                excerpt,
+                is_partial=bool(self._pieces),
+                may_be_charged=True,
+            ),
         )
 
 

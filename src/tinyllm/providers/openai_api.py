@@ -171,9 +171,9 @@ class OpenAIProvider:
         try:
             yield
         except TimeoutError:
-            raise RetryableError("timeout", self._took_too_long(server)) from None
-        except openai.APITimeoutError:
-            raise RetryableError("timeout", f"{server.host} did not answer in time") from None
+            told = f"{server.host} took more than {self._timeouts.total_seconds:g} seconds"
+            trace = Trace(may_be_charged=True)
+            raise RetryableError("timeout", told, trace=trace) from None
         except openai.APIStatusError as error:
             response = error.response
             text = self._without_key(response.content.decode("utf-8", "replace"))
@@ -183,30 +183,30 @@ class OpenAIProvider:
             raise self._unreachable(server, error) from None
         except openai.OpenAIError as error:
             told = self._without_key(" ".join(str(error).split())[:200])
-            raise RetryableError("malformed", f"{server.host}: {told}") from None
+            trace = Trace(may_be_charged=True)
+            raise RetryableError("malformed", f"{server.host}: {told}", trace=trace) from None
 
     def _unreachable(
         self, server: _Server, error: Exception, *, is_partial: bool = False
     ) -> CallError:
-        if isinstance(error, self._http.TimeoutException):
-            told = f"{server.host} did not answer in time"
-            return RetryableError("timeout", told, trace=Trace(is_partial=is_partial))
-        causes = list(_causes(error))
+        http, causes = self._http, list(_causes(error))
+        was_sent = not any(
+            isinstance(cause, http.ConnectError | http.ConnectTimeout | http.PoolTimeout)
+            for cause in causes
+        )
+        trace = Trace(is_partial=is_partial, may_be_charged=was_sent)
+        if any(isinstance(cause, http.TimeoutException) for cause in causes):
+            return RetryableError("timeout", f"{server.host} did not answer in time", trace=trace)
         told = self._without_key(str(causes[-1]) or type(causes[-1]).__name__)
-        certificate = next((c for c in causes if isinstance(c, ssl.SSLError)), None)
-        if certificate is not None:
+        if any(isinstance(cause, ssl.SSLError) for cause in causes):
             return RunError(
                 f"no safe connection to {server.host}: {told}",
                 "Check the address, and whether the server speaks https.",
             )
-        if any(isinstance(cause, self._http.ConnectError) for cause in causes):
+        if not was_sent:
             server.rests_until = time.monotonic() + _REST_SECONDS
-        what = "the connection to {} broke" if is_partial else "no connection to {}"
-        message = f"{what.format(server.host)}: {told}"
-        return RetryableError("connection", message, trace=Trace(is_partial=is_partial))
-
-    def _took_too_long(self, server: _Server) -> str:
-        return f"{server.host} took more than {self._timeouts.total_seconds:g} seconds"
+        what = "the connection to {} broke" if was_sent else "no connection to {}"
+        return RetryableError("connection", f"{what.format(server.host)}: {told}", trace=trace)
 
     def _without_key(self, text: str) -> str:
         """Blot out the key, before anything is cut or kept: some servers say it back."""

@@ -167,6 +167,8 @@ class Pipeline:
                     return
             else:
                 self._send()
+                if self._is_stopping:
+                    continue
                 if not self._under_way and not self._queue.n_open and not self._wants_more():
                     return
             await self._next_event()
@@ -548,9 +550,7 @@ def _usage_of(call: _Call) -> Usage | None:
     outcome = call.outcome
     if isinstance(outcome, Completion):
         return outcome.usage
-    cut = isinstance(outcome, RetryableError) and (
-        outcome.trace.is_partial or outcome.kind in ("timeout", "malformed")
-    )
+    cut = isinstance(outcome, RetryableError) and outcome.trace.may_be_charged
     if cut or outcome is None:
         return Usage(call.most.prompt_tokens, call.most.completion_tokens, is_estimated=True)
     return None
