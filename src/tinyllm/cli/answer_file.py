@@ -12,6 +12,7 @@ A killed run leaves at most a part of one line, at the end, which is cut off.
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
@@ -26,6 +27,8 @@ Key = tuple[str, int]
 """A prompt's id and the number of the sample."""
 
 _HASHES = {"checkpoint_sha256": "another checkpoint", "prompts_sha256": "other prompts"}
+_SYNC_SECONDS = 2.0
+"""What a power cut can take."""
 _NO_MORE = "Give --output another name, or remove the file to begin anew."
 
 
@@ -35,6 +38,7 @@ class AnswerFile:
     def __init__(self, path: Path, file: FileIO, order: Sequence[Key], made: Manifest) -> None:
         self.path = path
         self._file, self._order, self._made = file, order, made
+        self._synced_at = time.monotonic()
         self._places = _places(path, set(order))
         file.truncate(max((end for _, end in self._places.values()), default=0))
 
@@ -57,19 +61,25 @@ class AnswerFile:
         )
 
     def append(self, key: Key, line: str) -> None:
-        """Add one line of JSON; it is with the system when this returns. Raises DataError."""
+        """Add one line of JSON, which a kill leaves alone from here on. Raises DataError.
+
+        It is brought to the disk within seconds, as long as more are added.
+        """
         data = line.encode("utf-8", "backslashreplace")  # half a character stays a JSON escape
         try:
             begin = self._file.seek(0, os.SEEK_END)
             rest = memoryview(data)
             while rest:  # a write may go half through
                 rest = rest[self._file.write(rest) :]
+            if time.monotonic() - self._synced_at >= _SYNC_SECONDS:
+                self._sync()
         except OSError as error:
             raise os_error(error, f"append to {self.path}") from error
         self._places[key] = begin, begin + len(data)
 
     def finish(self) -> None:
         """Put the answers in order, once all are there, and complete the manifest."""
+        self._sync()
         self._file.close()  # a second run that now comes in finds everything, and writes the same
         if not self._is_in_order:
             with open(self.path, "rb") as source, atomic_write(self.path) as sorted_file:
@@ -84,6 +94,13 @@ class AnswerFile:
             sha256=sha256_file(self.path),
         )
         write_manifest(self.path, self._made)
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise os_error(error, f"write {self.path}") from error
+        self._synced_at = time.monotonic()
 
     @property
     def _is_in_order(self) -> bool:
