@@ -1,0 +1,57 @@
+"""How likely each token of a reply was."""
+
+import re
+
+from selenium.webdriver.common.keys import Keys
+
+from tests.serving.page.browser import Browser
+
+
+def test_each_token_tells_its_odds_to_pointer_and_keyboard(page: Browser) -> None:
+    reply = page.say("How sure are you?")
+    page.click("[data-action=odds]")
+    tokens = page.find_all("[role=option]")
+    assert "".join(token.get_property("textContent") for token in tokens) == reply
+    page.press(Keys.SHIFT + Keys.TAB)  # from the button back to the actions before the tokens
+    tokens[0].click()
+    first = page.text(".odds-panel")
+    assert first.count("%") >= 5
+    assert first.count("chosen") == 1
+    page.press(Keys.ARROW_RIGHT)
+    assert page.driver.switch_to.active_element == tokens[1]
+    assert page.text(".odds-panel") != first
+    page.press(Keys.END)
+    assert page.driver.switch_to.active_element == tokens[-1]
+    assert [token.get_attribute("tabindex") for token in tokens].count("0") == 1
+    label = tokens[-1].accessible_name
+    assert re.fullmatch(r".+, (< )?[\d.]+ %\. Instead: .+", label), label
+
+
+def test_odds_are_marked_without_colour_too(page: Browser) -> None:
+    page.say("How sure are you?")
+    page.click("[data-action=odds]")
+    marks = page.find_all(".odds-legend .token")
+    lines = {mark.value_of_css_property("text-decoration-style") for mark in marks}
+    kinds = {mark.value_of_css_property("text-decoration-line") for mark in marks}
+    assert lines >= {"dotted", "dashed", "solid", "double"}
+    assert kinds == {"none", "underline"}
+
+
+def test_odds_outlast_a_reload(page: Browser) -> None:
+    reply = page.say("How sure are you?")
+    page.reload()
+    page.click("[data-action=odds]")
+    tokens = page.find_all("[role=option]")
+    assert "".join(token.get_property("textContent") for token in tokens) == reply
+
+
+def test_a_character_of_several_tokens_is_shown_whole(page: Browser) -> None:
+    pieces = page.script(
+        """const { wholeCharacters } = await import("/static/odds.js");
+        const token = (bytes) => ({ token: "�", bytes, logprob: -1, top: [] });
+        const globe = [...new TextEncoder().encode("🌍")];
+        const odds = [token([32, globe[0]]), token(globe.slice(1, 3)), token([globe[3], 33])];
+        return wholeCharacters([...odds, { ...token([97]), token: "a" }])
+          .map(({ text, logprob, nTokens }) => [text, logprob, nTokens]);"""
+    )
+    assert pieces == [[" 🌍!", -3, 3], ["a", -1, 1]]
