@@ -225,6 +225,14 @@ def test_what_is_no_conversation_is_not_loaded(chat, tmp_path, content, why):
     assert "/load needs a file" in result.err
 
 
+@pytest.mark.parametrize("command", ["keep", "save", "load", "model", "compare"])
+@pytest.mark.parametrize("name", ["~nobody/x.jsonl", "a\0b.jsonl", "é" * 300 + ".jsonl", "\ud800"])
+def test_a_file_of_an_impossible_name_is_refused_in_a_sentence(chat, command, name):
+    result = chat("-c", "fox", stdin=f"who are you?\n/{command} {name}\n/retry\n")
+    assert (result.code, result.out) == (0, f"{FOX}\n{FOX}\n")
+    assert "warning: " in result.err or name == "\ud800"
+
+
 def test_a_base_model_has_texts_and_no_exchanges(chat, tmp_path):
     stdin = f"Once\n/keep\n/load x\n/system x\n/save {tmp_path / 'texts.txt'}\n/stats\n"
     result = chat("-c", "base", "--max-new-tokens", "4", stdin=stdin)

@@ -4,6 +4,8 @@ import io
 import sys
 from typing import NamedTuple, Protocol
 
+from tinyllm.byte_level import without_surrogates
+
 FENCE = '"""'
 """Lines between two of these are one message."""
 
@@ -44,8 +46,6 @@ class PipedInput:
     def read(self, status: str, text: str = "") -> Typed:
         """Return the next message; see `MessageInput`. A fence may be left open at the end."""
         lines = [self._line()]
-        if not lines[0].startswith(FENCE):
-            return Typed(lines[0])
         try:
             while not is_whole("\n".join(lines)):
                 lines.append(self._line())
@@ -71,7 +71,8 @@ def is_whole(text: str) -> bool:
 
 
 def unquoted(text: str) -> Typed:
-    """Take the fences off a text that begins with one."""
+    """Take the fences off a text that begins with one; bytes that are no text become U+FFFD."""
+    text = without_surrogates(text)
     if not text.startswith(FENCE):
         return Typed(text)
     inner = text.removeprefix(FENCE).rstrip().removesuffix(FENCE)

@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 from tinyllm.cli.chat_commands.talk import Talk, require_chat_tuned, session_of
+from tinyllm.cli.text_layout import printable
 from tinyllm.errors import UsageError
-from tinyllm.files import append_line, write_text
+from tinyllm.files import append_line, os_error, require_file, write_text
 from tinyllm.generation.chat_session import ChatSession
 from tinyllm.records import END_OF_TEXT, Conversation
 from tinyllm.reporting import counted
@@ -20,10 +21,9 @@ def save(talk: Talk, argument: str) -> None:
     if not any(exchange.reply for exchange in session.history):
         raise UsageError("there is nothing to save yet.")
     suffix = ".jsonl" if session.is_chat_tuned else ".txt"
-    path = Path(argument or f"chat-{time.strftime('%Y%m%d-%H%M%S')}{suffix}").expanduser()
+    path = _path(argument or f"chat-{time.strftime('%Y%m%d-%H%M%S')}{suffix}")
     if path.exists():
         raise UsageError(f"{path} exists already.", "Choose another name.")
-    _require_folder(path)
     write_text(path, _as_record(session) if session.is_chat_tuned else _as_text(session))
     talk.reporter.note(f"saved as {path}; `tinyllm train` takes it as data")
 
@@ -40,10 +40,9 @@ def keep(talk: Talk, argument: str) -> None:
     n_kept = sum(message.role == "assistant" for message in record.messages)
     if not n_kept:
         raise UsageError("there is no reply to keep yet.")
-    path = Path(name).expanduser() if name else talk.keep_path or _KEPT
+    path = _path(name) if name else talk.keep_path or _KEPT
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         raise UsageError(f"{path} is no .jsonl file.", "For example: /keep good.jsonl")
-    _require_folder(path)
     append_line(path, _line(record))
     talk.keep_path = path
     talk.reporter.note(f"kept {counted(n_kept, 'exchange')} in {path}; `tinyllm train` takes it")
@@ -57,7 +56,8 @@ def load(talk: Talk, argument: str) -> None:
     require_chat_tuned(session, "it has no conversation to go on with")
     if not argument:
         raise UsageError("/load needs a file.", "For example: /load chat.jsonl")
-    found = list(read_conversations(str(Path(argument).expanduser()), talk.reporter))
+    path = require_file(_path(argument), "file of conversations")
+    found = list(read_conversations(str(path), talk.reporter))
     for speaker in talk.speakers:
         if speaker.session.is_chat_tuned:
             speaker.session.load(found[-1])
@@ -66,9 +66,21 @@ def load(talk: Talk, argument: str) -> None:
     talk.reporter.note(f"loaded {n_turns} from {argument}{which}; /history shows them")
 
 
-def _require_folder(path: Path) -> None:
-    if not path.parent.is_dir():
+def _path(name: str) -> Path:
+    """Return where a file is or will be. Raises TinyLLMError for a name that leads nowhere."""
+    if "\0" in name:
+        raise UsageError(f"no file can have the name {printable(name)}")
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+        has_folder = path.parent.is_dir()
+    except RuntimeError as error:
+        raise UsageError(f"there is nobody's home at {name}") from error
+    except OSError as error:
+        raise os_error(error, f"look for {printable(name[:40])}…") from error
+    if not has_folder:
         raise UsageError(f"there is no folder {path.parent}.", "Make it first, or choose another.")
+    return path
 
 
 def _line(conversation: Conversation, **more: str) -> str:
