@@ -30,12 +30,21 @@ def prepare_process(shares_machine: bool = False) -> None:
     process of ours `shares_machine`, and else sleep at once. What the user has set stays. Looking
     at the machine takes 30 ms.
     """
-    if not any(name in os.environ for name in _CHOSEN_BY_USER):
-        if not shares_machine and is_idle(_load_lines()):
-            os.environ["GOMP_SPINCOUNT"] = _SPINS
-        else:
-            os.environ["OMP_WAIT_POLICY"] = "passive"
+    is_free = not any(name in os.environ for name in _CHOSEN_BY_USER)
+    if is_free and not shares_machine and is_idle(_load_lines()):
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
+    else:
+        sleep_while_waiting()
     _keep_freed_memory()
+
+
+def sleep_while_waiting() -> None:
+    """Let threads that wait for each other sleep at once, for others need the processor.
+
+    What the user has set stays.
+    """
+    if not any(name in os.environ for name in _CHOSEN_BY_USER):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def is_idle(lines: Iterable[str]) -> bool:

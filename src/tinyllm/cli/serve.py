@@ -63,6 +63,10 @@ def serve(
 
     Ctrl-C lets requests finish and ends; a second one ends at once.
     """
+    from tinyllm.process import sleep_while_waiting
+
+    sleep_while_waiting()  # beside those that draw runs the thread that talks to clients
+
     from tinyllm.cli.display import reporter
     from tinyllm.config.base import load_config
     from tinyllm.config.serve import ServeConfig
