@@ -31,11 +31,11 @@ from tinyllm.serving.answers import (
 )
 from tinyllm.serving.dialects import ChatDialect, CompletionDialect, Dialect
 from tinyllm.serving.failures import (
-    BUG,
     ApiError,
     ErrorBody,
     error_body,
     json_response,
+    of_bug,
     of_tinyllm,
     of_validation,
 )
@@ -258,7 +258,7 @@ def _answer_errors(routes: FastAPI) -> None:
 
     @routes.exception_handler(Exception)
     async def bug(_request: Request, _error: Exception) -> Response:
-        return BUG.response()  # Guard gets to see it too, and reports it
+        return of_bug().response()  # Guard gets to see it too, and reports it
 
     @routes.exception_handler(TinyLLMError)
     async def tinyllm_error(_request: Request, error: TinyLLMError) -> Response:

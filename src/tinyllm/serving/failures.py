@@ -70,8 +70,9 @@ class ApiError(HTTPException):
         return json_response(self.body(), self.status_code, self.headers)
 
 
-BUG = ApiError(500, "this is a bug in tinyllm", code="internal_error")
-"""What a client sees of a bug."""
+def of_bug() -> ApiError:
+    """Return what a client sees of a bug."""
+    return ApiError(500, "this is a bug in tinyllm", code="internal_error")
 
 
 def error_body(

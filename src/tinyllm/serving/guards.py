@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tinyllm.config.serve import LOCAL_HOSTS, is_local
 from tinyllm.reporting import Reporter
-from tinyllm.serving.failures import BUG, ApiError, bug_report
+from tinyllm.serving.failures import ApiError, bug_report, of_bug
 from tinyllm.serving.metrics import Metrics
 
 _SECURITY_HEADERS: Mapping[str, str] = {
@@ -76,7 +76,7 @@ class Guard:
         except Exception as error:
             self._reporter.warn(bug_report(error))
             if not answer.status:
-                await BUG.response()(scope, receive, answer)
+                await of_bug().response()(scope, receive, answer)
             elif not answer.is_complete:
                 raise  # uvicorn closes the connection
         finally:

@@ -18,7 +18,7 @@ from tinyllm.errors import TinyLLMError
 from tinyllm.generation.steps import Step
 from tinyllm.generation.stop_strings import StopStrings
 from tinyllm.serving.dialects import Dialect, Piece
-from tinyllm.serving.failures import BUG, ApiError, of_tinyllm, to_json
+from tinyllm.serving.failures import ApiError, of_bug, of_tinyllm, to_json
 from tinyllm.serving.metrics import ModelMetrics
 from tinyllm.serving.orders import Order
 from tinyllm.serving.worker import Broken, Event, Job, TooSlow, Worker
@@ -145,7 +145,7 @@ def _failure(error: TinyLLMError) -> ApiError:
     if isinstance(error, TooSlow):
         return ApiError(408, error.message, code="too_slow")
     if isinstance(error, Broken):
-        return BUG
+        return of_bug()
     return of_tinyllm(error)
 
 
