@@ -303,6 +303,18 @@ def test_the_odds_of_a_reply_that_was_broken_off_end_where_it_did(roomy):
     say(session, "two")  # the engine is free again
 
 
+def test_odds_are_found_where_drawing_again_would_part_from_the_reply(roomy):
+    engine = Engine(roomy)
+    session = ChatSession(engine, Sampling(max_new_tokens=8, seed=4))
+    say(session, "one")
+    reply = session.last
+    reply.ids[3:] = [reply.ids[3] % 200 + 1, 77, roomy.tokenizer.end_of_text_id]
+    odds = reply.odds(2)
+    assert [token.token_id for token in odds] == reply.ids
+    (whole,) = engine.loglikelihood([(reply.prompt, reply.ids)])
+    assert math.fsum(token.logprob for token in odds) == pytest.approx(whole.nats, abs=1e-3)
+
+
 def test_a_loop_ends_a_reply(roomy):
     session = ChatSession(
         Engine(tiny_loaded(chat=True, context_length=2048)), Sampling(temperature=0.0)

@@ -72,7 +72,23 @@ class Reply:
         if not self.ids:
             raise UsageError("the last reply has no tokens")
         sampling = Sampling.model_validate({**self.sampling.model_dump(), "logprobs": n_top})
-        again = itertools.islice(self.engine.generate([self.prompt], sampling), len(self.ids))
-        odds = [step.odds for step in again if step.odds is not None]
-        assert [token.token_id for token in odds] == self.ids
+        steps = itertools.islice(self.engine.generate([self.prompt], sampling), len(self.ids))
+        same = itertools.takewhile(
+            lambda p: p[0].token_id == p[1], zip(steps, self.ids, strict=False)
+        )
+        odds = [step.odds for step, _ in same if step.odds is not None]
+        while len(odds) < len(self.ids):  # PyTorch may round otherwise when it has read more before
+            odds.append(self._forced(len(odds), n_top))
         return odds
+
+    def _forced(self, place: int, n_top: int) -> TokenOdds:
+        """Return the odds of one token, drawn by pushing it above all others."""
+        sampling = Sampling(
+            temperature=0.0,
+            logit_bias={self.ids[place]: 100.0},
+            max_new_tokens=1,
+            logprobs=n_top,
+        )
+        (step,) = self.engine.generate([[*self.prompt, *self.ids[:place]]], sampling)
+        assert step.odds is not None
+        return step.odds
