@@ -37,6 +37,11 @@ ODD = {
     "gpt-neo-odd": small(family="gpt-neo", hidden_size=27, n_heads=3, intermediate_size=50),
 }
 ALL_SHAPES = {**SHAPES, **ODD}
+MANY_PANELS = [
+    small(hidden_size=224, n_heads=4, n_layers=2, intermediate_size=300),
+    small(family="gpt-neo", hidden_size=160, n_heads=4, n_layers=2, intermediate_size=360),
+]
+"""Wide enough that a lone token meets several panels of weights at once, and some are left over."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -181,19 +186,72 @@ def test_truncated_and_copied_rows_go_on_as_if_read_anew() -> None:
 
 
 @needs_compiler
-def test_select_keeps_reorders_and_repeats_rows() -> None:
-    decoder, ids = decoder_of(build(SHAPES["gpt-neo"])), tokens(3, 20)
-    cache = decoder.allocate(3, 30)
-    for row, length in enumerate((3, 20, 9)):
-        decoder.prefill(cache, row, ids[row, :length].tolist())
-    one_by_one = [decoder.step(cache, np.array([row]), np.array([7]))[0] for row in range(3)]
-    for row, length in enumerate((3, 20, 9)):
-        cache.truncate(row, length)
-    cache.select([2, 1, 2, 0])
-    found = decoder.step(cache, np.arange(4), np.full(4, 7))
-    wanted = np.stack([one_by_one[row] for row in (2, 1, 2, 0)])
-    np.testing.assert_allclose(found, wanted, atol=TOLERANCE, rtol=0)
-    assert cache.lengths.tolist() == [10, 21, 10, 4]
+def test_a_cache_grows_and_keeps_its_rows() -> None:
+    decoder, ids = decoder_of(build(SHAPES["gpt-neo"])), tokens(3, 40)
+    small, large = decoder.allocate(2, 20), decoder.allocate(3, 48)
+    for cache in (small, large):
+        decoder.read(cache, {0: ids[0, :19].numpy(), 1: ids[1, :5].numpy()})
+    small.grow(3, 40)
+    for cache in (small, large):
+        decoder.read(cache, {2: ids[2].numpy(), 1: ids[1, 5:39].numpy()})
+    found, wanted = (decoder.step(c, np.array([0, 1]), np.array([3, 4])) for c in (small, large))
+    np.testing.assert_array_equal(found, wanted)
+    assert small.lengths.tolist() == [20, 40, 40]
+    with pytest.raises(ValueError, match="exceed"):
+        decoder.step(small, np.array([1]), np.array([1]))
+
+
+@needs_compiler
+def test_what_is_not_a_number_spoils_only_what_comes_after_it() -> None:
+    model = build(SHAPES["llama-grouped-normed-untied"])
+    weights = weights_of(model)
+    clean = NativeDecoder(model.config, weights, dtype="float32", n_threads=2)
+    embeddings = weights["model.embed_tokens.weight"].copy()
+    embeddings[7] = np.nan
+    poisoned = {**weights, "model.embed_tokens.weight": embeddings}
+    decoder = NativeDecoder(model.config, poisoned, dtype="float32", n_threads=2)
+    cache = decoder.allocate(2, 48)
+    beginning, rest = [1, 2, 3, 4, 5], [6, 8]
+    assert np.isnan(decoder.prefill(cache, 0, [*beginning, 7, 9])).all()
+    cache.copy_row(0, 1, len(beginning))
+    cache.truncate(0, len(beginning))
+    wanted = clean.prefill(clean.allocate(1, 48), 0, [*beginning, *rest])
+    for row in (0, 1):
+        np.testing.assert_array_equal(decoder.prefill(cache, row, rest), wanted)
+
+
+@needs_compiler
+@given(data=st.data())
+@settings(max_examples=30)
+def test_logits_depend_on_a_row_s_tokens_alone_to_the_bit(data: st.DataObject) -> None:
+    """Neither on the rows beside it, nor on the pieces it is read in, nor on the threads."""
+    model = build(data.draw(st.sampled_from([*ALL_SHAPES.values(), *MANY_PANELS])))
+    dtype = data.draw(st.sampled_from(DTYPES))
+    n_rows = data.draw(st.sampled_from([2, 3, 5, 14, 15, 29, 64]))
+    length = data.draw(st.integers(2, 40))
+    ids = tokens(n_rows, length + 3, seed=data.draw(st.integers(0, 9))).numpy()
+    alone = decoder_of(model, dtype, n_threads=1)
+    wanted = []
+    for row in ids:
+        cache = alone.allocate(1, 48)
+        logits = [alone.prefill(cache, 0, row[:length])]
+        logits += [
+            alone.step(cache, np.zeros(1, np.int64), row[i : i + 1])[0]
+            for i in range(length, length + 3)
+        ]
+        wanted.append(logits)
+    decoder = decoder_of(model, dtype, n_threads=data.draw(st.integers(1, 3)))
+    cache = decoder.allocate(n_rows, 48)
+    first = data.draw(st.integers(0, length - 1))
+    decoder.read(cache, {row: ids[row, :first] for row in range(n_rows)})
+    for row in data.draw(st.permutations(range(n_rows)))[:5]:
+        decoder.read(cache, {row: ids[row, first : length - 1]})
+    behind = {row: ids[row, cache.lengths[row] : length - 1] for row in range(n_rows)}
+    decoder.read(cache, {row: rest for row, rest in behind.items() if len(rest)})
+    for step, column in enumerate([length - 1, *(length + i for i in range(3))]):
+        rows = np.arange(n_rows)
+        found = decoder.step(cache, rows, ids[:, column])
+        np.testing.assert_array_equal(found, [logits[step] for logits in wanted])
 
 
 @needs_compiler

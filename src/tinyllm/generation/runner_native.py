@@ -86,8 +86,8 @@ class NativeDecoding(StepDecoding):
         self._cache.copy_row(source, target, length)
 
     def clear(self, row: int) -> None:
-        """Empty a row and wipe out its memory; see `Decoding`."""
-        self._cache.clear(row)
+        """Empty a row; native attention keeps out what lies behind a row's end, even NaN."""
+        self._cache.truncate(row, 0)
 
     def read(self, tokens: Mapping[int, Sequence[int]]) -> None:
         """Append tokens to rows; see `Decoding`."""

@@ -5,7 +5,8 @@
 //     keys   [block][E][position of the block]      values [block][E][position of the block]
 //
 // so that scores of a block need E multiplications and no sum across lanes, whatever E is. Lanes
-// behind a row's length hold zeros or what a truncated row left there: scores mask them.
+// behind a row's length hold zeros or what a truncated row left there: scores mask them, and values
+// that are not numbers are kept out too, so that a token knows nothing of those behind it.
 
 #pragma once
 
@@ -91,22 +92,37 @@ inline float exponentiate(float *scores, int64_t from, int64_t to) {
     return sum(total);
 }
 
+// What a share adds to a sum; nothing where the value is hidden, for 0 times NaN would be NaN.
+template <bool may_hide> inline Floats mixed(Floats share, Floats value) {
+    if constexpr (may_hide) return share * choose(share > 2e-38f, value, Floats{});
+    return share * value;
+}
+
+// Mixes `together` dimensions of the values of blocks from..to, e and on, for n queries.
+template <bool may_hide, int n, int together>
+inline void mix_blocks(const HeadCache &cache, int64_t e, int64_t from, int64_t to,
+                       const float *shares, int64_t shares_stride, Floats (&sums)[n][together]) {
+    for (int64_t block = from; block < to; ++block) {
+        const float *values = cache.values + (block * cache.head_dim + e) * lanes<float>;
+        Floats value[together];
+        for (int d = 0; d < together; ++d) value[d] = load(values + d * lanes<float>);
+        for (int q = 0; q < n; ++q) {
+            const Floats share = load(shares + q * shares_stride + block * lanes<float>);
+            for (int d = 0; d < together; ++d) sums[q][d] += mixed<may_hide>(share, value[d]);
+        }
+    }
+}
+
 // Mixes `together` dimensions of the values from e on, for n queries.
 template <int n, int together>
 int64_t mix_dimensions(const Queries &queries, const HeadCache &cache, int64_t e, int64_t from,
                        int64_t to, const float *shares, int64_t shares_stride,
                        const float *factors) {
+    const int64_t whole = queries.position / lanes<float>;  // blocks that all queries see to the end
     for (; e + together <= cache.head_dim; e += together) {
         Floats sums[n][together] = {};
-        for (int64_t block = from; block < to; ++block) {
-            const float *values = cache.values + (block * cache.head_dim + e) * lanes<float>;
-            Floats value[together];
-            for (int d = 0; d < together; ++d) value[d] = load(values + d * lanes<float>);
-            for (int q = 0; q < n; ++q) {
-                const Floats share = load(shares + q * shares_stride + block * lanes<float>);
-                for (int d = 0; d < together; ++d) sums[q][d] += share * value[d];
-            }
-        }
+        mix_blocks<false>(cache, e, from, whole, shares, shares_stride, sums);
+        mix_blocks<true>(cache, e, whole, to, shares, shares_stride, sums);
         for (int q = 0; q < n; ++q) {
             for (int d = 0; d < together; ++d) {
                 queries.out[q * queries.out_stride + e + d] = sum(sums[q][d]) * factors[q];

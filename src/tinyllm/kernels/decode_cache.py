@@ -1,7 +1,5 @@
 """The cache of native decoding: rows of keys and values; `cached_attention.h` draws its blocks."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,21 +47,9 @@ class NativeCache:
         length = int(self.lengths[source]) if length is None else length
         if not 0 <= length <= self.lengths[source]:
             raise ValueError(f"row {source} holds {self.lengths[source]} tokens, not {length}")
-        n_blocks, n_lanes = -(-length // self._lanes), length % self._lanes
+        n_blocks = -(-length // self._lanes)
         self._blocks[target, :, :n_blocks] = self._blocks[source, :, :n_blocks]
-        if n_lanes:  # what lies behind may not be a number: see `clear`
-            block = self._blocks[target, :, n_blocks - 1]
-            block.reshape(len(block), -1, self._lanes)[..., n_lanes:] = 0
         self.lengths[target] = length
-
-    def clear(self, row: int) -> None:
-        """Empty a row and fill its memory with zeros.
-
-        A row of numbers that are not finite would spoil the next one: what lies behind a row's
-        length counts for nothing only as long as it is a number.
-        """
-        self._blocks[row] = 0
-        self.lengths[row] = 0
 
     def grow(self, n_rows: int, max_length: int) -> None:
         """Make sure of so many rows, with room for max_length tokens each; new rows are empty."""
@@ -77,15 +63,6 @@ class NativeCache:
         blocks[:n_held, :, :n_used] = self._blocks[:, :, :n_used]
         self._blocks, self.native = blocks, Cache(blocks.ctypes.data, blocks.shape[2])
         self.lengths = np.append(self.lengths, np.zeros(n_rows - n_held, np.int64))
-
-    def select(self, rows: Sequence[int] | Ids) -> None:
-        """Keep, reorder or repeat rows."""
-        wanted = np.asarray(rows, np.int64)
-        n_blocks = -(-int(self.lengths[wanted].max(initial=0)) // self._lanes)
-        blocks = _zeros(len(wanted), *self._blocks.shape[1:])
-        blocks[:, :, :n_blocks] = self._blocks[wanted, :, :n_blocks]
-        self._blocks, self.lengths = blocks, self.lengths[wanted]
-        self.native = Cache(self._blocks.ctypes.data, self._blocks.shape[2])
 
     def require_room(self, rows: Ids, n_tokens: int) -> None:
         """Raise ValueError unless every row exists and has room for n_tokens more."""

@@ -44,7 +44,7 @@ inline int64_t padded(int64_t n, int64_t to) { return divided_up(n, to) * to; }
 
 struct Float32Format {
     using Sum = Floats;
-    static constexpr int values_per_unit = 1, splits = 4;
+    static constexpr int values_per_unit = 1, splits = 1;
     static Sum step(Sum sum, Words weights, const uint32_t *x) {
         return sum + same_bits<Floats>(weights) * all(same_bits<float>(*x));
     }
@@ -52,7 +52,7 @@ struct Float32Format {
 
 struct Bf16Format {
     using Sum = Floats;
-    static constexpr int values_per_unit = 2, splits = 4;
+    static constexpr int values_per_unit = 2, splits = 2;
     static Sum step(Sum sum, Words weights, const uint32_t *x) {
 #if defined(__AVX512BF16__)
         const __m512i both = _mm512_set1_epi32(static_cast<int>(*x));

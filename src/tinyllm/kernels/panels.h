@@ -43,11 +43,14 @@ inline void store_sums(const Floats (&sums)[n_tokens][panel_vectors], const Matr
     }
 }
 
-// Multiplies a tile of n_tokens tokens with panels of W; x and y begin at the tile's first token.
+// Multiplies n_tokens tokens of a tile with panels of W; x and y begin at the first of them, and the
+// tile has x.n_tokens. The order in which a sum is taken does not depend on the number of tokens, so
+// that a token's result does not depend, to the bit, on the tokens beside it. The whole numbers of
+// int8 have the same sum in any order.
 template <typename Format, int n_tokens>
-void multiply_tile(const Matrix &w, Range panels, const Activations &x, const Output &y) {
+void multiply_tokens(const Matrix &w, Range panels, const Activations &x, const Output &y) {
     using Sum = typename Format::Sum;
-    constexpr int splits = n_tokens == 1 ? Format::splits : n_tokens == 2 ? 2 : 1;
+    constexpr int splits = is_int8<Format> && n_tokens > 2 ? 1 : Format::splits;
     const int64_t units = count_units<Format>(w.columns), groups = count_groups<Format>(w.columns);
     for (int64_t panel = panels.first; panel < panels.last; ++panel) {
         const uint32_t *weights = w.values + panel * units * panel_rows;
@@ -77,7 +80,7 @@ void multiply_tile(const Matrix &w, Range panels, const Activations &x, const Ou
 #pragma GCC unroll 4
                     for (int v = 0; v < panel_vectors; ++v) {
                         sums[split][t][v] = Format::step(sums[split][t][v], lanes_of_weights[v],
-                                                         x.values + unit * n_tokens + t);
+                                                         x.values + unit * x.n_tokens + t);
                     }
                 }
             };
@@ -109,12 +112,36 @@ void multiply_tile(const Matrix &w, Range panels, const Activations &x, const Ou
     }
 }
 
-template <typename Format, int n_tokens = tile_tokens>
-void multiply_tile_of(int64_t size, const Matrix &w, Range panels, const Activations &x,
-                      const Output &y) {
+// Tokens whose sums the registers hold.
+template <typename Format>
+constexpr int most_tokens = is_int8<Format> ? tile_tokens : tile_tokens / Format::splits;
+
+template <typename Format, int n_tokens = most_tokens<Format>>
+void multiply_tokens_of(int64_t n, const Matrix &w, Range panels, const Activations &x,
+                        const Output &y) {
     if constexpr (n_tokens > 0) {
-        if (size == n_tokens) return multiply_tile<Format, n_tokens>(w, panels, x, y);
-        multiply_tile_of<Format, n_tokens - 1>(size, w, panels, x, y);
+        if (n == n_tokens) return multiply_tokens<Format, n_tokens>(w, panels, x, y);
+        multiply_tokens_of<Format, n_tokens - 1>(n, w, panels, x, y);
+    }
+}
+
+// Multiplies a tile with panels of W; x and y begin at the tile's first token.
+template <typename Format>
+void multiply_tile(const Matrix &w, Range panels, const Activations &x, const Output &y) {
+    const int64_t groups = count_groups<Format>(w.columns);
+    const int64_t n_parts = divided_up(x.n_tokens, most_tokens<Format>);
+    for (int64_t part = 0; part < n_parts; ++part) {
+        const int64_t first = x.n_tokens * part / n_parts;
+        const int64_t last = x.n_tokens * (part + 1) / n_parts;
+        Activations tokens = x;
+        tokens.values += first;
+        if (is_int8<Format>) {
+            tokens.scales += first * groups;
+            tokens.starts += first * groups;
+        }
+        Output to = y;
+        to.values += first * y.stride;
+        multiply_tokens_of<Format>(last - first, w, panels, tokens, to);
     }
 }
 
@@ -136,8 +163,8 @@ void multiply(const Matrix &w, Range panels, const Activations &x, const Output 
             }
             Output to = y;
             to.values += token * y.stride;
-            const int64_t n = x.n_tokens - token < size ? x.n_tokens - token : size;
-            multiply_tile_of<Format>(n, w, {first, last}, tile, to);
+            tile.n_tokens = x.n_tokens - token < size ? x.n_tokens - token : size;
+            multiply_tile<Format>(w, {first, last}, tile, to);
         }
     }
 }
