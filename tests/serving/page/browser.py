@@ -181,7 +181,10 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """Click the first visible element of a CSS selector."""
-        element = next(found for found in self.find_all(selector) if found.is_displayed())
+        self.click_on(next(found for found in self.find_all(selector) if found.is_displayed()))
+
+    def click_on(self, element: WebElement) -> None:
+        """Click an element, in the middle of the window where nothing covers it."""
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 

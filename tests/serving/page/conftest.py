@@ -14,10 +14,10 @@ from tests.tiny import write_tiny_checkpoint
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serve a model that chats, one that continues text, and one that never comes to an end."""
     folder = tmp_path_factory.mktemp("page")
-    chat = {"chat": True, "context_length": 512}
+    short = {"context_length": 512, "generation": SHORT}
     checkpoints = (
-        write_tiny_checkpoint(folder / "chatty.safetensors", **chat, generation=SHORT),
-        write_tiny_checkpoint(folder / "plain.safetensors", seed=1, generation=SHORT),
+        write_tiny_checkpoint(folder / "chatty.safetensors", chat=True, **short),
+        write_tiny_checkpoint(folder / "plain.safetensors", seed=1, **short),
         write_tiny_checkpoint(
             folder / "endless.safetensors", chat=True, context_length=500_000, generation=ENDLESS
         ),

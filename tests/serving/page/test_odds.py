@@ -12,13 +12,13 @@ def test_each_token_tells_its_odds_to_pointer_and_keyboard(page: Browser) -> Non
     page.click("[data-action=odds]")
     tokens = page.find_all("[role=option]")
     assert "".join(token.get_property("textContent") for token in tokens) == reply
-    page.press(Keys.SHIFT + Keys.TAB)  # from the button back to the actions before the tokens
-    tokens[0].click()
+    start = next(i for i, token in enumerate(tokens) if token.rect["width"] > 1)
+    page.click_on(tokens[start])
     first = page.text(".odds-panel")
     assert first.count("%") >= 5
     assert first.count("chosen") == 1
     page.press(Keys.ARROW_RIGHT)
-    assert page.driver.switch_to.active_element == tokens[1]
+    assert page.driver.switch_to.active_element == tokens[start + 1]
     assert page.text(".odds-panel") != first
     page.press(Keys.END)
     assert page.driver.switch_to.active_element == tokens[-1]

@@ -75,7 +75,7 @@ function tokenOption(piece) {
     .map((other) => `${spoken(other.token)} ${percent(Math.exp(other.logprob))}`);
   return make("span", {
     role: "option",
-    class: `token ${level(probability).name}`,
+    class: `token ${level(probability).name}${/^\n+$/.test(piece.text) ? " line-break" : ""}`,
     tabindex: "-1",
     "aria-selected": "false",
     "aria-label": `${spoken(piece.text)}, ${percent(probability)}. Instead: ${others.join(", ")}`,
