@@ -1,5 +1,7 @@
 """A loop is found where there is one, soon, and never where there is none."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from tests.tiny import tiny_tokenizer
 from tinyllm.generation.loops import LoopDetector
 
+N_CLUE = {"bpe": 4, "char": 12}
 LEAST_TOKENS = {"bpe": 80, "char": 160}
 BABBLE = [
     "the ",
@@ -62,18 +65,34 @@ units = st.lists(st.integers(0, 3), min_size=1, max_size=30)
 kinds = st.sampled_from(["bpe", "char"])
 
 
+def n_repetitions(ids: list[int], n_clue: int) -> int:
+    """Return how many runs of n_clue tokens have stood there before."""
+    runs = [tuple(ids[i : i + n_clue]) for i in range(len(ids) - n_clue + 1)]
+    return len(runs) - len(set(runs))
+
+
 @given(kinds, tokens, units, st.integers(0, 100))
-def test_what_is_called_a_loop_repeats_to_its_end(kind, beginning, unit, n_times):
+def test_what_is_called_a_loop_repeats_itself(kind, beginning, unit, n_times):
     ids = [*beginning, *unit * n_times]
     found = end_of_search(kind, ids)
     if found is not None:
-        tail = ids[:found][::-1]
-        least = LEAST_TOKENS[kind]
-        assert any(
-            tail[distance : max(least, 4 * distance)] == tail[: max(least, 4 * distance) - distance]
-            and found >= max(least, 4 * distance)
-            for distance in range(1, found)
-        )
+        n_clue = N_CLUE[kind]
+        assert n_repetitions(ids[:found], n_clue) >= LEAST_TOKENS[kind] * 3 // 4 - n_clue
+
+
+@given(kinds, st.lists(st.integers(0, 10_000), max_size=300, unique=True))
+def test_a_text_without_repetitions_is_no_loop(kind, ids):
+    assert end_of_search(kind, ids) is None
+    assert end_of_search(kind, ids * 2) is None
+
+
+@given(st.integers(0, 2**32))
+def test_babble_that_varies_is_found(seed):
+    choice = random.Random(seed)
+    ids = list(range(20, 40))
+    while len(ids) < 300:
+        ids += choice.choice([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 2, 3, 7]])
+    assert end_of_search("bpe", ids) is not None
 
 
 @given(kinds, tokens, units)
