@@ -22,6 +22,7 @@ from tinyllm import journal
 from tinyllm.errors import DataError
 from tinyllm.journal import Journal, Lock
 from tinyllm.providers.pipeline.budget import Spent
+from tinyllm.providers.pipeline.work import Rejected
 from tinyllm.reporting import Reporter, format_bytes
 
 _KEY = re.compile(rb'"key":"([0-9a-f]{16})"')
@@ -172,21 +173,19 @@ class Ledgers:
         offset = self._accepted.append({"id": item_id, "key": key, **record})
         return offset, self.state.accept(item_index(item_id), key, offset)
 
-    def reject(
-        self, item_id: str, *, attempt: int, reason: str, value: object, text: str, is_final: bool
-    ) -> None:
+    def reject(self, item_id: str, attempt: int, verdict: Rejected, *, is_final: bool) -> None:
         """Append an answer that was not good enough."""
         self._rejects.append(
             {
                 "id": item_id,
                 "attempt": attempt,
-                "reason": reason,
-                "value": value,
+                "reason": verdict.reason,
+                "value": verdict.value,
                 "final": is_final,
-                "text": text,
+                "text": verdict.text,
             }
         )
-        self.state.reject(item_index(item_id), reason, is_final=is_final)
+        self.state.reject(item_index(item_id), verdict.reason, is_final=is_final)
 
     def attempt(self, record: dict[str, Any], spent: Spent) -> None:
         """Append a request, its id first, with the sums up to it."""

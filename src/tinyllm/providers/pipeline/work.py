@@ -81,10 +81,10 @@ class Work(Protocol):
 
 
 def finish_fault(completion: Completion, sampling: CallSampling) -> Rejected | None:
-    """Return why an answer did not end by itself, or None when it did."""
+    """Return why an answer did not end by itself or holds nothing; None when all is well."""
     reason = _FINISH_FAULTS.get(completion.finish_reason)
     if reason is None:
-        return None
+        return None if completion.text.strip() else Rejected(EMPTY, None, completion.text)
     value: object = completion.finish_reason
     if reason == TRUNCATED:
         value = {

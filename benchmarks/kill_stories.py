@@ -1,0 +1,66 @@
+"""Kill gen-stories two hundred times and compare what it makes with a run that was left alone.
+
+    python benchmarks/kill_stories.py [--kills 200] [--stories 2000]
+
+The server is on loopback and fails one request in ten; its proper answers are a function of the
+request. For concurrency 1, 32 and 64 the data set has to be the same bytes, no id lost or doubled,
+and no more requests paid twice than were under way at the kills.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.stories.fault_server import FaultServer
+from tests.stories.kill_harness import faults, kill_until_done
+from tests.stories.small_runs import data_of, make
+from tinyllm.journal import scan
+from tinyllm.reporting import SilentReporter
+
+
+def main() -> None:
+    """Print one line for each concurrency."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--stories", type=int, default=2000)
+    wanted = parser.parse_args()
+    print("concurrency  kills  torn lines  requests  paid twice  seconds  same bytes")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole"
+        with FaultServer() as server:
+            make(whole, server, SilentReporter(), n_stories=wanted.stories)
+        for concurrency in (1, 32, 64):
+            output = Path(folder) / str(concurrency)
+            began = time.monotonic()
+            with FaultServer() as server:
+                bad = faults(concurrency, share=0.1)
+                server.fault_for = lambda number, _, bad=bad: bad.get(number)
+                tally = kill_until_done(
+                    output,
+                    server,
+                    n_kills=wanted.kills,
+                    seed=concurrency,
+                    n_stories=wanted.stories,
+                    provider__concurrency=concurrency,
+                    provider__retries__max_tries=100,
+                    provider__retries__breaker_window=1000,
+                )
+            ids = [entry.id for entry in scan(output / "stories-run" / "stories.jsonl")]
+            n_proper = tally.n_requests - sum(number in bad for number in range(tally.n_requests))
+            same = data_of(output) == data_of(whole) and len(ids) == len(set(ids))
+            print(
+                f"{concurrency:>11}  {tally.n_killed:>5}  {tally.n_torn:>10}  "
+                f"{tally.n_requests:>8}  {n_proper - len(ids):>10}  "
+                f"{time.monotonic() - began:>7.0f}  {'yes' if same else 'NO'}",
+                flush=True,
+            )
+            if not same:
+                sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
