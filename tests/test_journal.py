@@ -1,8 +1,5 @@
 import json
-import os
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.small_disk import SmallDisk, fill
 from tinyllm.errors import DataError
-from tinyllm.journal import Journal, Lock, encode, last_line, quarantine, read, read_at, scan
+from tinyllm.journal import Journal, encode, last_line, quarantine, read, read_at, scan
 
 RECORDS = [{"id": f"abc-{i}", "key": "0" * 16, "story": f"story {i} \u2028 é"} for i in range(5)]
 
@@ -157,39 +154,3 @@ def test_a_file_that_is_removed_meanwhile_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "j").unlink()
     with pytest.raises(DataError, match="does not exist"):
         journal.append(RECORDS[1])
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from tinyllm.journal import Lock
-with Lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def hold(path: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", HOLD, str(path)]
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    return holder
-
-
-def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
-    holder = hold(path)
-    try:
-        with pytest.raises(DataError, match=rf"process {holder.pid} on .* is writing to") as caught:
-            Lock(path).__enter__()
-        assert caught.value.exit_code == 3
-        os.kill(holder.pid, signal.SIGKILL)
-        holder.wait()
-        assert path.exists()
-        with Lock(path):
-            assert json.loads(path.read_text())["pid"] == os.getpid()
-        assert not path.exists()
-    finally:
-        holder.kill()
-        holder.communicate()

@@ -14,7 +14,8 @@ from typing import Any
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, Interrupted
 from tinyllm.files import require_free_space
-from tinyllm.journal import Lock, quarantine
+from tinyllm.journal import quarantine
+from tinyllm.locks import Lock
 from tinyllm.providers.base import Provider
 from tinyllm.providers.opening import open_provider
 from tinyllm.providers.pipeline.budget import Spent

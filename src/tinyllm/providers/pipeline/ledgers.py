@@ -20,7 +20,8 @@ from typing import Any, Self
 
 from tinyllm import journal
 from tinyllm.errors import DataError
-from tinyllm.journal import Journal, Lock
+from tinyllm.journal import Journal
+from tinyllm.locks import Lock
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.work import Rejected
 from tinyllm.reporting import Reporter, format_bytes
