@@ -133,3 +133,29 @@ def test_the_same_rules_share_a_sampler_whatever_else_differs():
 def test_what_is_no_token_of_the_model_is_refused(wrong):
     with pytest.raises(UsageError):
         samplers().get(Sampling.model_validate(wrong))
+
+
+def test_a_text_ends_before_any_of_its_end_tokens(make_engine, plain):
+    engine, prompt = make_engine(plain), plain.tokenizer.encode("Once upon a time")
+    free = Sampling(temperature=2.0, top_p=1.0, seed=5, max_new_tokens=60)
+    [whole] = engine.complete([prompt], free)
+    for place, token in enumerate(whole.ids):
+        first = whole.ids.index(token)
+        if first == place and token != plain.tokenizer.end_of_text_id:
+            ends = free.model_copy(update={"end_tokens": (f"#{token}",)})
+            [cut] = engine.complete([prompt], ends)
+            assert (cut.finish_reason, cut.ids) == ("stop", whole.ids[: place + 1])
+            before = plain.tokenizer.decode(whole.ids[:place])
+            assert before.rstrip("\ufffd") == cut.text.rstrip("\ufffd")
+
+
+def test_a_greedy_text_without_its_likeliest_token(make_engine, plain):
+    engine, prompt = make_engine(plain), plain.tokenizer.encode("Once upon a time")
+    [free] = engine.complete([prompt], Sampling(temperature=0.0, max_new_tokens=1, logprobs=2))
+    assert free.odds is not None
+    (first, _), (second, _) = free.odds[0].top
+    assert free.ids == (first,)
+    for rules in ({"ban": (f"#{first}",)}, {"logit_bias": {first: -100.0}}):
+        sampling = Sampling.model_validate({"temperature": 0.0, "max_new_tokens": 1, **rules})
+        [held] = engine.complete([prompt], sampling)
+        assert held.ids == (second,)
