@@ -118,7 +118,7 @@ def client(server: Server) -> Iterator[OpenAI]:
 def lasting_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a chat-tuned model whose context is so long that a text outlasts every test."""
     path = tmp_path_factory.mktemp("lasting") / "lasting.safetensors"
-    return write_tiny_checkpoint(path, chat=True, context_length=32_768)
+    return write_tiny_checkpoint(path, chat=True, context_length=65_536)
 
 
 @pytest.fixture(scope="session")

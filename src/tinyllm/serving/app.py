@@ -267,11 +267,20 @@ def _answer_errors(routes: FastAPI) -> None:
 
 def _streamed(chunk: type[BaseModel]) -> dict[str, Any]:
     """Describe an answer that comes as events where `stream` is true."""
-    reference = {"$ref": f"#/components/schemas/{chunk.__name__}"}
+    parts = [
+        {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": f"#/components/schemas/{part.__name__}"},
+        }
+        for part in (chunk, ErrorBody)
+    ]
+    data = {"anyOf": [*parts, {"const": "[DONE]"}]}
+    event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     return {
         "description": "The whole answer, or with `stream` its events: "
         "`data: ` and a chunk each, then `data: [DONE]`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "x-event": reference}},
+        "content": {"text/event-stream": {"schema": event}},
     }
 
 
