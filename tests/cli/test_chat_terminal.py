@@ -110,6 +110,19 @@ def test_control_c_keeps_the_part_of_the_reply_that_was_said(chat):
     terminal.say("/undo", "taken back: tell me everything")
 
 
+def test_control_c_stops_both_models(chat):
+    terminal = chat("endless", "--compare", "endless", "--set", "sampling.stop_on_loop=false")
+    terminal.type("tell me everything\r")
+    terminal.wait(lambda: terminal.n_lines() > 80)
+    terminal.type("\x03")
+    terminal.see("stopped; what was said is kept")
+    terminal.prompt()
+    said = " ".join(terminal.say("/stats"))
+    assert said.count("broken off") == 2
+    assert "[endless (1)]" in said
+    terminal.say("/undo", "taken back: tell me everything")
+
+
 def test_what_is_typed_during_a_reply_is_done_after_it(chat):
     terminal = chat("endless", "--max-new-tokens", "2000")
     terminal.type("go\r/undo\r")

@@ -23,6 +23,7 @@ def compare(talk: Talk, argument: str) -> None:
     """Let another checkpoint answer too, or no longer."""
     if argument == "off":
         del talk.speakers[1:]
+        rename(talk.speakers)
         talk.reporter.note("only one model answers now")
         return
     if not argument:

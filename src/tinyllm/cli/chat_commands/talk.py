@@ -59,12 +59,16 @@ def session_of(talk: Talk) -> ChatSession:
 def rename(speakers: list[Speaker]) -> None:
     """Name every speaker by its file, and by as many folders as tell them apart."""
     paths = [speaker.session.engine.loaded.info.path.absolute() for speaker in speakers]
+    for speaker, name in zip(speakers, _names(paths), strict=True):
+        speaker.name = name
+
+
+def _names(paths: list[Path]) -> list[str]:
     for n_parts in range(1, 1 + max(len(path.parts) for path in paths)):
         names = ["/".join(path.with_suffix("").parts[-n_parts:]) for path in paths]
         if len(set(names)) == len(names):
-            break
-    for speaker, name in zip(speakers, names, strict=True):
-        speaker.name = name
+            return names
+    return [f"{path.stem} ({number})" for number, path in enumerate(paths, 1)]  # the same twice
 
 
 def require_chat_tuned(session: ChatSession, what: str, hint: str | None = None) -> None:
