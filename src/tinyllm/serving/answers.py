@@ -78,6 +78,7 @@ class CompletionLogprobs(BaseModel):
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]]
     text_offset: list[int]
+    bytes: list[list[int]] = Field(description="The tokens' bytes: some hold part of a character.")
 
 
 class AssistantMessage(BaseModel):

@@ -177,6 +177,7 @@ class CompletionDialect:
             "token_logprobs": [odds.logprob for odds in piece.odds],
             "top_logprobs": [self._likeliest(odds) for odds in piece.odds],
             "text_offset": offsets,
+            "bytes": [list(self.tokenizer.token_bytes(odds.token_id)) for odds in piece.odds],
         }
 
     def _likeliest(self, odds: TokenOdds) -> dict[str, float]:

@@ -51,22 +51,19 @@ export function wholeCharacters(odds) {
     open.logprob += logprob;
     open.nTokens += 1;
     open.bytes = bytes && open.bytes ? [...open.bytes, ...bytes] : null;
-    const whole = open.bytes ? decoded(open.bytes) : open.text;
-    if (whole === null) continue;
-    pieces.push({ ...open, text: whole });
+    if (open.bytes && endsInsideCharacter(open.bytes)) continue;
+    pieces.push({ ...open, text: open.bytes ? decode(open.bytes) : open.text });
     open = null;
   }
-  if (open) pieces.push(open);
+  if (open) pieces.push({ ...open, text: decode(open.bytes) });
   return pieces;
 }
 
-function decoded(bytes) {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes));
-  } catch {
-    return null;
-  }
-}
+/** A decoder that expects more keeps the begun character back; one that does not replaces it. */
+const endsInsideCharacter = (bytes) => decode(bytes, { stream: true }) !== decode(bytes);
+
+const decode = (bytes, options) =>
+  new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(bytes), options);
 
 function tokenOption(piece) {
   const probability = Math.exp(piece.logprob);
