@@ -242,6 +242,12 @@ def test_a_folder_is_read_without_what_trainings_left_in_it(tmp_path: Path) -> N
     assert expand_source(str(tmp_path)) == [tmp_path / "a.txt"]
 
 
+def test_a_link_that_cannot_be_followed_is_passed_over(tmp_path):
+    (tmp_path / "a.txt").write_text("some text")
+    (tmp_path / "b.txt").symlink_to("x" * 300)  # no file may be named so
+    assert expand_source(str(tmp_path)) == [tmp_path / "a.txt"]
+
+
 def test_rows_without_a_whole_exchange_are_named_with_the_reason(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"prompt": "a", "completion": "b"},

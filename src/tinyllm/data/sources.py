@@ -69,7 +69,7 @@ def expand_source(source: str) -> list[Path]:
     """Return the files of a path, folder or glob, sorted. Raises DataError when there is none."""
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_data_name(p, path)]
+        found = [p for p in _files_below(path) if _is_data_name(p, path)]
         missing = f"there is no {', '.join(sorted(KNOWN_SUFFIXES))} file in the folder"
     elif glob.has_magic(source) and not path.exists():
         matches = sorted(glob.glob(str(path), recursive=True))
@@ -81,6 +81,13 @@ def expand_source(source: str) -> list[Path]:
     if not found:
         raise DataError(f"{missing} {source}", "Check the name, or name a file.")
     return found
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Return every file in a folder and its folders, sorted, but for what may not be looked at."""
+    walked = os.walk(folder)
+    found = (Path(here, name) for here, _, names in walked for name in names)
+    return sorted(path for path in found if os.path.isfile(path))
 
 
 def _refuse_streams(source: str, path: Path) -> None:
