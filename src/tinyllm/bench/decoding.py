@@ -175,7 +175,7 @@ def _write(
     engine: Engine, prompts: Sequence[Sequence[int]], config: BenchInferConfig
 ) -> tuple[float, float]:
     """Write texts; return seconds to the first token, and tokens a second after the first ones."""
-    sampling = Sampling(temperature=0.0, max_new_tokens=config.new_tokens)
+    sampling = Sampling(temperature=0.0, max_new_tokens=config.new_tokens, stop_on_loop=False)
     engine.forget()
     began = perf_counter()
     times: list[float] = []
