@@ -43,8 +43,15 @@ class StopStrings:
 
     def _undecided(self, text: str) -> int:
         """Return the length of the longest tail that begins a stop string."""
-        longest = max((len(stop) for stop in self._stops), default=1) - 1
-        for length in range(min(longest, len(text)), 0, -1):
-            if any(stop.startswith(text[-length:]) for stop in self._stops):
-                return length
-        return 0
+        return max(_overlap(text, stop) for stop in self._stops)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return the length of the longest tail of a text that begins a stop string, but is not it."""
+    first = stop[0]
+    place = text.find(first, max(0, len(text) - len(stop) + 1))
+    while place >= 0:
+        if stop.startswith(text[place:]):
+            return len(text) - place
+        place = text.find(first, place + 1)
+    return 0
