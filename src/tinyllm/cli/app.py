@@ -42,6 +42,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     },
     "synthetic": {
         "gen-stories": Entry("gen_stories", "gen_stories", "Make a data set of stories."),
+        "gen-instructions": Entry(
+            "gen_instructions", "gen_instructions", "Turn stories into instructions."
+        ),
     },
     "train": {
         "train": Entry("train", "train", "Pretrain or fine-tune a model."),

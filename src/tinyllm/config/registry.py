@@ -16,6 +16,7 @@ _SCHEMAS = {
     "download": ("tinyllm.config.data", "DownloadConfig"),
     "mix-datasets": ("tinyllm.config.data", "MixConfig"),
     "gen-stories": ("tinyllm.config.stories", "StoriesConfig"),
+    "gen-instructions": ("tinyllm.config.instructions", "InstructionsConfig"),
     "tokenize": ("tinyllm.config.tokenize", "TokenizeConfig"),
     "eval-loss": ("tinyllm.config.evaluation", "EvalLossConfig"),
     "eval-openbookqa": ("tinyllm.config.evaluation", "EvalOpenbookqaConfig"),

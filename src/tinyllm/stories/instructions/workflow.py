@@ -1,0 +1,335 @@
+"""`tinyllm gen-instructions`: stories in, instructions with the stories as answers out.
+
+Three passes over files, none over memory: gather and check the stories, ask for summaries where
+that is wanted, write the data. The first is kept, the second is journalled, the third is quick:
+the same command goes on where it was stopped and writes the same bytes.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tinyllm import journal
+from tinyllm.config.instructions import InstructionsConfig
+from tinyllm.data.hub import is_hub_source
+from tinyllm.data.manifest import (
+    Format,
+    Manifest,
+    Source,
+    author,
+    manifest_path,
+    read_manifest,
+    refuse_evaluation_data,
+    write_manifest,
+)
+from tinyllm.data.sources import expand_source, require_outside
+from tinyllm.data.writers import DataWriter, conversation_row, open_writer
+from tinyllm.errors import DataError, Interrupted
+from tinyllm.files import require_free_space, sha256_file
+from tinyllm.locks import Lock
+from tinyllm.providers.opening import open_provider
+from tinyllm.providers.pipeline.engine import Pipeline, Settings
+from tinyllm.providers.pipeline.ledgers import Ledgers
+from tinyllm.records import Conversation, Message
+from tinyllm.reporting import Reporter, counted
+from tinyllm.stories.instructions.balance import Balance
+from tinyllm.stories.instructions.compose import Instruction, compose, wordings, wordings_sha
+from tinyllm.stories.instructions.folder import InstructionsFolder
+from tinyllm.stories.instructions.gather import Gathered, gather, read_records
+from tinyllm.stories.instructions.record import FEATURES, NO_DIALOGUE, StoryRecord
+from tinyllm.stories.instructions.summaries import SummaryWork, is_wanted
+
+_NOTHING_TO_ASK = "nothing_to_ask"
+_BALANCED_AWAY = "balanced_away"
+_GROWTH_ON_DISK = 4
+
+
+class FeatureRow(NamedTuple):
+    """A feature in the class table: how many stories have it, before and after balancing."""
+
+    feature: str
+    n_stories: int
+    n_kept: int
+
+
+@dataclass(frozen=True)
+class InstructionsResult:
+    """What was written."""
+
+    folder: Path
+    train: Path
+    n_stories: int
+    n_examples: int
+    n_train: int
+    n_validation: int
+    classes: tuple[FeatureRow, ...]
+    parts: dict[str, int]
+    dropped: dict[str, int]
+    changed: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values = {**self.__dict__, "folder": str(self.folder), "train": str(self.train)}
+        return values | {"classes": [row._asdict() for row in self.classes]}
+
+    def table(self) -> str:
+        """Return the class table, one feature a line."""
+        n = max(1, self.n_stories)
+        lines = [f"{'feature':<14}{'stories':>10}{'kept':>10}{'share of kept':>15}"]
+        lines += [
+            f"{row.feature:<14}{row.n_stories:>10,}{row.n_kept:>10,}{row.n_kept / n:>14.1%}"
+            for row in self.classes
+        ]
+        return "\n".join(lines)
+
+
+def run(config: InstructionsConfig, reporter: Reporter) -> InstructionsResult:
+    """Write the data set.
+
+    Raises DataError for sources and files, ConfigError for settings that differ from those that
+    summaries were paid for, ProviderError when nobody answers, Interrupted after Ctrl-C.
+    """
+    folder = InstructionsFolder(config.output)
+    sources = _sources(config)
+    require_free_space(config.output, _GROWTH_ON_DISK * sum(s.bytes or 0 for s in sources))
+    folder.run.mkdir(parents=True, exist_ok=True)
+    with Lock(folder.lock) if config.lock else nullcontext():
+        gathered = gather(config, folder, reporter)
+        with ExitStack() as stack:
+            summaries = _Summaries(config, folder, gathered, stack, reporter)
+            return _write(config, folder, gathered, summaries, sources, reporter)
+
+
+def _sources(config: InstructionsConfig) -> tuple[Source, ...]:
+    """Return the sources with their chains. Raises DataError for what is kept for evaluation."""
+    found = []
+    for source in config.sources:
+        require_outside(config.output / "train.jsonl", source)
+        if is_hub_source(source):
+            found.append(Source(source))
+            continue
+        for path in expand_source(source):
+            manifest = read_manifest(path)
+            if manifest is not None:
+                refuse_evaluation_data(source, manifest)
+            n_bytes = path.stat().st_size
+            found.append(Source(path.name, sha256_file(path), bytes=n_bytes, manifest=manifest))
+    return tuple(found)
+
+
+class _Summaries:
+    """The summaries that were asked for, read one by one in the order of the records."""
+
+    def __init__(
+        self,
+        config: InstructionsConfig,
+        folder: InstructionsFolder,
+        gathered: Gathered,
+        stack: ExitStack,
+        reporter: Reporter,
+    ) -> None:
+        """Ask for all that are missing. Raises ProviderError, Interrupted and ConfigError."""
+        self._config, self.rejects, self.identity = config, Counter[str](), dict[str, Any]()
+        self._number = 0
+        if not config.summaries.ask:
+            return
+        ledgers = stack.enter_context(Ledgers(folder.run, reporter, locks=False))
+        self._state = ledgers.state
+        provider = open_provider(config.summaries.provider, reporter)
+        asked = provider.capabilities()
+        work = SummaryWork(config.summaries, config.seed, folder.records, asked, gathered.sha256)
+        self.identity = work.identity()
+        folder.settle_identity(self.identity, work.n_items, extend=False)
+        for index, offset in ledgers.state.accepted():
+            work.note_accepted(index, offset)
+        settings = Settings(
+            target=work.n_items,
+            max_attempts=config.summaries.max_attempts,
+            grace_seconds=config.grace_seconds,
+        )
+
+        async def ask() -> Any:
+            try:
+                pipeline = Pipeline(
+                    work, provider, config.summaries.provider, settings, ledgers, reporter
+                )
+                return await pipeline.run()
+            finally:
+                await provider.aclose()
+
+        ending = asyncio.run(ask())
+        n_there = f"{work.count_kept():,} of {work.n_items:,} summaries are there"
+        goes_on = "Run the same command again: it goes on from here."
+        if ending.kind == "interrupted":
+            raise Interrupted(f"stopped; {n_there}", goes_on, ending.exit_code)
+        if ending.kind == "budget":
+            reporter.warn(f"the budget is used up ({ending.detail}): {n_there}. {goes_on}")
+        self.rejects = ledgers.state.reasons
+        self._file = open(folder.ledgers.accepted, "rb")  # noqa: SIM115
+        stack.enter_context(self._file)
+
+    def complete(self, record: StoryRecord) -> str:
+        """Return the next record's summary, its own or an answer; empty when there is none."""
+        if not is_wanted(record, self._config.summaries, self._config.seed):
+            return record.summary
+        number = self._number
+        self._number += 1
+        if not self._state.is_accepted(number):
+            return ""
+        return str(journal.read_at(self._file, self._state.offsets[number])["summary"])
+
+
+def _write(
+    config: InstructionsConfig,
+    folder: InstructionsFolder,
+    gathered: Gathered,
+    summaries: _Summaries,
+    sources: tuple[Source, ...],
+    reporter: Reporter,
+) -> InstructionsResult:
+    balance = _balance(config, folder)
+    dropped, kept, parts = Counter(gathered.dropped), Counter[str](), Counter[str]()
+    n_stories = 0
+    writers: dict[Path, DataWriter] = {}
+    with (
+        ExitStack() as stack,
+        reporter.progress("write instructions", gathered.n_records, "stories") as progress,
+    ):
+        for path in (folder.dataset, folder.train, folder.validation):
+            writers[path] = stack.enter_context(open_writer(path))
+        for index, (_, record) in enumerate(read_records(folder.records)):
+            progress.advance()
+            summary = summaries.complete(record)
+            if balance is not None and not balance.keeps(record, index):
+                dropped[_BALANCED_AWAY] += 1
+                continue
+            n_found = 0
+            for row, instruction in _examples(config, record, summary):
+                n_found += 1
+                parts.update(list(instruction.parts))
+                writers[folder.dataset].write_json(row)
+                conversation = _conversation(row)
+                part = _part(folder, record, config.validation_fraction)
+                writers[part].write_json(conversation_row(conversation))
+            if not n_found:
+                dropped[_NOTHING_TO_ASK] += 1
+                continue
+            n_stories += 1
+            kept.update(record.features)
+        if not n_stories:
+            raise DataError("nothing can be asked for of any story", "Give `parts` a share each.")
+    classes = tuple(
+        FeatureRow(name, gathered.features.get(name, 0), kept[name])
+        for name in (FEATURES[0], NO_DIALOGUE, *FEATURES[1:])
+        if gathered.features.get(name, 0)
+    )
+    result = InstructionsResult(
+        folder=folder.path,
+        train=folder.train,
+        n_stories=n_stories,
+        n_examples=writers[folder.dataset].documents,
+        n_train=writers[folder.train].documents,
+        n_validation=writers[folder.validation].documents,
+        classes=classes,
+        parts=dict(sorted(parts.items())),
+        dropped=dict(sorted(dropped.items())),
+        changed={**gathered.changed, **_prefixed("summary_", summaries.rejects)},
+    )
+    _write_manifests(config, folder, writers, sources, result, gathered, summaries.identity)
+    reporter.note(
+        f"{counted(result.n_examples, 'instruction')} from {result.n_stories:,} stories\n"
+        + result.table()
+    )
+    return result
+
+
+def _balance(config: InstructionsConfig, folder: InstructionsFolder) -> Balance | None:
+    if not config.balance:
+        return None
+    records = (record for _, record in read_records(folder.records))
+    return Balance(records, config.balance, config.seed)
+
+
+def _examples(
+    config: InstructionsConfig, record: StoryRecord, summary: str
+) -> Iterator[tuple[dict[str, Any], Instruction]]:
+    whole = StoryRecord.from_json({**record.to_json(), "summary": summary})
+    found = compose(whole, config.parts, config.wordings, config.seed, config.examples_per_story)
+    for number, instruction in enumerate(found):
+        row = {
+            "id": f"{record.id}-{number}",
+            "instruction": instruction.text,
+            "story": record.story,
+            "parts": dict(instruction.parts),
+            "wording": instruction.wording,
+        }
+        yield row, instruction
+
+
+def _conversation(row: dict[str, Any]) -> Conversation:
+    messages = (Message("user", row["instruction"]), Message("assistant", row["story"]))
+    return Conversation(row["id"], messages)
+
+
+def _part(folder: InstructionsFolder, record: StoryRecord, validation_fraction: float) -> Path:
+    """Return the file for all instructions of a story, by a hash of the story."""
+    digest = hashlib.sha256(f"split/{record.text_hash}".encode()).digest()
+    is_validation = int.from_bytes(digest[:8], "big") < validation_fraction * 2**64
+    return folder.validation if is_validation else folder.train
+
+
+def _prefixed(prefix: str, counts: Counter[str]) -> dict[str, int]:
+    return {f"{prefix}{name}": n for name, n in sorted(counts.items())}
+
+
+def _write_manifests(
+    config: InstructionsConfig,
+    folder: InstructionsFolder,
+    writers: dict[Path, DataWriter],
+    sources: tuple[Source, ...],
+    result: InstructionsResult,
+    gathered: Gathered,
+    summaries: dict[str, Any],
+) -> None:
+    licences = dict.fromkeys(
+        licence for s in sources if s.manifest is not None for licence in s.manifest.licence
+    )
+    settings = {
+        "records": gathered.identity,
+        "parts": config.parts.model_dump(mode="json"),
+        "wordings": list(config.wordings),
+        "wordings_version": wordings()["version"],
+        "wordings_sha256": wordings_sha(),
+        "balance": list(config.balance),
+        "examples_per_story": config.examples_per_story,
+        "validation_fraction": config.validation_fraction,
+        "summaries": summaries,
+        "classes": [row._asdict() for row in result.classes],
+    }
+    for path, writer in writers.items():
+        is_dataset = path == folder.dataset
+        format: Format = "records" if is_dataset else "conversations"
+        if not is_dataset and not writer.documents:
+            path.unlink()  # nothing was to be kept aside
+            manifest_path(path).unlink(missing_ok=True)
+            continue
+        whole = writers[folder.dataset]
+        manifest = Manifest(
+            name=path.name,
+            format=format,
+            documents=writer.documents,
+            bytes=writer.bytes,
+            sha256=writer.sha256,
+            licence=tuple(licences),
+            sources=sources,
+            dropped=result.dropped,
+            changed=result.changed,
+            settings={**settings, "dataset_sha256": whole.sha256},
+            written_by=author("gen-instructions"),
+        )
+        write_manifest(path, manifest)
