@@ -25,8 +25,9 @@ from tinyllm.serving.failures import ApiError, bug_report
 from tinyllm.serving.orders import Order
 
 _LISTS_AHEAD = 4
-_MOST_PENDING = 4096
-"""Steps a text that may wait for a client that reads slowly; with more it is given up."""
+_MOST_PENDING, _LEAST_PENDING = 4096, 512
+"""Steps a text that may wait for a client that reads slowly; with more it is given up. They are
+fewer where each holds many alternatives, but as many as come in some lists."""
 _LONGEST_RETRY_SECONDS = 60
 _FIRST_GUESS_SECONDS = 1.0
 
@@ -56,6 +57,7 @@ class Job:
     pending: list[Event] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     n_open: int = 0
+    most_pending: int = _MOST_PENDING
     n_reused: int = 0
     """Prompt tokens that had been read before, of the first text of each prompt."""
     is_closed: bool = False
@@ -128,7 +130,8 @@ class Worker:
                 code="overloaded",
                 headers={"Retry-After": str(self._retry_seconds())},
             )
-        job = Job(texts, n_open=len(texts))
+        n_steps = max(_LEAST_PENDING, _MOST_PENDING // (1 + (order.sampling.logprobs or 0)))
+        job = Job(texts, n_open=len(texts), most_pending=n_steps * len(texts))
         self.n_texts += len(texts)
         self._jobs.add(job)
         self._commands.put(lambda batch: self._add(batch, job))
@@ -169,7 +172,7 @@ class Worker:
             job.n_open -= n_ended
             self.n_texts -= n_ended
             job.pending += events
-            if len(job.pending) > _MOST_PENDING * len(job.texts):
+            if len(job.pending) > job.most_pending:
                 job.pending = [(0, TooSlow("the client reads too slowly"))]
             job.arrived.set()
 
