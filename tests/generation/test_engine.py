@@ -218,11 +218,60 @@ def test_smaller_weights_write_a_text_too(plain, dtype):
     assert completion == engine.complete(encode(plain), FREE, n=2)[0]
 
 
-def test_a_torch_batch_lets_ended_rows_go(plain):
-    """Many rows that end one by one: the cache shrinks, the texts stay those of a batch of one."""
+def test_a_torch_batch_goes_on_with_the_rows_that_are_left(plain):
+    """Many rows that end one by one: the texts stay those of a batch of one."""
     sampling = Sampling(temperature=8.0, top_p=1.0, seed=2, max_new_tokens=40)
     together = Engine(plain, runner=TorchRunner(plain.model)).complete(encode(plain), sampling, n=8)
     alone = Engine(plain, runner=TorchRunner(plain.model), max_batch_size=1).complete(
         encode(plain), sampling, n=8
     )
     assert [c.ids for c in together] == [c.ids for c in alone]
+
+
+def test_a_generator_that_is_closed_early_frees_its_rows(make_engine, plain):
+    engine = make_engine(plain, max_batch_size=2)
+    prompts = encode(plain)
+    wanted = make_engine(plain).complete(prompts, FREE)
+    steps = engine.generate(prompts, FREE, n=5)
+    next(steps)
+    steps.close()
+    assert engine.complete(prompts, FREE) == wanted
+    assert engine.n_reused_tokens > 0
+
+
+def test_texts_drawn_in_turns_from_one_engine_do_not_mix(make_engine, plain):
+    engine = make_engine(plain)
+    first, second = encode(plain)[:2]
+    turns = zip(engine.generate([first], FREE), engine.generate([second], FREE), strict=False)
+    mixed = [step.token_id for pair in turns for step in pair]
+    alone = [make_engine(plain).complete([prompt], FREE)[0].ids for prompt in (first, second)]
+    n_turns = min(map(len, alone))
+    assert mixed == [ids[turn] for turn in range(n_turns) for ids in alone]
+
+
+def test_an_engine_remembers_what_it_has_read_until_told_to_forget(make_engine, plain):
+    engine = make_engine(plain)
+    prompt = encode(plain)[2]
+    texts = [engine.complete([prompt], FREE) for _ in range(2)]
+    assert engine.n_reused_tokens == len(prompt) - 1
+    engine.forget()
+    texts.append(engine.complete([prompt], FREE))
+    assert engine.n_reused_tokens == len(prompt) - 1
+    assert engine.n_prompt_tokens == 2 * len(prompt) + 1
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_a_text_that_goes_round_ends_and_says_so(make_engine):
+    loaded = tiny_loaded(context_length=400)
+    with torch.no_grad():  # every layer adds nothing: the next token depends on the last one alone
+        for name, parameter in loaded.model.named_parameters():
+            if "o_proj" in name or "down_proj" in name:
+                parameter.zero_()
+    greedy = Sampling(temperature=0.0, repetition_penalty=1.0)
+    [ended] = make_engine(loaded).complete([[5]], greedy)
+    assert ended.finish_reason == "loop"
+    assert len(ended.ids) < 100
+    [whole] = make_engine(loaded).complete([[5]], greedy.model_copy(update={"stop_on_loop": False}))
+    assert whole.finish_reason == "length"
+    assert whole.ids[: len(ended.ids)] == ended.ids
+    assert whole.text.startswith(ended.text)

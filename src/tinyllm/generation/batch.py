@@ -141,7 +141,8 @@ class Batch:
     def _push(self, rows: Ids) -> list[tuple[int, Outcome]]:
         """Hand the new tokens to their texts, turn by turn."""
         outcomes: list[tuple[int, Outcome]] = []
-        drawn = {row: self._texts.drawn(row, self._live[row].n_new) for row in rows.tolist()}
+        by_age = sorted(rows.tolist(), key=lambda row: self._live[row].ticket)
+        drawn = {row: self._texts.drawn(row, self._live[row].n_new) for row in by_age}
         for turn in range(max(map(len, drawn.values()))):
             for row, tokens in drawn.items():
                 text = self._live.get(row)

@@ -34,7 +34,7 @@ class Decoding(Protocol):
         """Make `target` hold the first `length` tokens of `source`, and nothing else."""
 
     def clear(self, row: int) -> None:
-        """Empty a row that may hold numbers which are not finite, so that they harm no other text."""
+        """Empty a row that may hold numbers that are not finite, and keep them from other texts."""
 
     def read(self, tokens: Mapping[int, Sequence[int]]) -> None:
         """Append tokens, by row, to what the rows hold."""
