@@ -35,6 +35,8 @@ CALL_CHARS = 1 << 22
 """Characters encoded in one call of the library, whose results take much memory for a moment."""
 WORDWISE_CHARS = 10_000
 """Shorter texts are not worth looking up word by word."""
+_SHARED_CHARS = 4_000
+"""Shorter texts are not worth sharing among cores, which takes 0.1 ms."""
 
 Kind = Literal["bpe", "char"]
 
@@ -165,11 +167,17 @@ class Tokenizer:
     def _encode_pieces(self, pieces: Iterable[str]) -> Iterator[Ids]:
         for call in _calls(pieces):
             try:
-                encodings = self._inner.encode_batch_fast(call, add_special_tokens=False)
+                encodings = self._encode_call(call)
             except TypeError:  # what the library says of a lone surrogate
-                whole = [without_surrogates(text) for text in call]
-                encodings = self._inner.encode_batch_fast(whole, add_special_tokens=False)
+                encodings = self._encode_call([without_surrogates(text) for text in call])
             yield from [np.array(encoding.ids, np.uint32) for encoding in encodings]
+
+    def _encode_call(self, texts: Sequence[str]) -> Sequence[Any]:
+        """Encode texts on all cores, or little text on this one: waking the others takes longer."""
+        if sum(map(len, texts)) >= _SHARED_CHARS:
+            shared: Sequence[Any] = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+            return shared
+        return [self._inner.encode(text, add_special_tokens=False) for text in texts]
 
     def _encode_characters(self, text: str) -> Ids:
         code_points = without_surrogates(text).encode("utf-32-le")
