@@ -26,12 +26,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import psutil
 from rounds import machine, markdown, say
 from stream_client import Case, FailedRequest, Heard, connect
+
+from tinyllm.process import cores
 
 _CHARACTERS = ("fox", "bird", "cat", "dog", "frog", "girl", "boy", "bear", "mouse", "rabbit")
 _ACTIONS = ("jump", "sing", "run", "dig", "swim", "paint", "hide", "climb", "bake", "fly")
@@ -274,7 +275,7 @@ def _report(arguments: argparse.Namespace, alone: Tally, crowd: Tally) -> int:
     print(
         json.dumps(
             {
-                "machine": machine(int(os.environ["OMP_NUM_THREADS"])),
+                "machine": machine(int(os.environ.get("OMP_NUM_THREADS", cores()))),
                 "clients": arguments.clients,
                 "seconds": round(crowd.seconds, 1),
                 "one_at_a_time": one,
