@@ -68,7 +68,7 @@ const decode = (bytes, options) =>
 function tokenOption(piece) {
   const probability = Math.exp(piece.logprob);
   const others = piece.top
-    .filter((other) => other.token !== piece.text)
+    .filter((other) => !isSame(other, { token: piece.text, logprob: piece.logprob }))
     .map((other) => `${spoken(other.token)} ${percent(Math.exp(other.logprob))}`);
   return make("span", {
     role: "option",
@@ -113,14 +113,16 @@ function choose(options, i, panel, piece) {
 
 function alternatives(piece) {
   const own = { token: piece.text, logprob: piece.logprob };
-  const isAmongThem = piece.top.some((other) => other.token === piece.text);
-  const rows = isAmongThem ? piece.top : [...piece.top, own];
+  const rows = piece.top.some((other) => isSame(other, own)) ? piece.top : [...piece.top, own];
   const several = piece.nTokens > 1 ? ` (one character, written as ${piece.nTokens} tokens)` : "";
   return [
     make("p", { class: "hint", text: `What could stand here${several}:` }),
-    make("ol", {}, ...rows.map((row) => alternativeRow(row, row.token === piece.text))),
+    make("ol", {}, ...rows.map((row) => alternativeRow(row, isSame(row, own)))),
   ];
 }
+
+/** Tokens that are no whole character may look alike, but not be equally likely. */
+const isSame = (one, other) => one.token === other.token && one.logprob === other.logprob;
 
 function alternativeRow({ token, logprob }, isChosen) {
   const probability = Math.exp(logprob);
