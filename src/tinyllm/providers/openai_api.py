@@ -38,11 +38,13 @@ if TYPE_CHECKING:
 
 _REST_SECONDS = 10.0
 """How long an address that refused a connection is left alone where there are others."""
-_SPARE_CONNECTIONS = 16
+_REQUESTS_PER_CLIENT = 32
+"""A client looks through all of its connections for each request: a thousand cost more than the
+request. So there are several clients, each with few."""
 
 
 class _Server:
-    """One address, and how busy it is."""
+    """One client of one address, and how busy it is."""
 
     def __init__(self, url: str, client: "AsyncOpenAI") -> None:
         self.client = client
@@ -66,21 +68,20 @@ class OpenAIProvider:
         self._key = secret.get_secret_value() if secret is not None else ""
         self._turns = itertools.count()
         self._http: Any = _http_library()
+        n_clients = -(-concurrency // _REQUESTS_PER_CLIENT)
         self._servers = [
-            _Server(url, self._client(url, concurrency + _SPARE_CONNECTIONS))
-            for url in config.base_urls
+            _Server(url, self._client(url)) for url in config.base_urls for _ in range(n_clients)
         ]
 
     def __repr__(self) -> str:
         """Name the servers, never the key."""
-        return f"OpenAIProvider({', '.join(server.host for server in self._servers)})"
+        hosts = dict.fromkeys(server.host for server in self._servers)
+        return f"OpenAIProvider({', '.join(hosts)})"
 
-    def _client(self, url: str, n_connections: int) -> "AsyncOpenAI":
+    def _client(self, url: str) -> "AsyncOpenAI":
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-        limits = self._http.Limits(
-            max_connections=n_connections, max_keepalive_connections=n_connections
-        )
+        limits = self._http.Limits(max_connections=None, max_keepalive_connections=None)
         timeout = self._http.Timeout(
             self._timeouts.read_seconds, connect=self._timeouts.connect_seconds
         )
@@ -126,8 +127,10 @@ class OpenAIProvider:
         self, server: _Server, messages: Sequence[Message], sampling: CallSampling
     ) -> Completion:
         body = self._body(messages, sampling)
-        raw: Any = await server.client.chat.completions.with_raw_response.create(**body)
-        response = raw.http_response
+        fields = {**body, **body.pop("extra_body")}
+        response = await server.client.post(
+            "/chat/completions", body=fields, cast_to=self._http.Response
+        )
         text = self._without_key(response.content.decode("utf-8", "replace"))
         return completion(text, response.headers, messages, server.host, time.time())
 

@@ -65,9 +65,10 @@ class Deduplicator:
         self._read_text = read_text
         self._shingles = lru_cache(_REMEMBERED)(self._shingles_of)
         if config.near:
-            from datasketch import MinHashLSH
+            from datasketch import MinHash, MinHashLSH
 
             self._near = MinHashLSH(threshold=config.threshold, num_perm=config.n_permutations)
+            self._no_signature = MinHash(num_perm=config.n_permutations, seed=_SEED)
 
     def add(self, index: int, key: str, text: str) -> None:
         """Take one story; an index that is there already is ignored."""
@@ -79,9 +80,7 @@ class Deduplicator:
             self._find_pairs(key, shingles(text, self._config.shingle_words))
 
     def _find_pairs(self, key: str, found: frozenset[str]) -> None:
-        from datasketch import MinHash
-
-        signature = MinHash(num_perm=self._config.n_permutations, seed=_SEED)
+        signature = self._no_signature.copy()
         signature.update_batch([shingle.encode() for shingle in found])
         for other in sorted(self._near.query(signature)):
             similarity = jaccard(found, self._shingles(other))

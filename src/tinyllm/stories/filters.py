@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from tinyllm.config.stories import FilterConfig
@@ -26,6 +26,7 @@ _WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])[\"']?\s+")
 _SPEECH = re.compile(r'"[^"\n]*[a-zA-Z][^"\n]*"')
 _ENDING = re.compile(r"[.!?][\"')]*\Z")
+_ASCII_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 _LEAST_COMMON_SHARE = 0.15
 _LEAST_TRIGRAMS = 4
 _LEAST_SENTENCES = 5
@@ -122,7 +123,7 @@ class StoryFilter:
         }
 
     def _holds(self, text: Text, word: str) -> bool:
-        return not forms(word).isdisjoint(text.words)
+        return not _forms(word).isdisjoint(text.words)
 
     def _oov_share(self, text: Text) -> float:
         if not text.words:
@@ -199,6 +200,11 @@ class StoryFilter:
         return None
 
 
+@lru_cache(10_000)
+def _forms(word: str) -> frozenset[str]:
+    return forms(word)
+
+
 def _empty(text: Text) -> Fault | None:
     return None if text.text else Fault("empty")
 
@@ -210,6 +216,8 @@ def _control_character(text: Text) -> Fault | None:
 
 def _odd_characters(text: str) -> Iterator[str]:
     """Yield control characters, lone surrogates and the like: no text file should hold them."""
+    if text.isascii():
+        return iter(_ASCII_CONTROLS.findall(text))
     return (c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn"))
 
 
