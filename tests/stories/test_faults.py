@@ -66,6 +66,17 @@ def test_a_pause_may_be_given_as_a_date(tmp_path: Path, server: FaultServer) -> 
     assert len(server.requests) == 2
 
 
+def test_a_clock_that_jumps_changes_no_wait(
+    tmp_path: Path, server: FaultServer, undisturbed: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = iter(range(10**6, 0, -1))
+    monkeypatch.setattr(time, "time", lambda: 86_400.0 * next(days))
+    server.faults = [Fault(429, {"Retry-After": "0.2"}, b"{}"), Fault(500, {}, b"oops")]
+    make(tmp_path, server, provider__concurrency=1)
+    assert server.requests[1].at - server.requests[0].at >= 0.2
+    assert data_of(tmp_path) == undisturbed
+
+
 def test_a_limit_that_names_no_time_is_not_hammered(
     tmp_path: Path, server: FaultServer, undisturbed: Data
 ) -> None:

@@ -177,6 +177,13 @@ def test_how_it_is_asked_may_change_and_is_noted(
     assert [s["config"]["provider"]["concurrency"] for s in segments] == [1, 5]
 
 
+def test_a_ledger_of_another_plan_is_refused(tmp_path: Path, server: FaultServer) -> None:
+    make(tmp_path, server)
+    (tmp_path / "stories-run" / "run.json").unlink()
+    with pytest.raises(DataError, match="asked for by another plan"):
+        make(tmp_path, server, seed=3)
+
+
 def test_edited_words_are_refused(tmp_path: Path, server: FaultServer) -> None:
     words = tmp_path / "words.json"
     lists = {"nouns": ["fox", "hen"], "verbs": ["jump", "run"], "adjectives": ["red", "shy"]}

@@ -190,7 +190,8 @@ class ProviderConfig(Strict):
     @model_validator(mode="after")
     def _sections_fit_the_kind(self) -> Self:
         for kind in ("openai", "checkpoint", "scripted"):
-            if kind != self.kind and getattr(self, kind).model_fields_set:
+            section = getattr(self, kind)
+            if kind != self.kind and section != type(section)():
                 raise ValueError(f"`{kind}` is set, and `kind` is {self.kind}")
         if self.kind == "openai" and self.openai.model is None:
             raise ValueError("kind openai needs `openai.model`, the name of the model to ask")

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from tinyllm.config.base import ConfigPath, Strict
 from tinyllm.config.providers import ProviderConfig
 
+_BRANCHES = 4
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -184,7 +185,7 @@ class StoriesConfig(Strict):
     """`batch` waits for whole answers; `stream` takes them in pieces, so that a stalled one is
     noticed early; `branch` asks for several continuations of one beginning."""
 
-    branches: int = Field(default=4, ge=2, le=100)
+    branches: int = Field(default=_BRANCHES, ge=2, le=100)
     """Stories that share a beginning, for strategy branch."""
 
     plan: StoryPlanConfig = StoryPlanConfig()
@@ -221,6 +222,6 @@ class StoriesConfig(Strict):
     def _fits_together(self) -> Self:
         if self.provider.kind == "offline" and self.plan.vocabulary is not None:
             raise ValueError("`plan.vocabulary`: the offline provider knows its own words only")
-        if self.strategy != "branch" and "branches" in self.model_fields_set:
+        if self.strategy != "branch" and self.branches != _BRANCHES:
             raise ValueError(f"`branches` needs strategy branch, and `strategy` is {self.strategy}")
         return self

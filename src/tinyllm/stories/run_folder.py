@@ -21,7 +21,7 @@ from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import append_line, read_json, write_json
 from tinyllm.providers.base import Capabilities
-from tinyllm.providers.pipeline.ledgers import LedgerPaths
+from tinyllm.providers.pipeline.ledgers import LedgerPaths, State
 from tinyllm.stories.plan import StoryPlans
 
 _SHOWN = 60
@@ -99,6 +99,15 @@ class StoriesFolder:
                     f"`--extend {n_stories}` makes it larger; it cannot become smaller.",
                 )
         write_json(self.run_file, {"n_stories": n_stories, "identity": dict(identity)})
+
+    def refuse_strangers(self, state: State, plans: StoryPlans) -> None:
+        """Raise DataError for a ledger that holds stories of another plan."""
+        own = plans.item_id(0).rpartition("-")[0]
+        if state.plans - {own}:
+            raise DataError(
+                f"{self.ledgers.accepted} holds stories that were asked for by another plan",
+                "Give another --output.",
+            )
 
     def note_segment(self, config: StoriesConfig) -> None:
         """Write down that the run goes on from here, and with what settings."""

@@ -6,6 +6,7 @@ answered when, at what price) stands under `call` in the ledger and is left out 
 
 import hashlib
 import re
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import tinyllm
 from tinyllm import journal
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.providers.base import CallSampling, Capabilities, Completion, usage_to_json
+from tinyllm.providers.pipeline.ledgers import State
 from tinyllm.providers.pipeline.work import (
     REFUSAL,
     TRUNCATED,
@@ -34,16 +36,23 @@ _SENTENCE = re.compile(r".*?[.!?][\"']?(?:\s+|\Z)", re.DOTALL)
 
 
 class StoryWork:
-    """The plan and the judge of one data set. `accepted_path` is the ledger of good stories."""
+    """The plan and the judge of one data set.
+
+    `accepted_path` is the ledger of good stories, `state` knows where in it each of them is.
+    """
 
     def __init__(
-        self, config: StoriesConfig, plans: StoryPlans, asked: Capabilities, accepted_path: Path
+        self,
+        config: StoriesConfig,
+        plans: StoryPlans,
+        asked: Capabilities,
+        accepted_path: Path,
+        state: State,
     ) -> None:
         self._config, self._plans, self._asked = config, plans, asked
         self._filter = StoryFilter(config.filters, plans.vocabulary)
-        self._path = accepted_path
-        self._offsets: dict[int, int] = {}
-        self._undecided: list[int] = []
+        self._path, self._state = accepted_path, state
+        self._undecided = array("q", (index for index, _ in state.accepted()))
         self._dedup = Deduplicator(config.dedup, self._story_text)
 
     @property
@@ -65,7 +74,7 @@ class StoryWork:
         beginning = None
         leader = self._plans.leader(index)
         if leader is not None:
-            if leader not in self._offsets:
+            if not self._state.is_accepted(leader):
                 return Rejected(NO_BEGINNING, leader, is_final=True)
             beginning = first_sentences(self._story_text(leader))
         sampling = self._config.sampling
@@ -139,8 +148,7 @@ class StoryWork:
         }
 
     def note_accepted(self, index: int, offset: int) -> None:
-        """Learn where a good story stands in the ledger."""
-        self._offsets[index] = offset
+        """Learn of a good story that is now in the ledger."""
         self._undecided.append(index)
 
     def count_kept(self) -> int:
@@ -151,19 +159,19 @@ class StoryWork:
         """Return the indices that stay and the duplicates that go."""
         if self._undecided:
             with open(self._path, "rb") as file:
-                for index in sorted(self._undecided, key=self._offsets.__getitem__):
-                    record = journal.read_at(file, self._offsets[index])
+                for index in sorted(self._undecided, key=self.offset):
+                    record = journal.read_at(file, self.offset(index))
                     self._dedup.add(index, record["key"], record["story"])
-            self._undecided.clear()
+            del self._undecided[:]
         return self._dedup.decide()
 
     def offset(self, index: int) -> int:
         """Return where a story's line begins in the ledger."""
-        return self._offsets[index]
+        return self._state.offsets[index]
 
     def _story_text(self, index: int) -> str:
         with open(self._path, "rb") as file:
-            return str(journal.read_at(file, self._offsets[index])["story"])
+            return str(journal.read_at(file, self.offset(index))["story"])
 
 
 def first_sentences(story: str) -> str:

@@ -105,10 +105,9 @@ def run(
         asked = provider.capabilities()
         kept = identity(config, plans, asked)
         folder.settle_identity(kept, config.n_stories, options.extend)
+        folder.refuse_strangers(ledgers.state, plans)
         folder.note_segment(config)
-        work = StoryWork(config, plans, asked, folder.ledgers.accepted)
-        for index, offset in ledgers.state.accepted():
-            work.note_accepted(index, offset)
+        work = StoryWork(config, plans, asked, folder.ledgers.accepted, ledgers.state)
         retried = _take_back(ledgers.state, options.retry_rejects)
         ending = asyncio.run(_ask(config, work, provider, ledgers, reporter, retried))
         n_kept = min(config.n_stories, work.count_kept())

@@ -44,6 +44,8 @@ class State:
         self.keys: set[int] = set()
         """The different texts among the accepted ones."""
         self.reasons: Counter[str] = Counter()
+        self.plans: set[str] = set()
+        """What stands before the number in the ids: one plan's name, unless files were mixed."""
 
     def is_decided(self, index: int) -> bool:
         """Whether an item needs no further request."""
@@ -116,6 +118,7 @@ def read_state(paths: LedgerPaths) -> tuple[State, Spent]:
                 f"{paths.accepted}:{number}: this line is of no story", "Run it with --repair."
             )
         state.accept(index, key.group(1).decode(), entry.offset)
+        state.plans.add(entry.id.rpartition("-")[0])
     for entry, record in journal.read(paths.rejects):
         index = item_index(entry.id)
         state.reject(index, str(record["reason"]), is_final=bool(record["final"]))

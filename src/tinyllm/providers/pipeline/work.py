@@ -74,7 +74,7 @@ class Work(Protocol):
         """Judge an answer that ended by itself."""
 
     def note_accepted(self, index: int, offset: int) -> None:
-        """Learn of an item of the ledger: those of earlier runs first, then each new one."""
+        """Learn of an item that was added to the ledger, and where its line begins there."""
 
     def count_kept(self) -> int:
         """Count the accepted items that remain when duplicates go, the lowest of each staying."""
