@@ -12,7 +12,8 @@ from tests.tiny import write_tiny_checkpoint
 
 @pytest.fixture(scope="session")
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve a model that chats, one that continues text, and one that never comes to an end."""
+    """Serve a model that chats, one that continues text, and one that never comes to an end,
+    and one that has room for a few words only."""
     folder = tmp_path_factory.mktemp("page")
     short = {"context_length": 512, "generation": SHORT}
     checkpoints = (
@@ -20,6 +21,9 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         write_tiny_checkpoint(folder / "plain.safetensors", seed=1, **short),
         write_tiny_checkpoint(
             folder / "endless.safetensors", chat=True, context_length=500_000, generation=ENDLESS
+        ),
+        write_tiny_checkpoint(
+            folder / "forgetful.safetensors", chat=True, context_length=64, generation=ENDLESS
         ),
     )
     with serving(*checkpoints, "--set", "limits.max_new_tokens=1000000") as server:

@@ -79,6 +79,15 @@ def test_a_seed_gives_the_same_reply_again(page: Browser) -> None:
     assert [body["seed"] for body in page.bodies(CHAT)] == [7, 7]
 
 
+def test_a_full_context_is_told_of_and_so_is_what_no_longer_fits(page: Browser) -> None:
+    page.choose("#model", "forgetful")
+    page.say("Hello")
+    assert "64 tokens at most" in page.text(".why")
+    page.say("Hello")
+    why = page.text(".turn:last-child .why")
+    assert "2 oldest messages no longer fit and were left out." in why
+
+
 def test_editing_the_last_message_asks_anew(page: Browser) -> None:
     page.say("First")
     page.say("Secnd")

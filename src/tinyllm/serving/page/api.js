@@ -64,7 +64,8 @@ async function* readPieces(body, toPiece, signal) {
 
 function chatBody({ model, messages, sampling }) {
   const odds = { logprobs: true, top_logprobs: N_ALTERNATIVES };
-  return { model: model.id, messages, ...streamed(), ...odds, ...sampling };
+  const truncation = "auto"; // the oldest messages may be left out, and the server says how many
+  return { model: model.id, messages, truncation, ...streamed(), ...odds, ...sampling };
 }
 
 function textBody({ model, messages, sampling }) {

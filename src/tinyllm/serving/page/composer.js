@@ -42,7 +42,7 @@ export class Composer {
     for (const stop of document.querySelectorAll("[data-stop]")) stop.hidden = !isWriting;
     if (hadFocus) focused.parentElement.querySelector("[data-send]:not([hidden]), [data-stop]:not([hidden])").focus();
     byId("message-label").textContent = isChat ? "Your message" : "The beginning of a text";
-    this.field.placeholder = isChat ? "Write a message …" : "Write a beginning; the model goes on …";
+    this.field.placeholder = isChat ? "Write a message …" : "Write a beginning …";
   }
 
   #listen(onStop) {

@@ -7,8 +7,8 @@
  *
  * @typedef {"writing" | "stop" | "length" | "loop" | "stopped" | "failed"} Ending
  * @typedef {{model: string, isChat: boolean, text: string, odds: import("./api.js").TokenOdds[],
- *   ending: Ending, error: string, seed: number, nTokens: number, nDropped: number,
- *   seconds: number}} Reply
+ *   ending: Ending, error: string, seed: number, nTokens: number, nPromptTokens: number,
+ *   nDropped: number, contextLength: number | null, seconds: number}} Reply
  * @typedef {{text: string, isAlone: boolean, replies: (Reply | null)[]}} Turn
  */
 
@@ -25,7 +25,9 @@ export const newReply = (model, seed) => ({
   error: "",
   seed,
   nTokens: 0,
+  nPromptTokens: 0,
   nDropped: 0,
+  contextLength: model.context_length ?? null,
   seconds: 0,
 });
 
@@ -55,11 +57,16 @@ export function grow(reply, piece) {
   reply.text += piece.text;
   reply.odds.push(...piece.odds);
   reply.nTokens = piece.usage?.completion_tokens ?? Math.max(reply.nTokens, reply.odds.length);
+  reply.nPromptTokens = piece.usage?.prompt_tokens ?? reply.nPromptTokens;
   reply.nDropped = Math.max(reply.nDropped, piece.nDropped);
   if (piece.finishReason) {
     reply.ending = piece.stopReason === "loop" ? "loop" : piece.finishReason;
   }
 }
+
+/** Return whether a reply ended because the model can read no further. */
+export const isFull = ({ nPromptTokens, nTokens, contextLength }) =>
+  contextLength !== null && nPromptTokens + nTokens >= contextLength;
 
 /** Return the whole text of a reply: a continuation begins with what it continues. */
 export const wholeText = (turn, reply) => (reply.isChat ? reply.text : turn.text + reply.text);

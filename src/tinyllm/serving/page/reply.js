@@ -1,13 +1,13 @@
 /** How one reply looks: while it grows, once it has ended, and where it failed. */
 
-import { wholeText } from "./conversation.js";
+import { isFull, wholeText } from "./conversation.js";
 import { announce, button, make } from "./dom.js";
 import { oddsView } from "./odds.js";
 
 const ENDINGS = {
   writing: "",
   stop: "",
-  length: "It reached the length limit.",
+  length: "It reached the length that is set.",
   loop: "It began to repeat itself and was stopped.",
   stopped: "Stopped.",
   failed: "",
@@ -89,10 +89,16 @@ export class ReplyView {
   }
 }
 
-function remarks({ text, ending, nDropped }) {
-  const said = text || ending === "stopped" ? ENDINGS[ending] : "It said nothing.";
+function remarks({ nDropped, ...reply }) {
   const left = nDropped === 1 ? "The oldest message no longer fits and was" : `The ${nDropped} oldest messages no longer fit and were`;
-  return [said, nDropped ? `${left} left out.` : ""].filter(Boolean);
+  return [whyItEnded(reply), nDropped ? `${left} left out.` : ""].filter(Boolean);
+}
+
+function whyItEnded({ ending, text, contextLength, ...counts }) {
+  if (ending === "length" && isFull({ contextLength, ...counts })) {
+    return `It reads ${contextLength} tokens at most, message and reply together: a new chat leaves more room.`;
+  }
+  return text || ending === "stopped" ? ENDINGS[ending] : "It said nothing.";
 }
 
 function speed({ nTokens, seconds }) {
