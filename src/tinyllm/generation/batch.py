@@ -174,6 +174,8 @@ class Batch:
 
     def _admit(self) -> None:
         """Give rows to those who wait, in their order, and read their prompts."""
+        if not self._waiting:
+            return
         held = self._decoding.lengths.copy()  # what each row will hold when `reads` are done
         reads: dict[int, Sequence[int]] = {}
         late: list[tuple[int, int, int]] = []  # source, row, length: copies of what is to be read
