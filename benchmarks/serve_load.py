@@ -92,11 +92,11 @@ def _cases(count: int, model: str, max_tokens: int) -> list[Case]:
 
 
 @contextmanager
-def _server(checkpoint: Path, options: Sequence[str], log: Path) -> Iterator[tuple[int, int]]:
+def _server(checkpoint: Path, sets: Sequence[str], log: Path) -> Iterator[tuple[int, int]]:
     """Run `tinyllm serve`; yields its process id and port."""
     command = [
         sys.executable, "-m", "tinyllm", "serve", "--checkpoint", str(checkpoint), "--port", "0",
-        *options,
+        *(word for one in sets for word in ("--set", one)),
     ]  # fmt: skip
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=errors, stderr=errors)
@@ -243,11 +243,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--texts", type=int, default=200, help="how many different texts")
     parser.add_argument("--max-tokens", type=int, default=200)
-    parser.add_argument("--server", nargs="*", default=[], help="more words for tinyllm serve")
+    parser.add_argument("--set", action="append", default=[], help="as for tinyllm serve")
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        _server(arguments.checkpoint, arguments.server, Path(folder, "log")) as (pid, port),
+        _server(arguments.checkpoint, arguments.set, Path(folder, "log")) as (pid, port),
     ):
         cases = _cases(arguments.texts, _model_name(port), arguments.max_tokens)
         say("warming up, then one request at a time")
