@@ -32,7 +32,7 @@ EXCLUDED = [positive_data_acceptance]
 
 
 REPEATABLE = settings(
-    max_examples=30, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
+    max_examples=20, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
 )
 
 
@@ -64,7 +64,7 @@ def test_answers_are_as_documented(
     drawn = document[path][method].as_strategy(generation_mode=mode)
 
     @settings(
-        max_examples=30, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
+        max_examples=20, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
     )
     @given(case=drawn)
     def check(case: Case) -> None:
