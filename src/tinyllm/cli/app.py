@@ -41,6 +41,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "tokenize": Entry("tokenize", "tokenize", "Train a tokenizer and cache a text as ids."),
     },
     "synthetic": {
+        "gen-vocab": Entry("gen_vocab", "gen_vocab", "Make a list of simple words."),
         "gen-stories": Entry("gen_stories", "gen_stories", "Make a data set of stories."),
         "gen-instructions": Entry(
             "gen_instructions", "gen_instructions", "Turn stories into instructions."

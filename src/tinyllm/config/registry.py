@@ -15,6 +15,7 @@ _SCHEMAS = {
     "train": ("tinyllm.config.train", "TrainConfig"),
     "download": ("tinyllm.config.data", "DownloadConfig"),
     "mix-datasets": ("tinyllm.config.data", "MixConfig"),
+    "gen-vocab": ("tinyllm.config.vocabulary", "VocabularyConfig"),
     "gen-stories": ("tinyllm.config.stories", "StoriesConfig"),
     "gen-instructions": ("tinyllm.config.instructions", "InstructionsConfig"),
     "tokenize": ("tinyllm.config.tokenize", "TokenizeConfig"),
