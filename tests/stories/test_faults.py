@@ -422,6 +422,16 @@ def test_a_polite_answer_is_cleaned_and_says_so(
     assert polite["checks"]["changed"] == ["preamble", "title"]
 
 
+def test_a_model_that_writes_nothing_useful_is_not_asked_for_ever(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    server.fault_for = lambda *_: Fault(message={"content": "The day."})
+    with pytest.raises(ProviderError, match=r"only 0\.0 % of the last answers of teller") as caught:
+        make(tmp_path, server)
+    assert "200 too_short" in caught.value.message
+    assert 200 <= len(server.requests) <= 204
+
+
 # ---- what no retry can mend ----
 
 

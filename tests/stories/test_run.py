@@ -113,6 +113,37 @@ def test_a_family_whose_first_story_is_given_up_is_left_out(
     assert reasons == ["context_overflow", "no_beginning"]
 
 
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [("batch", {}), ("stream", {"stream": True, "stream_options": {"include_usage": True}})],
+)
+def test_a_request_holds_what_was_set_and_nothing_else(
+    tmp_path: Path, server: FaultServer, strategy: str, more: dict[str, object]
+) -> None:
+    make(
+        tmp_path,
+        server,
+        n_stories=1,
+        strategy=strategy,
+        sampling__temperature=0.7,
+        sampling__max_tokens=321,
+        provider__openai__extra_body={"top_k": 40},
+        provider__openai__max_tokens_field="max_completion_tokens",
+    )
+    [seen] = server.requests
+    [story] = lines(tmp_path / "dataset.jsonl")
+    assert seen.body == {
+        "model": "teller",
+        "messages": [{"role": "user", "content": seen.prompt}],
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "max_completion_tokens": 321,
+        "seed": story["params"]["seed"],
+        "top_k": 40,
+        **more,
+    }
+
+
 # ---- going on ----
 
 

@@ -197,6 +197,9 @@ class StoriesConfig(Strict):
     max_attempts: int = Field(default=3, ge=1, le=100)
     """Answers that may be not good enough before another story takes the place of one."""
 
+    min_accepted_share: Probability = 0.02
+    """The run ends when fewer of the last 200 answers than this are good enough."""
+
     filters: FilterConfig = FilterConfig()
     """What is good enough."""
 

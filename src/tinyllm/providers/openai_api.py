@@ -127,9 +127,9 @@ class OpenAIProvider:
         self, server: _Server, messages: Sequence[Message], sampling: CallSampling
     ) -> Completion:
         body = self._body(messages, sampling)
-        fields = {**body, **body.pop("extra_body")}
+        body |= body.pop("extra_body")
         response = await server.client.post(
-            "/chat/completions", body=fields, cast_to=self._http.Response
+            "/chat/completions", body=body, cast_to=self._http.Response
         )
         text = self._without_key(response.content.decode("utf-8", "replace"))
         return completion(text, response.headers, messages, server.host, time.time())

@@ -143,6 +143,7 @@ async def _ask(
             max_attempts=config.max_attempts,
             streams=config.strategy == "stream",
             grace_seconds=config.grace_seconds,
+            min_accepted_share=config.min_accepted_share,
             only=only,
         )
         return Pipeline(work, provider, config.provider, settings, ledgers, reporter)

@@ -68,6 +68,8 @@ class Settings:
     max_attempts: int
     streams: bool = False
     grace_seconds: float = 30.0
+    min_accepted_share: float = 0.0
+    """The run ends when fewer of the last 200 answers than this were good enough."""
     only: Sequence[int] | None = None
     """Ask for these items only, whatever the target."""
 
@@ -261,8 +263,10 @@ class Pipeline:
         self._patience.answered()
         self.figures.answered(completion.usage.completion_tokens)
         item, verdict = call.item, self._verdict(call, completion)
+        self.figures.judged(not isinstance(verdict, Rejected))
         if isinstance(verdict, Rejected):
             self._reject(item, verdict)
+            self._require_good_answers()
             return
         item_id = self._work.item_id(item.index)
         record = {**verdict.record, "call": call_record(call, completion, taken)}
@@ -298,6 +302,16 @@ class Pipeline:
             self._queue.close(item)
         else:
             self._queue.put_back(Item(item.index, (*item.rejected, verdict.reason)))
+
+    def _require_good_answers(self) -> None:
+        """Raise RunError when hardly any answer is worth what it costs."""
+        share = self.figures.recent_share()
+        if share is not None and share < self._settings.min_accepted_share:
+            raise RunError(
+                f"only {100 * share:.1f} % of the last answers of {self._asked.model} were good "
+                f"enough; rejected: {self.figures.most_rejects()}",
+                "Look at rejects.jsonl: the model, the prompts or the filters do not fit.",
+            )
 
     def _failed(self, call: Call, error: RetryableError) -> None:
         """Let a request be sent again later. Raises RunError when the run has had enough."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 from tinyllm.providers.pipeline.budget import Spent
 
 _RECENT_SECONDS = 30.0
+_JUDGED = 200
 _WARN_FROM = 50
 _REFUSAL_SHARE = 0.2
 
@@ -21,6 +22,7 @@ class Figures:
         self.target, self.n_accepted = target, n_accepted
         self.n_answers = 0
         self.rejects: Counter[str] = Counter()
+        self._verdicts: deque[bool] = deque(maxlen=_JUDGED)
         self._n_accepted_before = n_accepted
         self._clock = clock
         self._began = clock()
@@ -35,6 +37,20 @@ class Figures:
         self._recent_tokens += tokens
         while self._recent and self._recent[0][0] < now - _RECENT_SECONDS:
             self._recent_tokens -= self._recent.popleft()[1]
+
+    def judged(self, is_good: bool) -> None:
+        """Count whether an answer was good enough."""
+        self._verdicts.append(is_good)
+
+    def recent_share(self) -> float | None:
+        """Return the share of good ones among the last 200 answers; None before that many."""
+        if len(self._verdicts) < _JUDGED:
+            return None
+        return self._verdicts.count(True) / _JUDGED
+
+    def most_rejects(self) -> str:
+        """Name the commonest reasons: `12 too_short, 3 refusal`."""
+        return ", ".join(f"{n:,} {reason}" for reason, n in self.rejects.most_common(3))
 
     @property
     def seconds(self) -> float:
@@ -72,7 +88,7 @@ class Figures:
             if self.n_accepted:
                 values["projected_cost"] = float(spent.cost * self.target / self.n_accepted)
         if self.rejects:
-            values["rejected"] = ", ".join(f"{n} {r}" for r, n in self.rejects.most_common(3))
+            values["rejected"] = self.most_rejects()
         if pause:
             values["paused"] = pause
         return values
