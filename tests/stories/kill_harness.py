@@ -71,7 +71,7 @@ def kill_until_done(
         process = _CONTEXT.Process(target=_run, args=(config,))
         process.start()
         if kill < n_kills:
-            most = max(2, 2 * config.n_stories // n_kills)
+            most = 2 * config.n_stories // n_kills + config.provider.concurrency
             _wait(process, server, n_before + generator.randint(0, most))
             time.sleep(generator.random() * _LONGEST_DELAY_SECONDS)
             if process.is_alive() and process.pid is not None:

@@ -37,7 +37,7 @@ def test_killed_runs_end_in_the_same_bytes(
         provider__retries__max_tries=100,
         provider__retries__breaker_window=1000,
     )
-    assert tally.n_killed >= 3
+    assert tally.n_killed >= 1
     assert data_of(tmp_path) == whole
     accepted = [entry.id for entry, _ in read(tmp_path / "stories-run" / "stories.jsonl")]
     assert len(accepted) == len(set(accepted))
