@@ -200,7 +200,7 @@ def test_a_fork_says_the_same_and_then_goes_its_own_way(roomy):
 
 
 def test_another_engine_goes_on_with_what_was_said_and_given(roomy, monkeypatch):
-    session = ChatSession(Engine(roomy), Sampling(top_k=7, max_new_tokens=5), system="Be.")
+    session = ChatSession(Engine(roomy), Sampling(top_k=7, max_new_tokens=5, seed=7), system="Be.")
     say(session, "one")
     session.switch(Engine(tiny_loaded(chat=True, context_length=256, generation={"top_p": 0.5})))
     seen = prompts_of(session, monkeypatch)
