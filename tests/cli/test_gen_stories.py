@@ -64,6 +64,15 @@ def test_a_dry_run_shows_prompts_and_cost_and_writes_nothing(here: Here, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"c.json"}
 
 
+def test_progress_for_machines_is_json_line_by_line(here: Here) -> None:
+    done = here("gen-stories", "-n", "10", "--progress", "json")
+    told = [json.loads(line) for line in done.err.splitlines()]
+    last = next(entry for entry in told if "label" in entry)
+    assert (last["done"], last["total"], last["of"]) == (10, 10, 10)
+    assert told[-1]["note"].startswith("10 stories, ")
+    assert here("gen-stories", "--progress", "bars").code == 2
+
+
 def test_a_budget_stops_with_exit_code_0_and_the_status_tells(here: Here) -> None:
     stopped = here("gen-stories", "-n", "20", "--max-requests", "7")
     assert (stopped.code, stopped.out) == (0, "stories\n")

@@ -71,6 +71,9 @@ def gen_stories(
     no_lock: Annotated[
         bool, typer.Option("--no-lock", help="For file systems that cannot lock.")
     ] = False,
+    progress: Annotated[
+        str, typer.Option("--progress", help="Progress for people (auto) or as json lines.")
+    ] = "auto",
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -81,6 +84,7 @@ def gen_stories(
     was stopped: what was answered once is never asked again.
     """
     from tinyllm.cli.display import print_json, print_text, reporter
+    from tinyllm.cli.progress_json import JsonReporter
     from tinyllm.config.base import load_config
     from tinyllm.config.stories import StoriesConfig
     from tinyllm.errors import UsageError
@@ -89,6 +93,8 @@ def gen_stories(
         raise UsageError(
             "--extend and --n-stories exclude each other", "--extend N means N in all."
         )
+    if progress not in ("auto", "json"):
+        raise UsageError(f"--progress is auto or json, found {progress!r}")
     flags = {
         "output": output,
         "n_stories": n_stories if extend is None else extend,
@@ -120,8 +126,7 @@ def gen_stories(
         repair=repair,
         partial=partial,
     )
-    shown = reporter()
+    shown = JsonReporter() if progress == "json" else reporter()
     result = run(loaded, shown, options)
-    if result.ending != "complete":
-        shown.note(result.why())
+    shown.note(result.summary())
     print_json(result.to_json()) if as_json else print_text(str(result.place(loaded.output)))

@@ -64,6 +64,19 @@ class StoriesResult:
             return f"stopped by budget ({self.detail}); {so_far}. {_GOES_ON}"
         return f"the words make no further plans; {so_far}. --partial writes those."
 
+    def summary(self) -> str:
+        """Say in a line or two what came of it."""
+        if self.dataset is None:
+            return self.why()
+        made = self.dataset
+        went = ", ".join(f"{n:,} {reason}" for reason, n in sorted(made.dropped.items()))
+        cost = f", cost {format_cost(self.spent.cost)}" if self.spent.cost else ""
+        text = (
+            f"{made.n_stories:,} stories, {made.n_validation:,} of them for validation; "
+            f"dropped: {went or 'nothing'}; {self.spent.requests:,} requests{cost}"
+        )
+        return text if self.ending == "complete" else f"{text}\n{self.why()}"
+
     def place(self, output: Path) -> Path:
         """Return what to look at: the text to train on, or the folder while it is not written."""
         return StoriesFolder(output).train if self.dataset is not None else output
