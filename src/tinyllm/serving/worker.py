@@ -145,10 +145,14 @@ class Worker:
         self._jobs.discard(job)
         if job.n_open:
             self.n_texts -= job.n_open
-            self._commands.put(lambda batch: self._cancel(batch, job))
+            self._free(job)
         else:
             elapsed = time.monotonic() - job.began_at
             self._mean_seconds += (elapsed - self._mean_seconds) / 16
+
+    def _free(self, job: Job) -> None:
+        """Let the thread drop what is left of a job."""
+        self._commands.put(lambda batch: self._cancel(batch, job))
 
     def fail_all(self, error: TinyLLMError) -> None:
         """Answer every job that is not done with an error."""
@@ -174,6 +178,7 @@ class Worker:
             job.pending += events
             if len(job.pending) > job.most_pending:
                 job.pending = [(0, TooSlow("the client reads too slowly"))]
+                self._free(job)
             job.arrived.set()
 
     # What follows runs in the thread.
