@@ -121,8 +121,6 @@ def test_a_silent_connection_after_an_answer_is_closed(impatient: LiveServer) ->
 
 
 def test_a_client_that_does_not_listen_is_dropped(impatient: LiveServer) -> None:
-    """Its text must neither pile up in memory nor hold a row."""
-    before = impatient.memory_bytes()
     with RawConnection(impatient.port, receive_buffer_bytes=4096) as connection:
         connection.send(impatient.endless_request(stream=True, n=4, logprobs=20))
         impatient.wait_until(lambda found: found["live_texts"] >= 1)
@@ -131,7 +129,16 @@ def test_a_client_that_does_not_listen_is_dropped(impatient: LiveServer) -> None
             for _ in connection.events(connection.read_head()):
                 pass
 
-    assert impatient.memory_bytes() - before < 60 * MIB
+
+def test_what_a_slow_client_has_not_taken_does_not_pile_up(live: LiveServer) -> None:
+    """It is told so when it listens at last, and its texts are drawn no further meanwhile."""
+    with RawConnection(live.port, receive_buffer_bytes=4096) as connection:
+        connection.send(live.endless_request(stream=True, n=4, logprobs=20))
+        live.wait_until(lambda found: found["live_texts"] == 4)
+        live.wait_until(lambda found: found["live_texts"] == 0)
+        *_, last = connection.events(connection.read_head())
+
+    assert json.loads(last)["error"]["code"] == "too_slow"
 
 
 # -- clients that say too much ---------------------------------------------------------------
