@@ -212,7 +212,7 @@ def _write(
         "words": result.n_words,
         "answers": n_answers,
         "refused": {
-            reason: [{"class": name, "word": word} for name, word in found]
+            reason: [{"class": name, "word": word, "times": n} for (name, word), n in found.items()]
             for reason, found in sorted(grown.refused.items())
         },
         "source": config.source,

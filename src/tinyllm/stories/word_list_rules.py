@@ -7,6 +7,7 @@ Rules look at words in the order in which they came. The frequency of words is t
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -67,8 +68,8 @@ class WordList:
     targets: Mapping[str, int]
     frequency: Frequency | None
     words: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in CLASSES})
-    refused: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    """By reason: (class, word)."""
+    refused: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
+    """By reason: how often each (class, word) was offered in vain."""
     _class_of: dict[str, str] = field(default_factory=dict)
     _forms: dict[str, dict[str, str]] = field(
         default_factory=lambda: {name: {} for name in CLASSES}
@@ -90,7 +91,7 @@ class WordList:
         word = written.strip().lower()
         reason = self._why_not(name, word)
         if reason is not None:
-            self.refused.setdefault(reason, []).append((name, word))
+            self.refused.setdefault(reason, Counter())[name, word] += 1
             return reason
         self.words[name].append(word)
         self._class_of[word] = name

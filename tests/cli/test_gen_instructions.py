@@ -1,0 +1,50 @@
+"""The command `gen-instructions` as a user meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunCommand
+from tinyllm.data.writers import open_writer
+from tinyllm.providers.story_grammar import tell_story
+
+
+def write_stories(path: Path, n: int) -> None:
+    with open_writer(path) as writer:
+        for i in range(n):
+            writer.write_text(tell_story(0, i).text)
+
+
+def test_the_path_is_the_result_and_the_classes_are_shown(
+    run_tinyllm: RunCommand, tmp_path: Path
+) -> None:
+    write_stories(tmp_path / "stories.txt", 20)
+    done = run_tinyllm("gen-instructions", "stories.txt", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "out/train.jsonl\n"
+    assert "no_dialogue" in done.stderr
+    first = (tmp_path / "out" / "dataset.jsonl").read_bytes()
+    done = run_tinyllm("gen-instructions", "stories.txt", "--output", "out", "--json")
+    assert json.loads(done.stdout)["n_stories"] == 20
+    assert (tmp_path / "out" / "dataset.jsonl").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "`sources` is required"),
+        (["missing.txt"], 3, "missing.txt"),
+        (["stories.txt", "--balance", "happiness"], 2, "bad_ending"),
+        (["stories.txt", "--balance", "conflict"], 2, "none have conflict"),
+        (["stories.txt", "--set", "summaries.ask=true"], 2, "only tells stories"),
+        (["stories.txt", "--set", "parts.word=1"], 2, "words"),
+    ],
+)
+def test_mistakes_are_explained(
+    run_tinyllm: RunCommand, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    write_stories(tmp_path / "stories.txt", 3)
+    done = run_tinyllm("gen-instructions", *arguments)
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
