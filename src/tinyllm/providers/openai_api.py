@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -90,7 +91,9 @@ class OpenAIProvider:
             base_url=url,
             max_retries=0,
             timeout=timeout,
-            http_client=DefaultAsyncHttpxClient(limits=limits, timeout=timeout),
+            http_client=DefaultAsyncHttpxClient(
+                limits=limits, timeout=timeout, verify=_certificates()
+            ),
         )
 
     def capabilities(self) -> Capabilities:
@@ -230,6 +233,13 @@ def _http_library() -> Any:
         if name.startswith("httpx"):
             return import_module(name)
     raise AssertionError("the openai package sends through httpx")
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Return the authorities that are trusted, read once: it takes longer than a request."""
+    context: ssl.SSLContext = _http_library().create_ssl_context()
+    return context
 
 
 def _causes(error: BaseException) -> "Iterator[BaseException]":

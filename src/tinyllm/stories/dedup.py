@@ -55,6 +55,15 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / len(a | b)
 
 
+@lru_cache
+def _bands(threshold: float, n_permutations: int) -> tuple[int, int]:
+    """Return how many bands of how many values find pairs best: finding that out takes a while."""
+    from datasketch import MinHashLSH
+
+    chosen = MinHashLSH(threshold=threshold, num_perm=n_permutations)
+    return chosen.b, chosen.r
+
+
 class Deduplicator:
     """Takes stories in any order and tells which stay. `read_text` gives a story again."""
 
@@ -67,7 +76,8 @@ class Deduplicator:
         if config.near:
             from datasketch import MinHash, MinHashLSH
 
-            self._near = MinHashLSH(threshold=config.threshold, num_perm=config.n_permutations)
+            n = config.n_permutations
+            self._near = MinHashLSH(num_perm=n, params=_bands(config.threshold, n))
             self._no_signature = MinHash(num_perm=config.n_permutations, seed=_SEED)
 
     def add(self, index: int, key: str, text: str) -> None:
