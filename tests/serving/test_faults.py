@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.serving.live import LiveServer, text_of
+from tests.serving.live import LiveServer, StartLive, text_of
 from tests.serving.raw_http import RawConnection, ServerGone, post, request
 
 MIB = 1 << 20
@@ -214,3 +214,29 @@ def test_many_idle_connections_keep_nobody_out(live: LiveServer) -> None:
     finally:
         for connection in idle:
             connection.vanish()
+
+
+def test_connections_over_the_limit_are_turned_away_and_room_is_found_again(
+    start_live: StartLive,
+) -> None:
+    server = start_live(max_connections=5)
+    idle = [RawConnection(server.port) for _ in range(5)]
+    with RawConnection(server.port) as late:
+        assert late.read_answer().status == 503
+        assert late.rest() == b""
+    for connection in idle:
+        connection.send(server.completion_request(1))
+        assert connection.read_answer().status == 200
+        connection.close()
+
+    server.require_well()
+
+
+def test_a_stream_that_takes_too_long_is_told_so(start_live: StartLive) -> None:
+    server = start_live(request_seconds=2)
+    with RawConnection(server.port) as connection:
+        connection.send(server.endless_request(stream=True))
+        *_, last = connection.events(connection.read_head())
+
+    assert json.loads(last)["error"]["code"] == "request_timeout"
+    server.wait_until(lambda found: not found["live_texts"] and not found["waiting_texts"])
