@@ -66,7 +66,10 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     assert config.init_from == str(folder / "checkpoints/base.safetensors")
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("training/*/*.json")), ids=str)
+SHIPPED = [path for path in ROOT.glob("training/*/*.json") if ".manifest." not in path.name]
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED), ids=str)
 def test_shipped_plans_are_valid_and_stay_so_when_resolved(path: Path, tmp_path: Path) -> None:
     config = load_config(TrainConfig, path)
     resolved = tmp_path / "config.json"

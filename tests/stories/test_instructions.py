@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import ROOT
 from tests.stories.fault_server import Fault, FaultServer
 from tests.tiny import tiny_tokenizer
 from tinyllm.chat_template import DEFAULT_TEMPLATE, fit_to_context
@@ -435,3 +436,8 @@ def test_other_settings_for_summaries_are_refused(tmp_path: Path, server: FaultS
         make(source, tmp_path / "out", **flags, summaries__sampling__temperature=0.9)
     with pytest.raises(ConfigError, match="only tells stories"):
         make(source, tmp_path / "other", summaries__ask=True)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("training/*/data/*.json")), ids=str)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    assert load_config(InstructionsConfig, path).sources
