@@ -61,6 +61,8 @@ class Job:
     n_reused: int = 0
     """Prompt tokens that had been read before, of the first text of each prompt."""
     is_closed: bool = False
+    is_given_up: bool = False
+    """Whether its client let too much pile up; nothing more comes."""
     began_at: float = field(default_factory=time.monotonic)
 
     async def take(self) -> list[Event]:
@@ -170,7 +172,7 @@ class Worker:
     def _deliver(self, arrivals: _Arrivals) -> None:
         self._ahead.release()
         for job, events in arrivals.items():
-            if job.is_closed:
+            if job.is_closed or job.is_given_up:
                 continue
             n_ended = sum(map(_is_last, events))
             job.n_open -= n_ended
@@ -178,6 +180,9 @@ class Worker:
             job.pending += events
             if len(job.pending) > job.most_pending:
                 job.pending = [(0, TooSlow("the client reads too slowly"))]
+                job.is_given_up = True
+                self.n_texts -= job.n_open
+                job.n_open = 0
                 self._free(job)
             job.arrived.set()
 
