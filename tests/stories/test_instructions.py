@@ -408,6 +408,24 @@ def test_summaries_that_were_paid_for_survive_a_failure(
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 
+def test_a_broken_journal_is_refused_until_it_is_repaired(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    server.fault_for = summarise
+    source = grammar_text(tmp_path / "stories.txt", 4)
+    flags = {**ASKS, "summaries__provider__openai__base_urls": (server.url,)}
+    make(source, tmp_path / "out", **flags)
+    before = bytes_of(tmp_path / "out")
+    ledger = tmp_path / "out" / "instructions-run" / "stories.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join([lines[0], b"torn\n", *lines[2:]]))
+    with pytest.raises(DataError, match=r"stories\.jsonl:2"):
+        make(source, tmp_path / "out", **flags)
+    run(config_for(source, tmp_path / "out", **flags), SilentReporter(), repair=True)
+    assert len(server.requests) == 5
+    assert bytes_of(tmp_path / "out") == before
+
+
 def test_bad_summaries_are_rejected_by_reason(tmp_path: Path, server: FaultServer) -> None:
     source = write_text(tmp_path / "stories.txt", [QUIET_TALE, LOUD_TALE])
     answers = {

@@ -39,6 +39,9 @@ def gen_instructions(
             show_default=False,
         ),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Move broken lines of the journals aside first.")
+    ] = False,
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -61,5 +64,5 @@ def gen_instructions(
         "balance": balance or None,
     }
     loaded = load_config(InstructionsConfig, config, sets=sets or (), flags=flags)
-    result = run(loaded, reporter())
+    result = run(loaded, reporter(), repair=repair)
     print_json(result.to_json()) if as_json else print_text(str(result.train))

@@ -36,6 +36,9 @@ def gen_vocab(
         int | None,
         typer.Option("--seed", help="Decides what a provider is asked.", show_default="0"),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Move broken lines of the journals aside first.")
+    ] = False,
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -59,5 +62,6 @@ def gen_vocab(
         "source": source,
         "seed": seed,
     }
-    result = run(load_config(VocabularyConfig, config, sets=sets or (), flags=flags), reporter())
+    loaded = load_config(VocabularyConfig, config, sets=sets or (), flags=flags)
+    result = run(loaded, reporter(), repair=repair)
     print_json(result.to_json()) if as_json else print_text(str(result.path))

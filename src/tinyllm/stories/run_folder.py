@@ -20,8 +20,11 @@ import tinyllm
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import append_line, read_json, write_json
+from tinyllm.journal import quarantine
+from tinyllm.locks import Lock
 from tinyllm.providers.base import Capabilities
 from tinyllm.providers.pipeline.ledgers import LedgerPaths, State
+from tinyllm.reporting import Reporter, counted
 from tinyllm.stories.plan import StoryPlans
 
 _SHOWN = 60
@@ -108,6 +111,15 @@ class StoriesFolder:
                 f"{self.ledgers.accepted} holds stories that were asked for by another plan",
                 "Give another --output.",
             )
+
+    def repair(self, reporter: Reporter) -> None:
+        """Move broken lines of the journals to files of their own."""
+        with Lock(self.ledgers.lock):
+            for path in self.ledgers.journals:
+                n_bad = quarantine(path)
+                if n_bad:
+                    lines = counted(n_bad, "broken line")
+                    reporter.warn(f"{path.name}: {lines} moved to {path.name}.quarantined")
 
     def note_segment(self, config: StoriesConfig) -> None:
         """Write down that the run goes on from here, and with what settings."""

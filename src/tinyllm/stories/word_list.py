@@ -69,8 +69,8 @@ def report_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.report.json")
 
 
-def run(config: VocabularyConfig, reporter: Reporter) -> WordListResult:
-    """Write the list.
+def run(config: VocabularyConfig, reporter: Reporter, *, repair: bool = False) -> WordListResult:
+    """Write the list. With `repair`, broken lines of the journals are moved aside first.
 
     Raises DataError when there are not enough good words, MissingPartError without the
     frequencies of words, ConfigError for settings that differ from those of a run that goes on,
@@ -83,6 +83,8 @@ def run(config: VocabularyConfig, reporter: Reporter) -> WordListResult:
     )
     if config.source != "provider":
         _take_builtin(grown)
+    if repair:
+        _Folder(config.output).repair(reporter)
     n_answers = 0
     if config.source != "builtin" and not grown.is_complete:
         n_answers = _ask(config, grown, reporter)

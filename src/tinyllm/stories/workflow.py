@@ -14,15 +14,13 @@ from typing import Any
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, Interrupted
 from tinyllm.files import require_free_space
-from tinyllm.journal import quarantine
-from tinyllm.locks import Lock
 from tinyllm.providers.base import Provider
 from tinyllm.providers.opening import open_provider
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.engine import Ending, EndingKind, Pipeline, Settings
 from tinyllm.providers.pipeline.figures import format_cost
 from tinyllm.providers.pipeline.ledgers import Ledgers, State, read_state
-from tinyllm.reporting import Reporter, counted
+from tinyllm.reporting import Reporter
 from tinyllm.stories.finalise import Dataset, write_dataset
 from tinyllm.stories.plan import StoryPlans
 from tinyllm.stories.run_folder import StoriesFolder, identity
@@ -110,7 +108,7 @@ def run(
         )
     folder = StoriesFolder(config.output)
     if options.repair:
-        _repair(folder, reporter)
+        folder.repair(reporter)
     with Ledgers(folder.run, reporter, locks=config.lock) as ledgers:
         missing = max(0, config.n_stories - ledgers.state.n_accepted)
         require_free_space(config.output, missing * _BYTES_PER_STORY)
@@ -176,16 +174,6 @@ def _take_back(state: State, reasons: Sequence[str]) -> list[int]:
     found = sorted(i for i in state.spent if state.rejected[i][-1] in reasons)
     state.spent.difference_update(found)
     return found
-
-
-def _repair(folder: StoriesFolder, reporter: Reporter) -> None:
-    with Lock(folder.ledgers.lock):
-        for path in folder.ledgers.journals:
-            n_bad = quarantine(path)
-            if n_bad:
-                reporter.warn(
-                    f"{path.name}: {counted(n_bad, 'broken line')} moved to {path.name}.quarantined"
-                )
 
 
 @dataclass(frozen=True)

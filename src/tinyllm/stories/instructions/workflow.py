@@ -88,8 +88,10 @@ class InstructionsResult:
         return "\n".join(lines)
 
 
-def run(config: InstructionsConfig, reporter: Reporter) -> InstructionsResult:
-    """Write the data set.
+def run(
+    config: InstructionsConfig, reporter: Reporter, *, repair: bool = False
+) -> InstructionsResult:
+    """Write the data set. With `repair`, broken lines of the journals are moved aside first.
 
     Raises DataError for sources and files, ConfigError for settings that differ from those that
     summaries were paid for, ProviderError when nobody answers, Interrupted after Ctrl-C.
@@ -98,6 +100,8 @@ def run(config: InstructionsConfig, reporter: Reporter) -> InstructionsResult:
     sources = _sources(config)
     require_free_space(config.output, _GROWTH_ON_DISK * sum(s.bytes or 0 for s in sources))
     folder.run.mkdir(parents=True, exist_ok=True)
+    if repair:
+        folder.repair(reporter)
     with Lock(folder.lock) if config.lock else nullcontext():
         gathered = gather(config, folder, reporter)
         with ExitStack() as stack:
