@@ -1,5 +1,7 @@
 """The parts that decide how fast, how patiently and how much a pipeline asks."""
 
+import asyncio
+import signal
 from decimal import Decimal
 from random import Random
 
@@ -14,6 +16,7 @@ from tinyllm.providers.pipeline.breaker import Breaker
 from tinyllm.providers.pipeline.budget import Purse, Spent
 from tinyllm.providers.pipeline.concurrency import Concurrency
 from tinyllm.providers.pipeline.gate import Gate
+from tinyllm.providers.pipeline.stopping import signals_to
 
 
 class Clock:
@@ -138,3 +141,18 @@ def test_what_was_spent_before_counts() -> None:
     assert not purse.reserve(most)
     purse.settle(most, None)
     assert purse.limit_reached_by(purse.spent.plus(most)) == "max_requests 3"
+
+
+def test_signal_handlers_are_put_back() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked: list[int] = []
+
+    async def run() -> None:
+        with signals_to(asked.append):
+            signal.raise_signal(signal.SIGTERM)
+            while not asked:
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert asked == [143]
+    assert {number: signal.getsignal(number) for number in before} == before

@@ -77,10 +77,11 @@ def test_a_clock_that_jumps_changes_no_wait(
     assert data_of(tmp_path) == undisturbed
 
 
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "soon"}])
 def test_a_limit_that_names_no_time_is_not_hammered(
-    tmp_path: Path, server: FaultServer, undisturbed: Data
+    tmp_path: Path, server: FaultServer, undisturbed: Data, headers: dict[str, str]
 ) -> None:
-    server.faults = [Fault(429, body=b"Model busy, retry later") for _ in range(6)]
+    server.faults = [Fault(429, headers, b"Model busy, retry later") for _ in range(6)]
     make(tmp_path, server, provider__concurrency=1)
     times = [seen.at for seen in server.requests[:7]]
     assert min(b - a for a, b in itertools.pairwise(times)) >= 0.02 / 4
@@ -100,6 +101,15 @@ def test_a_pause_of_a_day_ends_the_run_and_says_when_to_go_on(
     assert len(ledger(tmp_path, "stories")) == 2
     make(tmp_path, server)
     assert data_of(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0.1"}])
+def test_limits_without_end_end_the_run(
+    tmp_path: Path, server: FaultServer, headers: dict[str, str]
+) -> None:
+    server.fault_for = lambda *_: Fault(429, headers, b"{}")
+    with pytest.raises(ProviderError, match=r"nothing else came for 0\.4 s"):
+        make(tmp_path, server, provider__retries__max_wait_seconds=0.4)
 
 
 @pytest.mark.parametrize(

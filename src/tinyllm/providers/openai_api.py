@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _REST_SECONDS = 10.0
 """How long an address that refused a connection is left alone where there are others."""
-_REQUESTS_PER_CLIENT = 32
+_REQUESTS_PER_CLIENT = 8
 """A client looks through all of its connections for each request: a thousand cost more than the
 request. So there are several clients, each with few."""
 

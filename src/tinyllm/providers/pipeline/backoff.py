@@ -14,4 +14,9 @@ def backoff_seconds(n_failures: int, retries: Retries, random: Random) -> float:
     quarter of the first bound: a server that is down is not hammered.
     """
     bound = min(retries.longest_seconds, retries.base_seconds * 2.0 ** min(n_failures - 1, 30))
-    return max(_LEAST_SHARE * retries.base_seconds, random.uniform(0.0, bound))
+    return max(least_seconds(retries), random.uniform(0.0, bound))
+
+
+def least_seconds(retries: Retries) -> float:
+    """Return the shortest wait, also where a server asks for none."""
+    return _LEAST_SHARE * retries.base_seconds

@@ -7,7 +7,7 @@ from random import Random
 
 from tinyllm.config.providers import Retries
 from tinyllm.providers.base import RetryableError, RunError
-from tinyllm.providers.pipeline.backoff import backoff_seconds
+from tinyllm.providers.pipeline.backoff import backoff_seconds, least_seconds
 from tinyllm.providers.pipeline.breaker import Breaker
 from tinyllm.providers.pipeline.concurrency import Concurrency
 from tinyllm.providers.pipeline.gate import Gate
@@ -64,9 +64,10 @@ class Patience:
 
     def _limited(self, item: Item, error: RetryableError) -> float:
         if error.wait_seconds is not None:
-            return self._wait_as_told(error.wait_seconds, error)
-        wait = backoff_seconds(item.n_in_a_row, self._retries, self._random)
-        self._gate.shut(wait, "rate limit")
+            wait = self._wait_as_told(error.wait_seconds, error)
+        else:
+            wait = backoff_seconds(item.n_in_a_row, self._retries, self._random)
+            self._gate.shut(wait, "rate limit")
         if self._limited_since is None:
             self._limited_since = self._clock()
         longest = self._retries.max_wait_seconds
@@ -83,6 +84,7 @@ class Patience:
                 f"{error.message}; it asks to wait {format_duration(seconds)}",
                 f"Run the same command after {again:%d %b %H:%M}.",
             )
+        seconds = max(seconds, least_seconds(self._retries))
         self._gate.shut(seconds, "the server asked for a pause")
         return seconds
 

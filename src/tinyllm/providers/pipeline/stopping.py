@@ -44,9 +44,11 @@ class Stop:
 def signals_to(asked: Callable[[int], None]) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into calls with the exit code while the block runs.
 
-    Outside the main thread and on Windows, where this cannot be, nothing changes.
+    What was there before is put back. Outside the main thread and on Windows, where this cannot be,
+    nothing changes.
     """
     loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _EXIT_CODES}
     handled = []
     try:
         for number, code in _EXIT_CODES.items():
@@ -59,3 +61,4 @@ def signals_to(asked: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
