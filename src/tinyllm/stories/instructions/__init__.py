@@ -6,7 +6,8 @@ lines.py      the line format of TinyStoriesInstruct
 evidence.py   words, sentences and features that can be found in a text
 compose.py    which parts an instruction has, and its words (wordings.json)
 balance.py    as many stories with a feature as without
-summaries.py  summaries by a provider
+summaries.py  what is asked for a summary, and what makes one good
+summary_run.py  all summaries, before the data is written
 folder.py     the folder of a data set
 gather.py     first pass: sources to records
 workflow.py   `tinyllm gen-instructions`

@@ -5,7 +5,6 @@ that is wanted, write the data. The first is kept, the second is journalled, the
 the same command goes on where it was stopped and writes the same bytes.
 """
 
-import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinyllm import journal
 from tinyllm.config.instructions import InstructionsConfig
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import (
@@ -29,12 +27,9 @@ from tinyllm.data.manifest import (
 )
 from tinyllm.data.sources import expand_source, require_outside
 from tinyllm.data.writers import DataWriter, conversation_row, open_writer
-from tinyllm.errors import DataError, Interrupted
+from tinyllm.errors import DataError
 from tinyllm.files import require_free_space, sha256_file
 from tinyllm.locks import Lock
-from tinyllm.providers.opening import open_provider
-from tinyllm.providers.pipeline.engine import Pipeline, Settings
-from tinyllm.providers.pipeline.ledgers import Ledgers
 from tinyllm.records import Conversation, Message
 from tinyllm.reporting import Reporter, counted
 from tinyllm.stories.instructions.balance import Balance
@@ -42,7 +37,7 @@ from tinyllm.stories.instructions.compose import Instruction, compose, wordings,
 from tinyllm.stories.instructions.folder import InstructionsFolder
 from tinyllm.stories.instructions.gather import Gathered, gather, read_records
 from tinyllm.stories.instructions.record import FEATURES, NO_DIALOGUE, StoryRecord
-from tinyllm.stories.instructions.summaries import SummaryWork, is_wanted
+from tinyllm.stories.instructions.summary_run import Summaries
 
 _NOTHING_TO_ASK = "nothing_to_ask"
 _BALANCED_AWAY = "balanced_away"
@@ -105,7 +100,7 @@ def run(
     with Lock(folder.lock) if config.lock else nullcontext():
         gathered = gather(config, folder, reporter)
         with ExitStack() as stack:
-            summaries = _Summaries(config, folder, gathered, stack, reporter)
+            summaries = Summaries(config, folder, gathered, stack, reporter)
             return _write(config, folder, gathered, summaries, sources, reporter)
 
 
@@ -126,73 +121,11 @@ def _sources(config: InstructionsConfig) -> tuple[Source, ...]:
     return tuple(found)
 
 
-class _Summaries:
-    """The summaries that were asked for, read one by one in the order of the records."""
-
-    def __init__(
-        self,
-        config: InstructionsConfig,
-        folder: InstructionsFolder,
-        gathered: Gathered,
-        stack: ExitStack,
-        reporter: Reporter,
-    ) -> None:
-        """Ask for all that are missing. Raises ProviderError, Interrupted and ConfigError."""
-        self._config, self.rejects, self.identity = config, Counter[str](), dict[str, Any]()
-        self._number = 0
-        if not config.summaries.ask:
-            return
-        ledgers = stack.enter_context(Ledgers(folder.run, reporter, locks=False))
-        self._state = ledgers.state
-        provider = open_provider(config.summaries.provider, reporter)
-        asked = provider.capabilities()
-        work = SummaryWork(config.summaries, config.seed, folder.records, asked, gathered.sha256)
-        self.identity = work.identity()
-        folder.settle_identity(self.identity, work.n_items, extend=False)
-        for index, offset in ledgers.state.accepted():
-            work.note_accepted(index, offset)
-        settings = Settings(
-            target=work.n_items,
-            max_attempts=config.summaries.max_attempts,
-            grace_seconds=config.grace_seconds,
-        )
-
-        async def ask() -> Any:
-            try:
-                pipeline = Pipeline(
-                    work, provider, config.summaries.provider, settings, ledgers, reporter
-                )
-                return await pipeline.run()
-            finally:
-                await provider.aclose()
-
-        ending = asyncio.run(ask())
-        n_there = f"{work.count_kept():,} of {work.n_items:,} summaries are there"
-        goes_on = "Run the same command again: it goes on from here."
-        if ending.kind == "interrupted":
-            raise Interrupted(f"stopped; {n_there}", goes_on, ending.exit_code)
-        if ending.kind == "budget":
-            reporter.warn(f"the budget is used up ({ending.detail}): {n_there}. {goes_on}")
-        self.rejects = ledgers.state.reasons
-        self._file = open(folder.ledgers.accepted, "rb")  # noqa: SIM115
-        stack.enter_context(self._file)
-
-    def complete(self, record: StoryRecord) -> str:
-        """Return the next record's summary, its own or an answer; empty when there is none."""
-        if not is_wanted(record, self._config.summaries, self._config.seed):
-            return record.summary
-        number = self._number
-        self._number += 1
-        if not self._state.is_accepted(number):
-            return ""
-        return str(journal.read_at(self._file, self._state.offsets[number])["summary"])
-
-
 def _write(
     config: InstructionsConfig,
     folder: InstructionsFolder,
     gathered: Gathered,
-    summaries: _Summaries,
+    summaries: Summaries,
     sources: tuple[Source, ...],
     reporter: Reporter,
 ) -> InstructionsResult:
