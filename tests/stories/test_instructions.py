@@ -25,7 +25,9 @@ from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.stories import workflow as stories_workflow
 from tinyllm.stories.instructions.compose import PARTS, compose, write
 from tinyllm.stories.instructions.evidence import has_speech, holds_word, tokens_of
-from tinyllm.stories.instructions.record import StoryRecord
+from tinyllm.stories.instructions.lines import parse_document
+from tinyllm.stories.instructions.reading import feature_name
+from tinyllm.stories.instructions.record import SourceStory, StoryRecord
 from tinyllm.stories.instructions.workflow import InstructionsResult, run
 
 FILES = ("dataset.jsonl", "train.jsonl", "valid.jsonl")
@@ -198,6 +200,24 @@ def test_a_record_of_lines_has_exactly_one_story(tmp_path: Path) -> None:
     assert result.n_stories == 1
     assert result.dropped == {"no_story_line": 1, "several_story_lines": 1}
     assert rows_of(tmp_path / "out")[0]["story"] == QUIET_TALE
+
+
+def test_what_is_written_in_headers_is_read_back(tmp_path: Path) -> None:
+    make(
+        grammar_text(tmp_path / "stories.txt", 30),
+        tmp_path / "out",
+        wordings="headers",
+        examples_per_story=3,
+        negative_features=False,
+    )
+    for row in rows_of(tmp_path / "out"):
+        read = parse_document(f"{row['instruction']}\n\n{row['story']}")
+        assert isinstance(read, SourceStory)
+        assert read.story == row["story"]
+        parts = row["parts"]
+        assert list(read.words or ()) == parts.get("words", [])
+        assert [feature_name(f) for f in read.features or ()] == parts.get("features", [])
+        assert (read.sentence or "") == parts.get("sentence", "")
 
 
 def test_our_own_stories_close_the_loop(tmp_path: Path) -> None:
