@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tinyllm.errors import ConfigError
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # from glibc's malloc.h
 _TOP_PAD_BYTES = 64 << 20
 
@@ -94,6 +96,26 @@ def _keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, _TOP_PAD_BYTES)
+
+
+def allow_open_files(n: int) -> None:
+    """Let this process open so many files and connections, where the system has such a limit.
+
+    Raises ConfigError when the hard limit is lower.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= n:
+        return
+    if hard != resource.RLIM_INFINITY and hard < n:
+        raise ConfigError(
+            f"this process may open {hard:,} files and connections, and {n:,} are needed",
+            "Take a lower concurrency, or raise the limit (`ulimit -Hn`).",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n, hard))
 
 
 def cores() -> int:

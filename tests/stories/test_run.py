@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -535,6 +536,34 @@ def test_an_address_that_holds_a_key_is_refused_without_saying_it(url: str, tmp_
     with pytest.raises(ConfigError) as caught:
         config_for(tmp_path, url)
     assert "secret" not in caught.value.message
+
+
+def test_more_connections_than_the_system_allows_are_refused(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    code = (
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (128, 400))\n"
+        "sys.argv[0] = 'tinyllm'\n"
+        "runpy.run_module('tinyllm', run_name='__main__', alter_sys=True)"
+    )
+    config = {
+        "n_stories": 3,
+        "provider": {"kind": "openai", "openai": {"model": "m", "base_urls": [server.url]}},
+    }
+    (tmp_path / "c.json").write_text(json.dumps(config))
+
+    def start_with(concurrency: int) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", code, "gen-stories", "--config", "c.json"]
+        command += ["--concurrency", str(concurrency)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    refused = start_with(500)
+    assert refused.returncode == 2
+    assert "may open 400 files and connections, and 628 are needed" in refused.stderr
+    assert start_with(200).returncode == 0
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
 
 
 def test_openai_itself_wants_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

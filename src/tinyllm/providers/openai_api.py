@@ -20,6 +20,7 @@ from tinyllm.config.providers import OpenAIProvider as OpenAISettings
 from tinyllm.config.providers import Timeouts
 from tinyllm.config.settings import settings
 from tinyllm.errors import ProviderError
+from tinyllm.process import allow_open_files
 from tinyllm.providers.base import (
     CallError,
     CallSampling,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _REST_SECONDS = 10.0
 """How long an address that refused a connection is left alone where there are others."""
+_OTHER_FILES = 128
 _REQUESTS_PER_CLIENT = 8
 """A client looks through all of its connections for each request: a thousand cost more than the
 request. So there are several clients, each with few."""
@@ -65,6 +67,7 @@ class OpenAIProvider:
                 "there is no key for api.openai.com",
                 "Set TINYLLM_OPENAI_API_KEY or OPENAI_API_KEY, or name another `openai.base_urls`.",
             )
+        allow_open_files(concurrency + _OTHER_FILES)
         self._config, self._timeouts = config, timeouts
         self._key = secret.get_secret_value() if secret is not None else ""
         self._turns = itertools.count()
