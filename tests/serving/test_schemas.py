@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from tests.serving.conftest import Server
 from tinyllm.config.generation import Sampling
@@ -40,6 +41,25 @@ def test_a_request_schema_names_every_accepted_field(schema) -> None:
     described = schema.model_json_schema()
     assert described["additionalProperties"] is False
     assert {"user", "metadata", "best_of", "seed"} <= {*described["properties"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "body"),
+    [
+        (ChatRequest, {"messages": [{}] * 1000}),
+        (ChatRequest, {"messages": [{"role": "user", "content": [{}] * 1000}]}),
+        (CompletionRequest, {"prompt": [{}] * 1000}),
+        (CompletionRequest, {"prompt": [[1], *[[-1] * 1000] * 1000]}),
+        (CompletionRequest, {"prompt": "a", "ban": [1] * 1000}),
+        (CompletionRequest, {"prompt": "a", "end_tokens": [1] * 1000}),
+        (CompletionRequest, {"prompt": "a", "stop": [1] * 16}),
+    ],
+    ids=["messages", "parts", "prompts", "ids", "ban", "end tokens", "stop"],
+)
+def test_of_many_faults_only_the_first_are_looked_for(schema, body) -> None:
+    with pytest.raises(ValidationError) as caught:
+        schema.model_validate(body)
+    assert caught.value.error_count() <= 4  # one for each form that a field may have
 
 
 CHAT = {"messages": [{"role": "user", "content": "fox"}], "max_tokens": 9, "n": 2, "seed": 1}

@@ -61,7 +61,7 @@ def check_fields(values: Mapping[str, object], known: Iterable[str]) -> None:
             continue
         if name in _REFUSED:
             raise unusable(name, f"{name} cannot be honoured: {_REFUSED[name]}")
-        close = difflib.get_close_matches(name, names, n=1)
+        close = difflib.get_close_matches(name[:80], names, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise unusable(name[:80], f"there is no field {name[:80]!r}{hint}")
 

@@ -1,7 +1,8 @@
 """What the body of a request may hold: OpenAI's fields, and ours beside them.
 
 Fields that say how text is drawn have the bounds of `Sampling`. A field that is null or absent
-takes the model's default. `fields.py` has the fields of OpenAI that are not here.
+takes the model's default. `fields.py` has the fields of OpenAI that are not here. Lists are checked
+up to their first fault: a body that is nothing but faults would hold up all clients for seconds.
 """
 
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from tinyllm.serving.fields import check_fields, describe_fields, unusable
 _TopLogprobs = Annotated[int, Field(ge=0, le=20)]
 _Stop = Annotated[str, Field(min_length=1)]
 _TokenId = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+_TokenIds = Annotated[list[_TokenId], Field(min_length=1, fail_fast=True)]
 _Count = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 _Length = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
@@ -53,7 +55,7 @@ class DrawRequest(BaseModel):
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
         default=None, description="Same seed, same text."
     )
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = Field(
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=16, fail_fast=True)] | None = Field(
         default=None, description="End before any of these strings would appear."
     )
     max_tokens: _Length | None = Field(default=None, description="End after this many tokens.")
@@ -71,8 +73,8 @@ class DrawRequest(BaseModel):
     repeat_last_n: _Count | None = None
     penalize_prompt: bool | None = None
     stop_on_loop: bool | None = None
-    ban: list[_Stop] | None = None
-    end_tokens: list[_Stop] | None = None
+    ban: Annotated[list[_Stop], Field(fail_fast=True)] | None = None
+    end_tokens: Annotated[list[_Stop], Field(fail_fast=True)] | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         default=None, description="Token id to what is added to its logit."
     )
@@ -129,7 +131,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)]
 
     @property
     def text(self) -> str:
@@ -158,7 +160,7 @@ class ResponseFormat(BaseModel):
 class ChatRequest(DrawRequest):
     """A conversation whose next turn is wanted."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: _Length | None = Field(
         default=None, description="OpenAI's newer name of max_tokens."
     )
@@ -204,9 +206,9 @@ class CompletionRequest(DrawRequest):
 
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1)]
-        | Annotated[list[_TokenId], Field(min_length=1)]
-        | Annotated[list[Annotated[list[_TokenId], Field(min_length=1)]], Field(min_length=1)]
+        | Annotated[list[str], Field(min_length=1, fail_fast=True)]
+        | _TokenIds
+        | Annotated[list[_TokenIds], Field(min_length=1, fail_fast=True)]
     ) = Field(description="A text, texts, token ids, or lists of token ids.")
     echo: bool | None = Field(default=None, description="Give the prompt back before the text.")
     logprobs: _TopLogprobs | None = Field(
