@@ -6,8 +6,9 @@ duplicates.jsonl       what went because a story of a lower index is like it
 """
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,15 @@ from typing import Any
 
 from tinyllm import journal
 from tinyllm.config.stories import StoriesConfig
-from tinyllm.data.manifest import Format, Manifest, Source, author, manifest_path, write_manifest
+from tinyllm.data.manifest import (
+    Format,
+    Manifest,
+    Source,
+    author,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
 from tinyllm.data.writers import DataWriter, open_writer
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.ledgers import State
@@ -78,6 +87,24 @@ def write_dataset(
     )
     write_report(folder, survey, dropped, spent, config)
     return dataset
+
+
+def finished_dataset(
+    folder: StoriesFolder, n_stories: int, identity: Mapping[str, Any]
+) -> Dataset | None:
+    """Return the data set when its files are whole and of this run, else None.
+
+    Finding duplicates again would take minutes for a million stories.
+    """
+    manifests = [read_manifest(p) for p in (folder.dataset, folder.train, folder.validation)]
+    whole, train, validation = manifests
+    if whole is None or train is None:
+        return None
+    n_validation = validation.documents if validation is not None else 0
+    counts = (whole.documents, train.documents + n_validation)
+    if counts != (n_stories, n_stories) or whole.settings != json.loads(json.dumps(identity)):
+        return None
+    return Dataset(folder.path, n_stories, train.documents, n_validation, dict(whole.dropped))
 
 
 def _records(

@@ -21,7 +21,7 @@ from tinyllm.providers.pipeline.engine import Ending, EndingKind, Pipeline, Sett
 from tinyllm.providers.pipeline.figures import format_cost
 from tinyllm.providers.pipeline.ledgers import Ledgers, State, read_state
 from tinyllm.reporting import Reporter
-from tinyllm.stories.finalise import Dataset, write_dataset
+from tinyllm.stories.finalise import Dataset, finished_dataset, write_dataset
 from tinyllm.stories.plan import StoryPlans
 from tinyllm.stories.run_folder import StoriesFolder, identity
 from tinyllm.stories.work import StoryWork
@@ -117,25 +117,35 @@ def run(
         kept = identity(config, plans, asked)
         folder.settle_identity(kept, config.n_stories, options.extend)
         folder.refuse_strangers(ledgers.state, plans)
+        retried = _take_back(ledgers.state, options.retry_rejects)
+        if not missing and not retried:
+            finished = finished_dataset(folder, config.n_stories, kept)
+            if finished is not None:
+                return _result(Ending("complete"), config, config.n_stories, ledgers, finished)
         folder.note_segment(config)
         work = StoryWork(config, plans, asked, folder.ledgers.accepted, ledgers.state)
-        retried = _take_back(ledgers.state, options.retry_rejects)
         ending = asyncio.run(_ask(config, work, provider, ledgers, reporter, retried))
         n_kept = min(config.n_stories, work.count_kept())
-        dataset = None
-        if ending.kind == "complete" or (options.partial and n_kept):
-            dataset = write_dataset(
-                folder, config, work, ledgers.state, ledgers.spent, kept, reporter
-            )
         if ending.kind == "interrupted":
             raise Interrupted(
                 f"stopped; {n_kept:,} of {config.n_stories:,} stories are written",
                 _GOES_ON,
                 ending.exit_code,
             )
-        return StoriesResult(
-            ending.kind, ending.detail, n_kept, config.n_stories, ledgers.spent, dataset
-        )
+        dataset = None
+        if ending.kind == "complete" or (options.partial and n_kept):
+            dataset = write_dataset(
+                folder, config, work, ledgers.state, ledgers.spent, kept, reporter
+            )
+        return _result(ending, config, n_kept, ledgers, dataset)
+
+
+def _result(
+    ending: Ending, config: StoriesConfig, n_kept: int, ledgers: Ledgers, dataset: Dataset | None
+) -> StoriesResult:
+    return StoriesResult(
+        ending.kind, ending.detail, n_kept, config.n_stories, ledgers.spent, dataset
+    )
 
 
 async def _ask(
