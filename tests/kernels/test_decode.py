@@ -269,6 +269,29 @@ def test_decode_is_steps_with_the_likeliest_token(dtype: Dtype) -> None:
 
 
 @needs_compiler
+@settings(max_examples=20)
+@given(n_rows=st.integers(10, 90), n_threads=st.integers(1, 3), data=st.data())
+def test_rows_that_write_in_groups_write_what_they_do_alone(
+    n_rows: int, n_threads: int, data: st.DataObject
+) -> None:
+    """Groups have a limit of rows and of weights; rows start with texts of different lengths."""
+    model, dtype = build(SHAPES["llama"]), data.draw(st.sampled_from(DTYPES))
+    decoder = decoder_of(model, dtype, n_threads=n_threads)
+    ids = tokens(n_rows, 8, seed=n_rows).numpy()
+    lengths = data.draw(st.lists(st.integers(1, 7), min_size=n_rows, max_size=n_rows))
+    alone, cache = decoder.allocate(n_rows, 40), decoder.allocate(n_rows, 40)
+    texts = {row: ids[row, :n] for row, n in enumerate(lengths)}
+    for one in (alone, cache):
+        decoder.read(one, texts)
+    rows = np.array(data.draw(st.permutations(range(n_rows))))
+    found = decoder.decode(cache, rows, ids[rows, 7], 9, Chooser(decoder.likeliest, [0] * n_rows))
+    for row, chosen in zip(rows, found, strict=True):
+        one = decoder.decode(alone, row[None], ids[row, 7:], 9, Chooser(decoder.likeliest, [0]))
+        assert chosen.tolist() == one[0].tolist()
+    assert cache.lengths.tolist() == alone.lengths.tolist()
+
+
+@needs_compiler
 def test_a_crowded_machine_changes_no_token() -> None:
     decoder = decoder_of(build(SHAPES["llama"]))
     rows, first = np.arange(2), np.array([5, 6])

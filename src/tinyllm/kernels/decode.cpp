@@ -4,7 +4,9 @@
 // and values do. All memory belongs to the caller: nothing here allocates, nothing can fail but for
 // more threads than `Scratch` has room for (returned as 1; 0 is success).
 
-#include "network.h"
+#include <algorithm>
+
+#include "writing.h"
 
 namespace {
 
@@ -32,13 +34,70 @@ template <typename Work> void with_format(int64_t format, const Work &work) {
     work(Int8Format{});
 }
 
+// What writing needs beside the texts.
+struct Place {
+    const Model &model;
+    const Cache &cache;
+    char *memory;
+    int64_t n_threads, n_positions;
+};
+
+// Writes on with all threads at every row. One parallel region serves all steps, unless the machine
+// is busy: then some are done alone.
+template <typename Format>
+void write_together(const Place &place, Writing &writing, Crowd &crowd) {
+    Scratch scratch;
+    Batch &batch = writing.batch;
+    scratch.lay_out(place.model, batch.n_tokens, place.n_threads, place.n_positions, place.memory);
+    writing.begin();
+    for (bool is_going = batch.n_tokens > 0; is_going;) {
+        bool is_over = false;  // the run of this team
+        const int64_t size = crowd.team_size(place.n_threads, batch.n_tokens);
+        with_team(size, [&](const Member &member) {
+            Network<Format> network(place.model, place.cache, scratch, member);
+            while (!is_over) {
+                network.forward(batch);
+                const Range mine = member.share(batch.n_tokens);
+                for (int64_t i = mine.first; i < mine.last; ++i) writing.choose_for(i);
+                member.wait();
+                if (member.index == 0) {
+                    const bool is_lost = crowd.is_lost(*member.barrier, batch.n_tokens);
+                    is_going = writing.go_on();
+                    is_over = !is_going || is_lost || (member.size == 1 && place.n_threads > 1);
+                }
+                member.wait();
+            }
+        });
+    }
+}
+
+// Writes group by group, each to its end; threads take them in turn.
+template <typename Format>
+void write_in_groups(const Place &place, const Writing &writing, const Groups &groups) {
+    Scratch counted;
+    const int64_t n_bytes = counted.lay_out(place.model, groups.largest(), 1, place.n_positions,
+                                            nullptr);
+    std::atomic<int64_t> n_taken{0};
+    on_threads(std::min(place.n_threads, groups.n), [&](int64_t thread) {
+        Scratch scratch;
+        scratch.lay_out(place.model, groups.largest(), 1, place.n_positions,
+                        place.memory + thread * n_bytes);
+        Barrier barrier;
+        Network<Format> network(place.model, place.cache, scratch, {0, 1, &barrier});
+        for (int64_t group; (group = n_taken.fetch_add(1)) < groups.n;) {
+            Writing some = writing.part(groups[group]);
+            some.begin();
+            do {
+                network.forward(some.batch);
+                for (int64_t i = 0; i < some.batch.n_tokens; ++i) some.choose_for(i);
+            } while (some.go_on());
+        }
+    });
+}
 
 }  // namespace
 
 extern "C" {
-
-// Picks a token from logits (vocab,), which it may change; negative ends the row.
-typedef int64_t (*Choose)(float *logits, int64_t vocab_size, void *state);
 
 int64_t tinyllm_decode_panel_rows() { return panel_rows; }
 int64_t tinyllm_decode_lanes() { return lanes<float>; }
@@ -64,7 +123,10 @@ int64_t tinyllm_decode_scratch_bytes(const Model *model, int64_t n_tokens, int64
                                      int64_t n_positions) {
     if (n_threads > Scratch::most_threads) return -1;
     Scratch scratch;
-    return scratch.lay_out(*model, n_tokens, n_threads, n_positions, nullptr);
+    const Groups groups(*model, n_tokens, n_threads);
+    const int64_t for_all = scratch.lay_out(*model, n_tokens, n_threads, n_positions, nullptr);
+    const int64_t for_one = scratch.lay_out(*model, groups.largest(), 1, n_positions, nullptr);
+    return std::max(for_all, n_threads * for_one);
 }
 
 int64_t tinyllm_decode_forward(const Model *model, const Cache *cache, const Batch *batch,
@@ -85,59 +147,19 @@ int64_t tinyllm_decode_forward(const Model *model, const Cache *cache, const Bat
 
 // Feeds batch->tokens and n_steps times chooses the next token of every row and feeds that; the
 // last choice is not fed. `chosen` (n_tokens, n_steps) gets the choices, -1 from a row's end on;
-// batch's tokens, rows and positions are used up, and `places` (n_tokens) is for bookkeeping. One
-// parallel region serves all steps, unless the machine is busy: then some are done alone.
-int64_t tinyllm_decode_generate(const Model *model, const Cache *cache, Batch *batch, char *memory,
-                                int64_t n_threads, int64_t n_positions, Crowd *crowd,
-                                int64_t n_steps, Choose choose, void *const *states,
+// batch's tokens, rows and positions are used up, and `places` (n_tokens) is for bookkeeping.
+int64_t tinyllm_decode_generate(const Model *model, const Cache *cache, const Batch *batch,
+                                char *memory, int64_t n_threads, int64_t n_positions,
+                                Crowd *crowd, int64_t n_steps, Choose choose, void *const *states,
                                 int64_t *chosen, int64_t *places) {
     if (n_threads > Scratch::most_threads) return 1;
-    Scratch scratch;
-    scratch.lay_out(*model, batch->n_tokens, n_threads, n_positions, memory);
-    auto *tokens = const_cast<int64_t *>(batch->tokens);
-    auto *rows = const_cast<int64_t *>(batch->rows);
-    auto *positions = const_cast<int64_t *>(batch->positions);
-    for (int64_t i = 0; i < batch->n_tokens * n_steps; ++i) chosen[i] = -1;
-    for (int64_t i = 0; i < batch->n_tokens; ++i) places[i] = i;
-    int64_t step = 0;
-    bool is_over = false;  // the run of this team
-    const auto choose_for = [&](int64_t i) {
-        float *logits = batch->logits + i * model->vocab_size;
-        chosen[places[i] * n_steps + step] = choose(logits, model->vocab_size, states[places[i]]);
-    };
-    const auto go_on = [&](Barrier &barrier, int size) {
-        const bool is_lost = crowd->is_lost(barrier, batch->n_tokens);
-        int64_t kept = 0;
-        for (int64_t i = 0; i < batch->n_tokens; ++i) {
-            const int64_t token = chosen[places[i] * n_steps + step];
-            if (token < 0) continue;
-            tokens[kept] = token;
-            rows[kept] = rows[i];
-            positions[kept] = positions[i] + 1;
-            places[kept++] = places[i];
-        }
-        batch->n_tokens = batch->n_outputs = kept;
-        const bool was_alone = size == 1 && n_threads > 1;
-        return ++step == n_steps || kept == 0 || is_lost || was_alone;
-    };
-    const auto run = [&](auto format) {
-        const int64_t size = crowd->team_size(n_threads, batch->n_tokens);
-        with_team(size, [&](const Member &member) {
-            Network<decltype(format)> network(*model, *cache, scratch, member);
-            while (!is_over) {
-                network.forward(*batch);
-                const Range mine = member.share(batch->n_tokens);
-                for (int64_t i = mine.first; i < mine.last; ++i) choose_for(i);
-                member.wait();
-                if (member.index == 0) is_over = go_on(*member.barrier, member.size);
-                member.wait();
-            }
-        });
-    };
-    while (step < n_steps && batch->n_tokens > 0) {
-        is_over = false;
-        with_format(model->format, run);
-    }
+    const Place place{*model, *cache, memory, n_threads, n_positions};
+    Writing writing{*batch, n_steps, model->vocab_size, choose, states, chosen, places};
+    const Groups groups(*model, batch->n_tokens, n_threads);
+    with_format(model->format, [&](auto format) {
+        if (groups.n > 1) return write_in_groups<decltype(format)>(place, writing, groups);
+        write_together<decltype(format)>(place, writing, *crowd);
+    });
     return 0;
 }
 

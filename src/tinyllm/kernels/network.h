@@ -26,6 +26,7 @@ struct Model {
     int64_t is_neo;
     int64_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size;
     int64_t window;  // of local layers
+    int64_t weight_bytes;  // of all matrices
     float norm_eps, attention_scale;
     const float *embeddings, *positions;  // (V, D); (context, D) or NULL
     const float *cosines, *sines;         // (context, E / 2) or NULL

@@ -8,6 +8,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <exception>
+#include <thread>
+#include <vector>
 
 #include <sched.h>
 #if defined(_OPENMP)
@@ -95,4 +98,16 @@ template <typename Work> void with_team(int64_t n_threads, const Work &work) {
     (void)n_threads;
     work(Member{0, 1, &barrier});
 #endif
+}
+
+// Runs work(thread) on up to n threads at once, which meet only when all have ended; nobody spins.
+template <typename Work> void on_threads(int64_t n, const Work &work) {
+    std::vector<std::thread> others;
+    try {
+        others.reserve(static_cast<size_t>(n));
+        for (int64_t thread = 1; thread < n; ++thread) others.emplace_back(work, thread);
+    } catch (const std::exception &) {  // the system gives no more: fewer do it all
+    }
+    work(int64_t{0});
+    for (std::thread &other : others) other.join();
 }
