@@ -158,6 +158,24 @@ def test_a_finished_run_asks_nothing_more(
     assert data_of(tmp_path) == undisturbed
 
 
+def test_prompts_can_be_kept_in_the_ledger(
+    tmp_path: Path, server: FaultServer, undisturbed: Data
+) -> None:
+    make(tmp_path, server, keep_prompts=True)
+    kept = {story["prompt"] for story in ledger(tmp_path, "stories")}
+    assert kept == {seen.prompt for seen in server.requests}
+    assert data_of(tmp_path) == undisturbed
+
+
+def test_a_licence_can_be_named_later(tmp_path: Path, server: FaultServer) -> None:
+    make(tmp_path, server)
+    make(tmp_path, server, licence="MIT")
+    manifest = read_manifest(tmp_path / "train.txt")
+    assert manifest is not None
+    assert manifest.licence == ("MIT",)
+    assert len(server.requests) == 8
+
+
 def test_a_run_can_be_extended_and_not_made_smaller(tmp_path: Path, server: FaultServer) -> None:
     make(tmp_path / "small", server, n_stories=4)
     with pytest.raises(ConfigError, match="was begun for 4 stories, and n_stories is 8") as caught:
@@ -269,6 +287,10 @@ def test_what_was_given_up_for_a_reason_can_be_asked_once_more(
         assert len(server.requests) == n_asked + 1
         assert [row["index"] for row in lines(tmp_path / "dataset.jsonl")] == [0, 1, 2]
     assert lines(tmp_path / "dataset.jsonl")[1]["attempt"] == 2
+    reporter = RecordingReporter()
+    retry = RunOptions(retry_rejects=("trunkated",))
+    make(tmp_path, server, reporter, max_attempts=2, n_stories=3, options=retry)
+    assert reporter.warnings == ["nothing was given up for trunkated"]
 
 
 @pytest.mark.parametrize("name", ["stories", "rejects", "attempts"])
@@ -332,7 +354,8 @@ def test_a_file_system_that_cannot_lock_is_named(
     with pytest.raises(DataError, match="cannot lock files") as caught:
         make(tmp_path, server)
     assert "--no-lock" in str(caught.value.hint)
-    assert make(tmp_path, server, lock=False).ending == "complete"
+    repair = RunOptions(repair=True)
+    assert make(tmp_path, server, lock=False, options=repair).ending == "complete"
 
 
 def test_a_full_disk_stops_the_run_and_it_goes_on_later(

@@ -34,7 +34,7 @@ from tinyllm.stories.report import Survey, write_report
 from tinyllm.stories.run_folder import StoriesFolder
 from tinyllm.stories.work import StoryWork
 
-_CALL = "call"
+_LEDGER_ONLY = ("call", "key", "prompt")
 _OFFLINE_LICENCE = ("Apache-2.0",)
 
 
@@ -90,7 +90,7 @@ def write_dataset(
 
 
 def finished_dataset(
-    folder: StoriesFolder, n_stories: int, identity: Mapping[str, Any]
+    folder: StoriesFolder, config: StoriesConfig, identity: Mapping[str, Any]
 ) -> Dataset | None:
     """Return the data set when its files are whole and of this run, else None.
 
@@ -101,10 +101,12 @@ def finished_dataset(
     if whole is None or train is None:
         return None
     n_validation = validation.documents if validation is not None else 0
-    counts = (whole.documents, train.documents + n_validation)
-    if counts != (n_stories, n_stories) or whole.settings != json.loads(json.dumps(identity)):
+    n = config.n_stories
+    is_whole = n == whole.documents == train.documents + n_validation
+    is_same = whole.settings == json.loads(json.dumps(identity))
+    if not is_whole or not is_same or whole.licence != _licence(config):
         return None
-    return Dataset(folder.path, n_stories, train.documents, n_validation, dict(whole.dropped))
+    return Dataset(folder.path, n, train.documents, n_validation, dict(whole.dropped))
 
 
 def _records(
@@ -116,7 +118,7 @@ def _records(
     with open(folder.ledgers.accepted, "rb") as file:
         for index in indices:
             record = journal.read_at(file, work.offset(index))
-            yield {name: value for name, value in record.items() if name not in (_CALL, "key")}
+            yield {name: value for name, value in record.items() if name not in _LEDGER_ONLY}
 
 
 def _part(folder: StoriesFolder, item_id: str, validation_fraction: float) -> Path:

@@ -11,6 +11,7 @@ stories/
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,9 +113,9 @@ class StoriesFolder:
                 "Give another --output.",
             )
 
-    def repair(self, reporter: Reporter) -> None:
+    def repair(self, reporter: Reporter, *, locks: bool = True) -> None:
         """Move broken lines of the journals to files of their own."""
-        with Lock(self.ledgers.lock):
+        with Lock(self.ledgers.lock) if locks else nullcontext():
             for path in self.ledgers.journals:
                 n_bad = quarantine(path)
                 if n_bad:

@@ -108,7 +108,7 @@ def run(
         )
     folder = StoriesFolder(config.output)
     if options.repair:
-        folder.repair(reporter)
+        folder.repair(reporter, locks=config.lock)
     with Ledgers(folder.run, reporter, locks=config.lock) as ledgers:
         missing = max(0, config.n_stories - ledgers.state.n_accepted)
         require_free_space(config.output, missing * _BYTES_PER_STORY)
@@ -118,8 +118,10 @@ def run(
         folder.settle_identity(kept, config.n_stories, options.extend)
         folder.refuse_strangers(ledgers.state, plans)
         retried = _take_back(ledgers.state, options.retry_rejects)
+        if options.retry_rejects and not retried:
+            reporter.warn(f"nothing was given up for {' or '.join(options.retry_rejects)}")
         if not missing and not retried:
-            finished = finished_dataset(folder, config.n_stories, kept)
+            finished = finished_dataset(folder, config, kept)
             if finished is not None:
                 return _result(Ending("complete"), config, config.n_stories, ledgers, finished)
         folder.note_segment(config)
