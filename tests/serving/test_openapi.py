@@ -26,10 +26,8 @@ OPERATIONS = [
     "GET /metrics",
 ]
 
-
 EXCLUDED = [positive_data_acceptance]
 """A request may have the right form and still be one for an unknown model or too many texts."""
-
 
 REPEATABLE = settings(
     max_examples=20, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
@@ -63,9 +61,7 @@ def test_answers_are_as_documented(
     method, path = name.split()
     drawn = document[path][method].as_strategy(generation_mode=mode)
 
-    @settings(
-        max_examples=20, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
-    )
+    @REPEATABLE
     @given(case=drawn)
     def check(case: Case) -> None:
         answer = case.call(f"http://127.0.0.1:{live.port}", session=session, timeout=60)
