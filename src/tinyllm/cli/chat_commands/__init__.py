@@ -5,7 +5,8 @@ settings.py             /set /params /system
 turns.py                /retry /undo /edit /clear /history
 conversation_files.py   /save /load /keep
 models.py               /model /compare
-views.py                /stats /tokens
+stats.py                /stats
+tokens.py               /tokens
 """
 
 import difflib
