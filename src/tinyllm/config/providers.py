@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from tinyllm.config.base import ConfigPath, Strict
 from tinyllm.config.generation import CheckpointName, Device
 
-ProviderKind = Literal["offline", "openai", "checkpoint", "scripted"]
+ProviderKind = Literal["offline", "openai", "checkpoint", "transformers", "scripted"]
 
 _OPENAI_URL = "https://api.openai.com/v1"
 
@@ -90,6 +90,29 @@ class CheckpointProvider(Strict):
     """How many answers are drawn at the same time."""
 
 
+class TransformersProvider(Strict):
+    """A model of the `transformers` package on this machine: pip install "tinyllm[hf]"."""
+
+    model: CheckpointName | None = None
+    """A folder with a model and its tokenizer, or the name of a model of the Hub."""
+
+    revision: str | None = Field(default=None, min_length=1)
+    """A branch, tag or commit of the Hub; left out, the newest."""
+
+    device: Device = "auto"
+    """Where to compute."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """How precisely; `auto` takes what the model was saved in."""
+
+    batch_size: int = Field(default=16, ge=1, le=4096)
+    """How many answers are drawn at the same time; halved when memory runs out."""
+
+    thinking: bool = False
+    """Let a reasoning model think first, where its chat template can tell it to or not to. What
+    it thinks is dropped, and counts towards `max_tokens`."""
+
+
 class ScriptedProvider(Strict):
     """Answers read from a file, for tests and for replaying what was recorded."""
 
@@ -162,13 +185,17 @@ class ProviderConfig(Strict):
     """Who answers, and how patiently it is asked. None of it but kind and model changes a text."""
 
     kind: ProviderKind = "offline"
-    """`offline` writes by a grammar, without a network; `openai` asks a server."""
+    """`offline` writes by a grammar, without a network; `openai` asks a server; `checkpoint` and
+    `transformers` are models on this machine."""
 
     openai: OpenAIProvider = OpenAIProvider()
     """For kind openai."""
 
     checkpoint: CheckpointProvider = CheckpointProvider()
     """For kind checkpoint."""
+
+    transformers: TransformersProvider = TransformersProvider()
+    """For kind transformers."""
 
     scripted: ScriptedProvider = ScriptedProvider()
     """For kind scripted."""
@@ -189,12 +216,14 @@ class ProviderConfig(Strict):
 
     @model_validator(mode="after")
     def _sections_fit_the_kind(self) -> Self:
-        for kind in ("openai", "checkpoint", "scripted"):
+        for kind in ("openai", "checkpoint", "transformers", "scripted"):
             section = getattr(self, kind)
             if kind != self.kind and section != type(section)():
                 raise ValueError(f"`{kind}` is set, and `kind` is {self.kind}")
         if self.kind == "openai" and self.openai.model is None:
             raise ValueError("kind openai needs `openai.model`, the name of the model to ask")
+        if self.kind == "transformers" and self.transformers.model is None:
+            raise ValueError("kind transformers needs `transformers.model`, a folder or a name")
         if self.kind == "scripted" and self.scripted.path is None:
             raise ValueError("kind scripted needs `scripted.path`, the file of answers")
         if self.budget.max_cost is not None and not (

@@ -9,7 +9,7 @@ def open_provider(config: ProviderConfig, reporter: Reporter) -> Provider:
     """Make the provider that a config names.
 
     Raises ProviderError without a key where one is needed, CheckpointError or DataError for what
-    cannot be read.
+    cannot be read, MissingPartError without an optional package.
     """
     if config.kind == "openai":
         from tinyllm.providers.openai_api import OpenAIProvider
@@ -19,6 +19,10 @@ def open_provider(config: ProviderConfig, reporter: Reporter) -> Provider:
         from tinyllm.providers.checkpoint import CheckpointProvider
 
         return CheckpointProvider.open(config.checkpoint, reporter)
+    if config.kind == "transformers":
+        from tinyllm.providers.transformers_local import TransformersProvider
+
+        return TransformersProvider.open(config.transformers, reporter)
     if config.kind == "scripted" and config.scripted.path is not None:
         from tinyllm.providers.scripted import ScriptedProvider
 
