@@ -285,6 +285,28 @@ def test_completions_have_log_probabilities_in_their_own_form(
     assert len(told.tokens) == len(told.text_offset) == len(told.top_logprobs)
 
 
+def test_each_token_is_told_with_its_place_in_the_text(client: OpenAI) -> None:
+    """Streamed or whole, and also while all of the text may still become a stop string."""
+    asked = {"model": "plain", "prompt": "Once upon", "seed": 4, "max_tokens": 30, "logprobs": 0}
+    whole = client.completions.create(**asked, temperature=0.3).choices[0]
+    streamed = [
+        offset
+        for chunk in client.completions.create(
+            **asked, temperature=0.3, stop=[whole.text + "\0"], stream=True
+        )
+        for offset in chunk.choices[0].logprobs.text_offset
+    ]
+
+    assert streamed == whole.logprobs.text_offset
+    placed = [
+        (whole.text[place : place + len(token)], token)
+        for place, token in zip(whole.logprobs.text_offset, whole.logprobs.tokens, strict=True)
+        if "\N{REPLACEMENT CHARACTER}" not in token
+    ]
+    assert len(placed) > 5
+    assert all(found == token for found, token in placed)
+
+
 # ---- completions ----
 
 

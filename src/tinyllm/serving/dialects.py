@@ -31,10 +31,10 @@ class Piece:
     number: int
     text: str = ""
     odds: list[TokenOdds] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    """Where in the text the tokens of these odds begin, in characters."""
     finish_reason: FinishReason | None = None
     stop_reason: str | None = None
-    n_before: int = 0
-    """Characters of the text that went before."""
 
     @property
     def finish(self) -> Finish | None:
@@ -167,16 +167,11 @@ class CompletionDialect:
     def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
         if self.order.sampling.logprobs is None:
             return None
-        tokens = [self.tokenizer.token_text(odds.token_id) for odds in piece.odds]
-        offsets, offset = [], piece.n_before
-        for token in tokens:
-            offsets.append(offset)
-            offset += len(token)
         return {
-            "tokens": tokens,
+            "tokens": [self.tokenizer.token_text(odds.token_id) for odds in piece.odds],
             "token_logprobs": [odds.logprob for odds in piece.odds],
             "top_logprobs": [self._likeliest(odds) for odds in piece.odds],
-            "text_offset": offsets,
+            "text_offset": piece.offsets,
             "bytes": [list(self.tokenizer.token_bytes(odds.token_id)) for odds in piece.odds],
         }
 

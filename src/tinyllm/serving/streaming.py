@@ -22,7 +22,7 @@ from tinyllm.serving.failures import ApiError, of_bug, of_tinyllm, to_json
 from tinyllm.serving.metrics import ModelMetrics
 from tinyllm.serving.orders import Order
 from tinyllm.serving.worker import Broken, Event, Job, TooSlow, Worker
-from tinyllm.tokenizer import Tokenizer
+from tinyllm.tokenizer import TextStream, Tokenizer
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Drawing:
     """When the request has to be answered, on the event loop's clock."""
     n_drawn: int = 0
     _ids: dict[int, list[int]] = field(default_factory=dict)
-    _lengths: dict[int, int] = field(default_factory=dict)
+    _places: dict[int, "_Place"] = field(default_factory=dict)
     _is_first: bool = True
 
     @property
@@ -112,9 +112,7 @@ class Drawing:
             if self._is_first:
                 self._is_first = False
                 self.metrics.began(time.monotonic() - self.job.began_at)
-            before = self._lengths.get(number, 0)
-            piece = pieces.setdefault(number, Piece(number, n_before=before))
-            self._take(piece, what)
+            self._take(pieces.setdefault(number, Piece(number)), what)
         return list(pieces.values())
 
     def _take(self, piece: Piece, step: Step) -> None:
@@ -122,9 +120,10 @@ class Drawing:
         ids = self._ids.setdefault(piece.number, [])
         ids.append(step.token_id)
         piece.text += step.text
-        self._lengths[piece.number] = self._lengths.get(piece.number, 0) + len(step.text)
         if step.odds is not None and step.finish_reason != "stop":
+            place = self._places.setdefault(piece.number, _Place(TextStream(self.tokenizer)))
             piece.odds.append(step.odds)
+            piece.offsets.append(place.move(step.token_id))
         piece.finish_reason = step.finish_reason
         if step.finish_reason == "loop":
             piece.stop_reason = "loop"
@@ -135,6 +134,20 @@ class Drawing:
         stops = StopStrings(self.order.sampling.stop)
         stops.push(self.tokenizer.decode(ids))
         return stops.found
+
+
+@dataclass
+class _Place:
+    """A place in a text, in characters: what is not told yet, for it may be a stop, counts too."""
+
+    characters: TextStream
+    offset: int = 0
+
+    def move(self, token_id: int) -> int:
+        """Go behind the next token; return where it began."""
+        begin = self.offset
+        self.offset += len(self.characters.push(token_id))
+        return begin
 
 
 def _failure(error: TinyLLMError) -> ApiError:
@@ -164,6 +177,7 @@ async def _gather(drawing: Drawing, dialect: Dialect) -> dict[str, Any]:
             whole = wholes[piece.number]
             whole.text += piece.text
             whole.odds += piece.odds
+            whole.offsets += piece.offsets
             whole.finish_reason, whole.stop_reason = piece.finish_reason, piece.stop_reason
     choices = [dialect.whole_choice(whole) for whole in wholes.values()]
     return {**dialect.envelope(choices, drawing.usage()), "object": dialect.whole_object}
