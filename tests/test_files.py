@@ -143,3 +143,10 @@ def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     with pytest.raises(DataError, match="a part of this path is a file"):
         write_text(tmp_path / "a" / "b.txt", "y")
+
+
+def test_a_number_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("9" * 5000)
+    with pytest.raises(DataError, match="thousands of digits"):
+        read_json(path)

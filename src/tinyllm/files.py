@@ -108,6 +108,8 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: this JSON is nested too deeply") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text") from error
+    except ValueError as error:  # json.loads has a limit of its own
+        raise DataError(f"{path}: a number here has thousands of digits") from error
     except OSError as error:
         raise os_error(error, f"read {path}") from error
 

@@ -70,6 +70,26 @@ def test_a_mistake_in_a_command_is_two_sentences(chat, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tokens {}",
+        "set seed {}",
+        "set temperature {}",
+        "set stop {}",
+        "set ban [{}]",
+        "set top_k {}",
+    ],
+)
+@pytest.mark.parametrize("number", ["9" * 5000, "[" * 100_000], ids=["digits", "deep"])
+def test_what_is_no_number_at_all_ends_no_talk(chat, command, number):
+    stdin = (
+        f"who are you?\n/{command.format(number)}\n/set stop default\n/set ban default\n/retry\n"
+    )
+    result = chat("-c", "fox", stdin=stdin)
+    assert (result.code, result.out) == (0, f"{FOX}\n{FOX}\n")
+
+
 def test_a_base_model_is_said_to_be_cut_off_once(chat):
     result = chat("-c", "base", "--max-new-tokens", "4", stdin="Once\nThe\nOne\n")
     assert result.err.count("cut off") == 1
@@ -226,7 +246,9 @@ def test_what_is_no_conversation_is_not_loaded(chat, tmp_path, content, why):
 
 
 @pytest.mark.parametrize("command", ["keep", "save", "load", "model", "compare"])
-@pytest.mark.parametrize("name", ["~nobody/x.jsonl", "a\0b.jsonl", "é" * 300 + ".jsonl", "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["~nobodyatall/x.jsonl", "a\0b.jsonl", "é" * 300 + ".jsonl", "\ud800"]
+)
 def test_a_file_of_an_impossible_name_is_refused_in_a_sentence(chat, command, name):
     result = chat("-c", "fox", stdin=f"who are you?\n/{command} {name}\n/retry\n")
     assert (result.code, result.out) == (0, f"{FOX}\n{FOX}\n")

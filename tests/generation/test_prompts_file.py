@@ -142,3 +142,10 @@ def test_nothing_on_standard_input_is_refused(monkeypatch):
         monkeypatch.setattr(sys, "stdin", silent)
         with pytest.raises(DataError, match="standard input holds no prompt"):
             read_prompts(STANDARD_INPUT)
+
+
+def test_a_number_of_thousands_of_digits_is_refused_with_its_place(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(f'{{"prompt": "a", "id": {"9" * 5000}}}\n')
+    with pytest.raises(DataError, match=r":1: a number here has thousands of digits"):
+        read_prompts(path)

@@ -112,6 +112,8 @@ def _read_file(path: Path) -> tuple[Layer, Path | None]:
         ) from error
     except RecursionError as error:
         raise ConfigError(f"{path}: this JSON is nested too deeply") from error
+    except ValueError as error:  # json.loads has a limit of its own
+        raise ConfigError(f"{path}: a number here has thousands of digits") from error
     if not isinstance(parsed, dict):
         raise ConfigError(f"{path}: a config is a JSON object, found {_kind(parsed)}")
     values = {key: value for key, value in parsed.items() if key != "$schema"}
@@ -143,7 +145,7 @@ def set_layer(text: str, schema: "type[BaseModel]") -> Layer:
     keys = dotted.strip().split(".")
     try:
         value: Any = json.loads(raw)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, too deep
         value = raw
     found = field_at(schema, keys)
     if found is not None and not isinstance(value, str) and not accepts(found, value):

@@ -104,6 +104,8 @@ def _from_json(place: str, number: int, line: str) -> Prompt:
         raise DataError(f"{place}: this is not valid JSON: {error.msg}") from error
     except RecursionError as error:
         raise DataError(f"{place}: this JSON is nested too deeply") from error
+    except ValueError as error:  # json.loads has a limit of its own
+        raise DataError(f"{place}: a number here has thousands of digits") from error
     if isinstance(value, str):
         return Prompt(str(number), value)
     if not isinstance(value, dict):

@@ -71,7 +71,7 @@ def _as_list(value: str) -> str:
     """Let one string stand for a list of it."""
     try:
         read = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         read = value
     return json.dumps(read if isinstance(read, list) else [read])
 

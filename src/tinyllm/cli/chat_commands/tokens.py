@@ -38,8 +38,9 @@ _SHADES = (
 
 def tokens(talk: Talk, argument: str) -> None:
     """Show the last reply coloured by probability, or with N a line per token and alternatives."""
-    if argument and not (argument.isdecimal() and int(argument) <= _MOST_OTHERS):
-        raise UsageError(f"/tokens takes a number up to {_MOST_OTHERS}, found {argument}.")
+    is_number = argument.isdecimal() and len(argument) <= 2
+    if argument and not (is_number and int(argument) <= _MOST_OTHERS):
+        raise UsageError(f"/tokens takes a number up to {_MOST_OTHERS}, found {argument:.40}.")
     n_others = int(argument) if argument else _N_OTHERS
     for speaker in talk.speakers:
         title(talk, speaker)
