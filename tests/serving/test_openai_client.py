@@ -394,8 +394,10 @@ def test_what_was_read_before_is_told_as_cached(
         ({"extra_body": {"ban": ["fox fox"]}}, None, "not one token"),
         ({"logit_bias": {"5000": 1}}, None, "5000"),
         ({"logit_bias": {"fox": 1}}, "logit_bias", "strings of digits"),
+        ({"logit_bias": dict.fromkeys(map(str, range(1025)), 1)}, "logit_bias", "at most 1024"),
+        ({"extra_body": {"ban": ["e"] * 1025}}, "ban", "ban must have at most 1024"),
     ],
-    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+    ids=lambda value: ",".join(value)[:40] if isinstance(value, dict) else "",
 )
 def test_bad_input_is_a_bad_request_that_names_its_field(
     client: OpenAI, given: dict[str, object], param: str | None, says: str

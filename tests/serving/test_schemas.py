@@ -53,8 +53,9 @@ def test_a_request_schema_names_every_accepted_field(schema) -> None:
         (CompletionRequest, {"prompt": "a", "ban": [1] * 1000}),
         (CompletionRequest, {"prompt": "a", "end_tokens": [1] * 1000}),
         (CompletionRequest, {"prompt": "a", "stop": [1] * 16}),
+        (CompletionRequest, {"prompt": "a", "logit_bias": {str(i): "x" for i in range(2000)}}),
     ],
-    ids=["messages", "parts", "prompts", "ids", "ban", "end tokens", "stop"],
+    ids=["messages", "parts", "prompts", "ids", "ban", "end tokens", "stop", "biases"],
 )
 def test_of_many_faults_only_the_first_are_looked_for(schema, body) -> None:
     with pytest.raises(ValidationError) as caught:

@@ -137,6 +137,7 @@ def of_validation(error: RequestValidationError) -> ApiError:
 _WHOLE_SENTENCES = ("value_error", "unusable_field")
 _WORDS = {
     "must be": "Input should be",
+    "must have": "List should have",
     "is missing": "Field required",
     "an object": "a valid dictionary or object to extract fields from",
     "a string": "a valid string",

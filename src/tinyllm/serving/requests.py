@@ -14,6 +14,9 @@ from tinyllm.serving.fields import check_fields, describe_fields, unusable
 
 _TopLogprobs = Annotated[int, Field(ge=0, le=20)]
 _Stop = Annotated[str, Field(min_length=1)]
+_MOST_NAMED = 1024
+"""Tokens that a setting may name: settings are kept for later requests with the same ones."""
+_Tokens = Annotated[list[_Stop], Field(max_length=_MOST_NAMED, fail_fast=True)]
 _TokenId = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 _TokenIds = Annotated[list[_TokenId], Field(min_length=1, fail_fast=True)]
 _Count = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
@@ -73,8 +76,8 @@ class DrawRequest(BaseModel):
     repeat_last_n: _Count | None = None
     penalize_prompt: bool | None = None
     stop_on_loop: bool | None = None
-    ban: Annotated[list[_Stop], Field(fail_fast=True)] | None = None
-    end_tokens: Annotated[list[_Stop], Field(fail_fast=True)] | None = None
+    ban: _Tokens | None = None
+    end_tokens: _Tokens | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         default=None, description="Token id to what is added to its logit."
     )
@@ -85,6 +88,13 @@ class DrawRequest(BaseModel):
         if isinstance(values, dict):
             check_fields(values, cls.model_fields)
         return values
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _not_too_many(cls, biases: Any) -> Any:
+        if isinstance(biases, dict) and len(biases) > _MOST_NAMED:
+            raise unusable("logit_bias", f"logit_bias names at most {_MOST_NAMED} tokens")
+        return biases
 
     @field_validator("logit_bias")
     @classmethod
