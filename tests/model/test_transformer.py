@@ -89,21 +89,6 @@ def test_cached_equals_uncached_for_ragged_batches(
 
 
 @every_shape
-def test_selected_cache_rows_continue_as_their_source(config: ModelConfig) -> None:
-    model, rows = build(config), tokens(3, 20)
-    cache = KVCache.allocate(config, 3, 24)
-    model(rows[:, :12], cache=cache)
-    cache.advance(torch.tensor([12, 7, 9]))
-    cache.select(torch.tensor([2, 0, 0]))
-    assert cache.lengths.tolist() == [9, 12, 12]
-    following = torch.stack([rows[2, 9:11], rows[0, 12:14], rows[0, 12:14]])
-    logits = model(following, cache=cache)
-    whole = model(rows)
-    wanted = torch.stack([whole[2, 9:11], whole[0, 12:14], whole[0, 12:14]])
-    assert_close(logits, wanted, **CLOSE)
-
-
-@every_shape
 def test_a_cache_may_hold_half_precision(config: ModelConfig) -> None:
     model, rows = build(config, std=0.05), tokens(2, 12)
     cache = KVCache.allocate(config, 2, 12, dtype=torch.bfloat16)

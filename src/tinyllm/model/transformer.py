@@ -74,12 +74,6 @@ class KVCache:
         self.lengths = self.lengths + n
         self.longest = self.longest + n if isinstance(n, int) else int(self.lengths.max())
 
-    def select(self, rows: Tensor) -> None:
-        """Keep, reorder or repeat rows; rows is (new B,) int64."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.lengths = self.lengths[rows]
-        self.longest = max(self.lengths.tolist(), default=0)
-
 
 class Attention(nn.Module):
     """Causal self-attention, its heads in groups that share keys and values (arXiv:2305.13245)."""
