@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.learnt import write_learnt_checkpoint
 from tests.tiny import TEXT, write_tiny_checkpoint
+from tinyllm.config.base import load_config
+from tinyllm.config.stories import StoriesConfig
+from tinyllm.providers.story_grammar import tell_story
+from tinyllm.stories.plan import StoryPlans
 
 SMALL_MODEL = {"hidden_size": 32, "n_layers": 1, "n_heads": 2, "context_length": 64}
 WIKI = " \n = River = \n \n A river is a stream of water that flows to the sea . \n \n" * 30
@@ -144,6 +149,46 @@ def test_a_file_of_prompts_is_answered_and_an_answered_one_is_left(house: Path) 
     again = run_shell(f"examples/answer_prompts.sh prompts.txt {checkpoint}", house)
     assert "is finished" in again.stderr
     assert again.stdout == first.stdout
+
+
+def test_stories_from_a_server_train_the_next_model(house: Path) -> None:
+    checkpoint = write_storyteller(house / "teller.safetensors", n_stories=2)
+    command = f"examples/stories_from_a_server.sh {checkpoint} 2 0.05 --set sampling.temperature=0"
+    done = run_shell(command, house)
+    stories = (house / "told/stories/dataset.jsonl").read_text().splitlines()
+    assert {json.loads(story)["story"] for story in stories} == set(told_by_heart(2).values())
+    assert (house / "runs/train/train.safetensors").is_file()
+    assert "One day" in done.stdout
+
+
+def test_stories_from_a_server_that_has_none_train_nothing(house: Path) -> None:
+    checkpoint = write_tiny_checkpoint(house / "tiny.safetensors", chat=True)
+    command = f"! examples/stories_from_a_server.sh {checkpoint} 2 0.05"
+    done = run_shell(command, house)
+    assert "No answer was a good story" in done.stderr
+    assert not (house / "runs").exists()
+    missing = run_shell("! examples/stories_from_a_server.sh absent.safetensors", house)
+    assert "absent.safetensors" in missing.stderr
+    assert not (house / "told/address").exists()
+
+
+def told_by_heart(n_stories: int) -> dict[str, str]:
+    """The first prompts of the example's plan, each with a story that fits."""
+    prompts = ROOT / "examples/story_prompts.json"
+    config = load_config(StoriesConfig, flags={"plan.templates": prompts})
+    plans = StoryPlans(config)
+    chosen = [plans.plan(index) for index in range(n_stories)]
+    return {
+        plans.prompt(plan): tell_story(
+            0, plan.index, tuple(plan.words.values()), plan.features
+        ).text
+        for plan in chosen
+    }
+
+
+def write_storyteller(path: Path, n_stories: int) -> Path:
+    """Save a chat model that knows these stories by heart."""
+    return write_learnt_checkpoint(path, told_by_heart(n_stories), context_length=512)
 
 
 def test_the_likeliest_answer_is_picked_in_python(house: Path) -> None:
