@@ -11,7 +11,7 @@ from tinyllm.config.generation import Sampling
 from tinyllm.config.serve import ServeLimits
 from tinyllm.generation.batch import Batch
 from tinyllm.generation.engine import Engine
-from tinyllm.generation.steps import Step
+from tinyllm.generation.steps import Completion, Passage, join_passages
 from tinyllm.reporting import RecordingReporter
 from tinyllm.serving.failures import ApiError
 from tinyllm.serving.orders import Order
@@ -49,29 +49,35 @@ def with_worker(
     return reporter
 
 
-async def steps_of(job: Job) -> list[Step]:
-    """Return the steps of a job to its end."""
-    steps: list[Step] = []
+async def texts_of(job: Job) -> dict[int, Completion]:
+    """Return the whole texts of a job, by their numbers."""
+    passages: dict[int, list[Passage]] = {}
     n_going = len(job.texts)
     while n_going:
-        for _, what in await job.take():
-            assert isinstance(what, Step), what
-            steps.append(what)
+        for number, what in await job.take():
+            assert isinstance(what, Passage), what
+            passages.setdefault(number, []).append(what)
             n_going -= what.finish_reason is not None
-    return steps
+    return {number: join_passages(some) for number, some in passages.items()}
 
 
-def test_many_jobs_at_once_get_the_steps_of_each_alone(engine: Engine) -> None:
+async def length_of(job: Job) -> int:
+    """Draw a job of one text to its end; return how many tokens that has."""
+    return len((await texts_of(job))[0].ids)
+
+
+def test_many_jobs_at_once_get_the_text_of_each_alone(engine: Engine) -> None:
     prompts = ["Once", "The sun", "One day", "A fox", "They"]
     expected = [
-        list(engine.generate([list(prompt.encode())], Sampling(seed=5, max_new_tokens=20)))
+        engine.complete([list(prompt.encode())], Sampling(seed=5, max_new_tokens=20))[0]
         for prompt in prompts
     ]
 
     async def use(worker: Worker) -> None:
         jobs = [worker.submit(order(prompt)) for prompt in prompts]
         assert worker.n_texts == 5
-        assert await asyncio.gather(*map(steps_of, jobs)) == expected
+        found = await asyncio.gather(*map(texts_of, jobs))
+        assert found == [{0: text} for text in expected]
         assert worker.n_texts == 0
 
     with_worker(engine, use)
@@ -85,7 +91,7 @@ def test_a_closed_job_makes_room_for_one_that_waits(engine: Engine) -> None:
         waiting = worker.submit(order())
         assert worker.n_waiting == 1
         worker.close(endless[0])
-        assert len(await steps_of(waiting)) <= 20
+        assert await length_of(waiting) <= 20
         worker.close(endless[1])
         assert worker.n_texts == 0
 
@@ -101,15 +107,15 @@ def test_what_exceeds_the_line_is_refused_and_leaves_no_trace(engine: Engine) ->
         assert worker.n_texts == 3
         for job in jobs:
             worker.close(job)
-        assert len(await steps_of(worker.submit(order()))) <= 20
+        assert await length_of(worker.submit(order())) <= 20
 
     with_worker(engine, use, max_waiting=1)
 
 
 def test_a_request_larger_than_the_line_is_served_when_nothing_else_is(engine: Engine) -> None:
     async def use(worker: Worker) -> None:
-        steps = await steps_of(worker.submit(order(n=9)))
-        assert {step.sample for step in steps} == set(range(9))
+        texts = await texts_of(worker.submit(order(n=9)))
+        assert [texts[number].sample for number in range(9)] == list(range(9))
 
     with_worker(engine, use, max_waiting=0)
 
@@ -118,18 +124,18 @@ def test_a_bug_in_drawing_fails_the_jobs_at_hand_and_no_later_one(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def use(worker: Worker) -> None:
-        whole = Batch.step
+        whole = Batch.step_at_once
 
         def broken(batch: Batch) -> object:
-            monkeypatch.setattr(Batch, "step", whole)
+            monkeypatch.setattr(Batch, "step_at_once", whole)
             raise ZeroDivisionError("with a secret text")
 
-        monkeypatch.setattr(Batch, "step", broken)
+        monkeypatch.setattr(Batch, "step_at_once", broken)
         job = worker.submit(order(n=2))
         events = await job.take()
         assert all(isinstance(what, Broken) for _, what in events)
         worker.close(job)
-        assert len(await steps_of(worker.submit(order()))) <= 20
+        assert await length_of(worker.submit(order())) <= 20
         assert worker.n_texts == 0
 
     reporter = with_worker(engine, use)
@@ -138,13 +144,13 @@ def test_a_bug_in_drawing_fails_the_jobs_at_hand_and_no_later_one(
     assert "secret" not in warning
 
 
-def test_a_job_whose_steps_pile_up_is_given_up(engine: Engine) -> None:
+def test_a_job_whose_tokens_pile_up_is_given_up(engine: Engine) -> None:
     async def use(worker: Worker) -> None:
         job = worker.submit(order(sampling=ENDLESS))
-        while not (job.pending and not isinstance(job.pending[-1][1], Step)):
+        while not (job.pending and not isinstance(job.pending[-1][1], Passage)):
             await asyncio.sleep(0)
         assert len(job.pending) < 5000
         worker.close(job)
-        assert len(await steps_of(worker.submit(order()))) <= 20
+        assert await length_of(worker.submit(order())) <= 20
 
     with_worker(engine, use)

@@ -18,7 +18,7 @@ from tinyllm.generation.row_samplers import RowSamplers
 from tinyllm.generation.runner import Runner
 from tinyllm.generation.sampler import Sampler
 from tinyllm.generation.sampling import Ids
-from tinyllm.generation.steps import Step
+from tinyllm.generation.steps import Passage, Step
 from tinyllm.generation.text_in_making import TextInMaking
 from tinyllm.generation.texts import TextTable
 from tinyllm.seeding import derive_seed
@@ -126,24 +126,9 @@ class Batch:
         Returns each text's steps under its ticket, in order, and the error of a text that cannot
         go on, which ends that text only.
         """
-        self.let_in.clear()
-        self._admit()
-        if not self._live:
-            return []
-        rows = np.array(sorted(self._live), np.int64)
-        began = time.perf_counter()
-        n_steps = self._decoding.draw(self._samplers, rows, self._pace.n_steps(len(rows)))
-        self._pace.follow(len(rows), n_steps, time.perf_counter() - began)
-        outcomes = self._push(rows)
-        outcomes.extend(self._drop_failed())
-        return outcomes
-
-    def _push(self, rows: Ids) -> list[tuple[int, Outcome]]:
-        """Hand the new tokens to their texts, turn by turn."""
         outcomes: list[tuple[int, Outcome]] = []
-        by_age = sorted(rows.tolist(), key=lambda row: self._live[row].ticket)
-        drawn = {row: self._texts.drawn(row, self._live[row].n_new) for row in by_age}
-        for turn in range(max(map(len, drawn.values()))):
+        drawn = self._draw()
+        for turn in range(max(map(len, drawn.values()), default=0)):
             for row, tokens in drawn.items():
                 text = self._live.get(row)
                 if text is None or turn >= len(tokens):
@@ -152,11 +137,39 @@ class Batch:
                 outcomes.append((text.ticket, step))
                 if step.finish_reason is not None:
                     self._release(row)
-        self._samplers.odds.clear()
+        outcomes.extend(self._drop_failed())
         return outcomes
 
-    def _drop_failed(self) -> list[tuple[int, Outcome]]:
-        outcomes: list[tuple[int, Outcome]] = []
+    def step_at_once(self) -> list[tuple[int, Passage | TinyLLMError]]:
+        """Do as `step` does, and return one passage of each text: for less than steps cost."""
+        outcomes: list[tuple[int, Passage | TinyLLMError]] = []
+        for row, tokens in self._draw().items():
+            if not tokens:
+                continue
+            text = self._live[row]
+            passage = text.push_all(tokens, self._samplers.odds.get(row))
+            outcomes.append((text.ticket, passage))
+            if passage.finish_reason is not None:
+                self._release(row)
+        outcomes.extend(self._drop_failed())
+        return outcomes
+
+    def _draw(self) -> dict[int, list[int]]:
+        """Let in who waits, and return the new tokens of each live row, the oldest text's first."""
+        self.let_in.clear()
+        self._samplers.odds.clear()
+        self._admit()
+        if not self._live:
+            return {}
+        rows = np.array(sorted(self._live), np.int64)
+        began = time.perf_counter()
+        n_steps = self._decoding.draw(self._samplers, rows, self._pace.n_steps(len(rows)))
+        self._pace.follow(len(rows), n_steps, time.perf_counter() - began)
+        by_age = sorted(rows.tolist(), key=lambda row: self._live[row].ticket)
+        return {row: self._texts.drawn(row, self._live[row].n_new) for row in by_age}
+
+    def _drop_failed(self) -> list[tuple[int, TinyLLMError]]:
+        outcomes: list[tuple[int, TinyLLMError]] = []
         for row, error in self._samplers.errors.items():
             text = self._live.get(row)
             if text is not None:  # it had not ended before

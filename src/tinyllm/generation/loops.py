@@ -10,6 +10,7 @@ Each costs a dictionary look-up a token, whatever the text. What is found depend
 tokens, in their order.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinyllm.tokenizer import Kind
@@ -54,6 +55,13 @@ class LoopDetector:
         self._follow(token_id, back)
         self._weigh(back)
         return self._is_exact or self._n_repeated >= self._measure.least
+
+    def push_all(self, token_ids: Sequence[int]) -> int:
+        """Take tokens until the text is in a loop; return how many that took, 0 without one."""
+        for n_taken, token_id in enumerate(token_ids, 1):
+            if self.push(token_id):
+                return n_taken
+        return 0
 
     def _follow(self, token_id: int, back: int) -> None:
         """Go on with the run, or begin one where the clue was met last."""

@@ -36,6 +36,14 @@ class StopStrings:
         self._held = text[cut:]
         return text[:cut]
 
+    def mark(self) -> str:
+        """Return what `rewind` needs to come back here."""
+        return self._held
+
+    def rewind(self, mark: str) -> None:
+        """Forget what was taken since a mark."""
+        self._held, self.found = mark, None
+
     def flush(self) -> str:
         """Return what is held back, when no more text comes."""
         held, self._held = self._held, ""

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from tinyllm.errors import TinyLLMError
-from tinyllm.generation.steps import Step
+from tinyllm.generation.steps import Passage
 from tinyllm.generation.stop_strings import StopStrings
 from tinyllm.serving.dialects import Dialect, Piece
 from tinyllm.serving.failures import ApiError, of_bug, of_tinyllm, to_json
@@ -46,7 +46,7 @@ class TimedOut(TinyLLMError):
 
 @dataclass
 class Drawing:
-    """One request's texts while they are drawn: gathers steps, keeps count, ends the job."""
+    """One request's texts while they are drawn: gathers passages, keeps count, ends the job."""
 
     worker: Worker
     job: Job
@@ -115,20 +115,25 @@ class Drawing:
             self._take(pieces.setdefault(number, Piece(number)), what)
         return list(pieces.values())
 
-    def _take(self, piece: Piece, step: Step) -> None:
-        self.n_drawn += 1
+    def _take(self, piece: Piece, passage: Passage) -> None:
+        self.n_drawn += len(passage.ids)
         ids = self._ids.setdefault(piece.number, [])
-        ids.append(step.token_id)
-        piece.text += step.text
-        if step.odds is not None and step.finish_reason != "stop":
-            place = self._places.setdefault(piece.number, _Place(TextStream(self.tokenizer)))
-            piece.odds.append(step.odds)
-            piece.offsets.append(place.move(step.token_id))
-        piece.finish_reason = step.finish_reason
-        if step.finish_reason == "loop":
+        ids += passage.ids
+        piece.text += passage.text
+        if passage.odds:
+            self._take_odds(piece, passage)
+        piece.finish_reason = passage.finish_reason
+        if passage.finish_reason == "loop":
             piece.stop_reason = "loop"
-        elif step.finish_reason == "stop_string":
+        elif passage.finish_reason == "stop_string":
             piece.stop_reason = self._stop_string(ids)
+
+    def _take_odds(self, piece: Piece, passage: Passage) -> None:
+        """Take the odds of all tokens but an end token, which is not told as one of the text."""
+        n_told = len(passage.ids) - (passage.finish_reason == "stop")
+        place = self._places.setdefault(piece.number, _Place(TextStream(self.tokenizer)))
+        piece.odds += passage.odds[:n_told]
+        piece.offsets += map(place.move, passage.ids[:n_told])
 
     def _stop_string(self, ids: list[int]) -> str | None:
         stops = StopStrings(self.order.sampling.stop)

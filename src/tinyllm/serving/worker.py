@@ -1,9 +1,9 @@
-"""One thread and one batch per model: requests hand in texts and get steps back.
+"""One thread and one batch per model: requests hand in texts and get passages of them back.
 
 The event loop owns a `Job` per request; the thread owns the batch. Between them go commands in one
-direction, on a queue, and lists of steps in the other, by `call_soon_threadsafe`. The thread waits
-when the loop is some lists behind, so that steps do not pile up. What a job has not yet taken is
-bounded by its own tokens.
+direction, on a queue, and lists of passages in the other, by `call_soon_threadsafe`. The thread
+waits when the loop is some lists behind, so that they do not pile up. What a job has not yet taken
+is bounded by its own tokens.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from tinyllm.config.serve import ServeLimits
 from tinyllm.errors import TinyLLMError
 from tinyllm.generation.batch import Batch
 from tinyllm.generation.engine import Engine
-from tinyllm.generation.steps import Step
+from tinyllm.generation.steps import Passage
 from tinyllm.reporting import Reporter
 from tinyllm.serving.failures import ApiError, bug_report
 from tinyllm.serving.orders import Order
 
 _LISTS_AHEAD = 4
 _MOST_PENDING, _LEAST_PENDING = 4096, 512
-"""Steps a text that may wait for a client that reads slowly; with more it is given up. They are
+"""Tokens a text that may wait for a client that reads slowly; with more it is given up. They are
 fewer where each holds many alternatives, but as many as come in some lists."""
 _LONGEST_RETRY_SECONDS = 60
 _FIRST_GUESS_SECONDS = 1.0
@@ -43,7 +43,7 @@ class Text:
     sample: int
 
 
-Event = tuple[int, Step | TinyLLMError]
+Event = tuple[int, Passage | TinyLLMError]
 """The number of a text in its job, and what became of it."""
 _Command = Callable[[Batch], None]
 
@@ -55,6 +55,8 @@ class Job:
     texts: list[Text]
     tickets: list[int] = field(default_factory=list)
     pending: list[Event] = field(default_factory=list)
+    n_pending: int = 0
+    """How many tokens those are."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     n_open: int = 0
     most_pending: int = _MOST_PENDING
@@ -69,7 +71,7 @@ class Job:
         """Wait for events and return all that are there."""
         await self.arrived.wait()
         self.arrived.clear()
-        events, self.pending = self.pending, []
+        events, self.pending, self.n_pending = self.pending, [], 0
         return events
 
     def fail(self, error: TinyLLMError) -> None:
@@ -178,7 +180,8 @@ class Worker:
             job.n_open -= n_ended
             self.n_texts -= n_ended
             job.pending += events
-            if len(job.pending) > job.most_pending:
+            job.n_pending += sum(map(_n_tokens, events))
+            if job.n_pending > job.most_pending:
                 job.pending = [(0, TooSlow("the client reads too slowly"))]
                 job.is_given_up = True
                 self.n_texts -= job.n_open
@@ -199,13 +202,13 @@ class Worker:
                 self._count(batch)
                 continue
             try:
-                steps = batch.step()
+                passages = batch.step_at_once()
             except Exception as error:  # the batch cannot be trusted any more; the server lives
                 self._send(self._all_failed(error))
                 batch, self._seen = self._engine.open_batch(), (0, 0)
                 continue
             self._count(batch)
-            self._send(self._arrivals(steps))
+            self._send(self._arrivals(passages))
 
     def _take(self) -> list[_Command | None]:
         """Return the commands that are there; without work, wait for one."""
@@ -233,9 +236,9 @@ class Worker:
             if self._owners.pop(ticket, None) is not None:
                 batch.cancel(ticket)
 
-    def _arrivals(self, steps: Sequence[tuple[int, Step | TinyLLMError]]) -> _Arrivals:
+    def _arrivals(self, passages: Sequence[tuple[int, Passage | TinyLLMError]]) -> _Arrivals:
         arrivals: _Arrivals = {}
-        for ticket, what in steps:
+        for ticket, what in passages:
             owner = self._owners.get(ticket)
             if owner is None:
                 continue
@@ -286,6 +289,10 @@ class Worker:
 def _is_last(event: Event) -> bool:
     """Tell whether a text ends with an event."""
     return isinstance(event[1], TinyLLMError) or event[1].finish_reason is not None
+
+
+def _n_tokens(event: Event) -> int:
+    return 0 if isinstance(event[1], TinyLLMError) else len(event[1].ids)
 
 
 class TooSlow(TinyLLMError):

@@ -252,6 +252,18 @@ class TextStream:
         """Take one id; return the text that became complete with it, perhaps none."""
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))
 
+    def push_all(self, token_ids: Iterable[int]) -> str:
+        """Take ids at one go; return the text that became complete with them."""
+        return self._decoder.decode(b"".join(map(self._tokenizer.token_bytes, token_ids)))
+
+    def mark(self) -> tuple[bytes, int]:
+        """Return what `rewind` needs to come back here."""
+        return self._decoder.getstate()
+
+    def rewind(self, mark: tuple[bytes, int]) -> None:
+        """Forget what was taken since a mark."""
+        self._decoder.setstate(mark)
+
     def flush(self) -> str:
         """End the stream. Bytes of a character that never became whole are dropped."""
         self._decoder.reset()
