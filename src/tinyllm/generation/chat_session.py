@@ -5,7 +5,6 @@ it continues each message by itself. How a reply is shown is the caller's busine
 """
 
 import secrets
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +12,10 @@ from tinyllm.chat_template import ChatTemplate, render_prompt
 from tinyllm.config.generation import Sampling
 from tinyllm.errors import UsageError
 from tinyllm.generation.engine import Engine, FinishReason
-from tinyllm.generation.prompting import settings
+from tinyllm.generation.prompting import newest_turns, settings
 from tinyllm.generation.reply import Reply
 from tinyllm.records import Conversation, Message
 from tinyllm.seeding import derive_seed
-
-_LEAST_ROOM = 4
-"""A reply gets at least one part in so many of the context; older turns make way for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +214,11 @@ class ChatSession:
         """Return the ids of the newest turns that fit, and the number of exchanges left out."""
         if not self.is_chat_tuned:
             return self._ids(text, before), 0
-        context_length = self.engine.context_length
-        room = context_length - max(1, context_length // _LEAST_ROOM)
-
-        def fits(n_left_out: int) -> bool:
-            return len(self._ids(text, before[n_left_out:])) <= room
-
-        n_left_out = bisect_left(range(len(before)), True, key=fits)
-        return self._ids(text, before[n_left_out:]), n_left_out
+        return newest_turns(
+            lambda n_left_out: self._ids(text, before[n_left_out:]),
+            range(len(before) + 1),
+            self.engine.context_length,
+        )
 
     def _ids(self, text: str, exchanges: Sequence[Exchange]) -> list[int]:
         if self.template is None:

@@ -1,6 +1,7 @@
-"""From what a user writes to what a model reads: prompts, the template, the settings in force."""
+"""From what a user writes to what a model reads: prompts, turns that fit, the settings in force."""
 
-from collections.abc import Iterator, Sequence
+import bisect
+from collections.abc import Callable, Iterator, Sequence
 
 from tinyllm.chat_template import ChatTemplate, render_prompt
 from tinyllm.checkpoint import SpeakingModel
@@ -16,6 +17,8 @@ _PENALTIES = {
     "no_repeat_ngram": 0,
 }
 """What reads the history of a text, and the value at which it is off."""
+_LEAST_ROOM = 4
+"""A reply gets at least one part in so many of the context; older turns make way for it."""
 
 
 def prompt_ids(
@@ -48,6 +51,26 @@ def message_ids(
     if system is not None and messages[0].role != "system":
         messages = [Message("system", system), *messages]
     return render_prompt(messages, loaded.tokenizer, loaded.template)
+
+
+def newest_turns(
+    render: Callable[[int], list[int]], starts: Sequence[int], context_length: int
+) -> tuple[list[int], int]:
+    """Return the ids of a conversation from the first place on where they leave room for a reply.
+
+    `render` returns the ids from a place on; `starts` are the places where it may begin, in order.
+    The second result is the place: the last one where none leaves room.
+    """
+    room = context_length - max(1, context_length // _LEAST_ROOM)
+    ids = render(starts[0])
+    if len(ids) <= room or len(starts) == 1:
+        return ids, starts[0]
+
+    def fits(start: int) -> bool:
+        return len(render(start)) <= room
+
+    place = bisect.bisect_left(starts, True, lo=1, hi=len(starts) - 1, key=fits)
+    return render(starts[place]), starts[place]
 
 
 def _no_place(what: str, raw: bool) -> UsageError:

@@ -1,6 +1,5 @@
 """From the body of a request to what a batch draws: token ids, settings, a seed."""
 
-import bisect
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from tinyllm.config.generation import Sampling
 from tinyllm.config.serve import ServeLimits
 from tinyllm.errors import UsageError
 from tinyllm.generation.engine import Engine
-from tinyllm.generation.prompting import settings
+from tinyllm.generation.prompting import newest_turns, settings
 from tinyllm.records import Message, Role
 from tinyllm.serving.failures import ApiError
 from tinyllm.serving.requests import ChatMessage, ChatRequest, CompletionRequest, DrawRequest
 
-_LEAST_ROOM = 4
-"""Under truncation "auto" a reply gets at least one part in so many of the context."""
 _ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -136,23 +133,14 @@ def _fit(
 
     Cut, it loses its oldest exchanges, but never a system text at its head or the last turn.
     """
-    length = engine.context_length
-    room = length - max(1, length // _LEAST_ROOM)
     n_head = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
     head, turns = messages[:n_head], messages[n_head:]
 
     def render(start: int) -> list[int]:
         return render_prompt([*head, *turns[start:]], engine.tokenizer, template)
 
-    ids = render(0)
-    if len(ids) <= room or not is_cut:
-        return ids, 0
-    starts = [i for i in range(1, len(turns)) if _begins(turns, i)]
-    if not starts:
-        return ids, 0
-    place = bisect.bisect_left(starts, True, key=lambda start: len(render(start)) <= room)
-    start = starts[min(place, len(starts) - 1)]
-    return render(start), start
+    starts = [i for i in range(1, len(turns)) if _begins(turns, i)] if is_cut else []
+    return newest_turns(render, [0, *starts], engine.context_length)
 
 
 def _begins(turns: Sequence[Message], place: int) -> bool:
