@@ -103,19 +103,26 @@ def allow_open_files(n: int) -> None:
 
     Raises ConfigError when the hard limit is lower.
     """
+    n_allowed = allow_most_files(n)
+    if n_allowed < n:
+        raise ConfigError(
+            f"this process may open {n_allowed:,} files and connections, and {n:,} are needed",
+            "Take a lower concurrency, or raise the limit (`ulimit -Hn`).",
+        )
+
+
+def allow_most_files(n: int) -> int:
+    """Let this process open n files and connections, or as many as it may; return how many."""
     try:
         import resource
     except ImportError:
-        return
+        return n
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= n:
-        return
-    if hard != resource.RLIM_INFINITY and hard < n:
-        raise ConfigError(
-            f"this process may open {hard:,} files and connections, and {n:,} are needed",
-            "Take a lower concurrency, or raise the limit (`ulimit -Hn`).",
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (n, hard))
+        return n
+    n_allowed = n if hard == resource.RLIM_INFINITY else min(n, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_allowed, hard))
+    return n_allowed
 
 
 def cores() -> int:

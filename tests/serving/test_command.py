@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -62,6 +64,21 @@ def test_the_key_cannot_be_a_flag_or_in_a_file(here: Here, tiny_checkpoints) -> 
 
     assert outcome.code == USAGE
     assert "unknown key" in outcome.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits on open files")
+def test_fewer_connections_are_taken_where_the_system_allows_few_files(tmp_path: Path) -> None:
+    serve = f"{sys.executable} -m tinyllm serve nowhere.safetensors --port 0"
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -n 300 && exec {serve}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == CHECKPOINT, done.stderr
+    assert "44 connections at a time, not 2,048" in done.stderr
 
 
 def test_two_checkpoints_of_one_name_are_refused(

@@ -22,6 +22,7 @@ from tinyllm.config.serve import ServeConfig, is_local
 from tinyllm.config.settings import settings
 from tinyllm.errors import Interrupted, UsageError
 from tinyllm.files import os_error
+from tinyllm.process import allow_most_files
 from tinyllm.reporting import Reporter, counted
 from tinyllm.serving.app import Service, build
 from tinyllm.serving.connection import limited_protocol, sweep
@@ -30,6 +31,8 @@ from tinyllm.serving.streaming import Stopping
 _SWEEP_EVERY_TICKS = 2
 _LAST_WORDS_SECONDS = 2
 _BACKLOG = 2048
+_OTHER_FILES = 256
+"""Open files beside the connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,9 @@ def run(config: ServeConfig, reporter: Reporter, *, listening: Callable[[Address
     api_key = _api_key()
     _require_key(config.host, api_key)
     with _bound(config.host, config.port) as bound:
-        _raise_file_limit(config.limits.max_connections)
-        service = build(config, api_key, reporter)
-        server = _Server(config, service, bound, reporter, listening)
+        possible = _with_files_for_connections(config, reporter)
+        service = build(possible, api_key, reporter)
+        server = _Server(possible, service, bound, reporter, listening)
         server.run(sockets=[bound])
     server.raise_if_cut()
 
@@ -234,14 +237,15 @@ def _address(bound: socket.socket, models: Sequence[str]) -> Address:
     return Address(f"http://{shown}:{port}", host, port, tuple(models))
 
 
-def _raise_file_limit(n_connections: int) -> None:
-    """Ask the system for as many open files as connections may need."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = n_connections + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+def _with_files_for_connections(config: ServeConfig, reporter: Reporter) -> ServeConfig:
+    """Return a config that takes as many connections as the system lets this process open."""
+    wanted = config.limits.max_connections
+    n_allowed = max(1, allow_most_files(wanted + _OTHER_FILES) - _OTHER_FILES)
+    if n_allowed >= wanted:
+        return config
+    reporter.warn(
+        f"{n_allowed:,} connections at a time, not {wanted:,}: the system lets this process open "
+        "no more files (`ulimit -Hn`)"
+    )
+    limits = config.limits.model_copy(update={"max_connections": n_allowed})
+    return config.model_copy(update={"limits": limits})
