@@ -10,6 +10,8 @@ import os
 import random
 import signal
 import time
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,20 @@ def faults(seed: int, share: float) -> "dict[int, Fault]":
     return {
         number: generator.choice(kinds) for number in range(200_000) if generator.random() < share
     }
+
+
+SORRY = Fault(message={"content": "I'm sorry, but I can't help with that. Ask for another one."})
+CUT = Fault(finish_reason="length")
+
+
+def poor_answer(prompt: str) -> Fault | None:
+    """Return what is wrong with the answer to a prompt: for one in six it is always the same."""
+    return {0: SORRY, 1: CUT}.get(zlib.crc32(prompt.encode()) % 12)
+
+
+def answer_badly(server: FaultServer, bad: Mapping[int, Fault]) -> None:
+    """Let a server fail by the number of the request, and answer poorly by its prompt."""
+    server.fault_for = lambda number, prompt: bad.get(number) or poor_answer(prompt)
 
 
 def _run(config: StoriesConfig) -> None:
