@@ -10,8 +10,9 @@ A request's way, top to bottom:
     worker.py       one thread and one batch per model; requests share the batch
     streaming.py    the answer as it grows, or whole; a client that leaves frees its rows
     dialects.py     the shapes of answers          answers.py      their schemas
-    failures.py     the shape of errors            metrics.py      what is counted
-    models.py       which checkpoints are served   page_files.py   the web page in `page/`
+    failures.py     the shape of errors            document.py     what /openapi.json says
+    models.py       which checkpoints are served   metrics.py      what is counted
+    page_files.py   the web page in `page/`
     run.py          from a config to a server that listens, and its orderly end
 
 Everything but the drawing itself runs on one event loop. No text is logged.

@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -30,6 +28,7 @@ from tinyllm.serving.answers import (
     ModelList,
 )
 from tinyllm.serving.dialects import ChatDialect, CompletionDialect, Dialect
+from tinyllm.serving.document import describe_truthfully, streamed
 from tinyllm.serving.failures import (
     ApiError,
     ErrorBody,
@@ -97,7 +96,7 @@ def build(config: ServeConfig, api_key: str | None, reporter: Reporter) -> Servi
     routes.include_router(_drawing(models, config.limits))
     routes.include_router(_page())
     _answer_errors(routes)
-    _describe_truthfully(routes)
+    describe_truthfully(routes)
     inner: ASGIApp = gate
     if origins:
         inner = CORSMiddleware(
@@ -159,7 +158,7 @@ def _drawing(models: Models, limits: ServeLimits) -> APIRouter:
         "/v1/chat/completions",
         summary="Answer a conversation.",
         response_model=ChatCompletion,
-        responses={200: _streamed(ChatChunk)},
+        responses={200: streamed(ChatChunk)},
     )
     async def chat(request: Request, body: ChatRequest) -> Response:
         return await _draw(request, body, models, limits, chat_order, ChatDialect)
@@ -168,7 +167,7 @@ def _drawing(models: Models, limits: ServeLimits) -> APIRouter:
         "/v1/completions",
         summary="Continue texts.",
         response_model=Completion,
-        responses={200: _streamed(CompletionChunk)},
+        responses={200: streamed(CompletionChunk)},
     )
     async def completions(request: Request, body: CompletionRequest) -> Response:
         return await _draw(request, body, models, limits, completion_order, CompletionDialect)
@@ -263,54 +262,3 @@ def _answer_errors(routes: FastAPI) -> None:
     @routes.exception_handler(TinyLLMError)
     async def tinyllm_error(_request: Request, error: TinyLLMError) -> Response:
         return of_tinyllm(error).response()
-
-
-def _streamed(chunk: type[BaseModel]) -> dict[str, Any]:
-    """Describe an answer that comes as events where `stream` is true."""
-    parts = [
-        {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": f"#/components/schemas/{part.__name__}"},
-        }
-        for part in (chunk, ErrorBody)
-    ]
-    data = {"anyOf": [*parts, {"const": "[DONE]"}]}
-    event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
-    return {
-        "description": "The whole answer, or with `stream` its events: "
-        "`data: ` and a chunk each, then `data: [DONE]`.",
-        "content": {"text/event-stream": {"schema": event}},
-    }
-
-
-def _describe_truthfully(routes: FastAPI) -> None:
-    """Mend what FastAPI would say of these routes: they answer 400 where it says 422."""
-
-    def describe() -> dict[str, Any]:
-        if routes.openapi_schema is None:
-            document = get_openapi(
-                title=routes.title,
-                version=routes.version,
-                description=routes.description,
-                routes=routes.routes,
-            )
-            for path in document["paths"].values():
-                for operation in path.values():
-                    operation["responses"].pop("422", None)
-            document["components"]["securitySchemes"] = {
-                "key": {"type": "http", "scheme": "bearer"}
-            }
-            document["security"] = [{}, {"key": []}]
-            schemas = document["components"]["schemas"]
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
-            where = "#/components/schemas/{model}"
-            for chunk in (ChatChunk, CompletionChunk):
-                described = chunk.model_json_schema(ref_template=where)
-                schemas.update(described.pop("$defs", {}))
-                schemas[chunk.__name__] = described
-            routes.openapi_schema = document
-        return routes.openapi_schema
-
-    routes.openapi = describe  # type: ignore[method-assign]
