@@ -24,7 +24,9 @@ from tinyllm.generation.texts import TextTable
 from tinyllm.seeding import derive_seed
 from tinyllm.tokenizer import Tokenizer
 
-_SHOWN_EVERY_SECONDS = 0.02
+_SHOWN_EVERY_SECONDS, _SECONDS_A_ROW, _LONGEST_SECONDS = 0.02, 0.001, 0.064
+"""How long a block takes, about: for the first, or with many rows for so much each, for then
+longer blocks are told of and looked through for less a token."""
 _LARGEST_BLOCK = 64
 _READ_AT_ONCE = 1024
 """Prompt tokens after which those who still wait are let in a step later, for the sake of the
@@ -291,7 +293,8 @@ class _Pace:
 
     def follow(self, n_rows: int, n_steps: int, elapsed_seconds: float) -> None:
         """Take note of the time that a block took."""
-        fitting = int(n_steps * _SHOWN_EVERY_SECONDS / max(elapsed_seconds, 1e-6))
+        wanted = max(_SHOWN_EVERY_SECONDS, min(n_rows * _SECONDS_A_ROW, _LONGEST_SECONDS))
+        fitting = int(n_steps * wanted / max(elapsed_seconds, 1e-6))
         self._n_steps, self._n_rows = max(1, min(fitting, 4 * n_steps, _LARGEST_BLOCK)), n_rows
 
 

@@ -40,6 +40,7 @@ class LoopDetector:
         """Watch a text of a byte-level BPE or of a character tokenizer, whose tokens say less."""
         self._measure = _MEASURES[kind]
         self._ids: list[int] = []
+        self._clue: tuple[int, ...] = ()
         self._newest: dict[tuple[int, ...], int] = {}  # where each clue ended last
         self._distance = 0  # of the run that may be going on
         self._n_same = 0  # tokens that have been the same as those at that distance
@@ -47,36 +48,32 @@ class LoopDetector:
 
     def push(self, token_id: int) -> bool:
         """Take the next token; return whether the text is in a loop with it."""
-        self._ids.append(token_id)
-        here = len(self._ids)
-        clue = tuple(self._ids[-self._measure.n_clue :])
-        back = here - self._newest.get(clue, here)  # 0: never before
-        self._newest[clue] = here
-        self._follow(token_id, back)
-        self._weigh(back)
-        return self._is_exact or self._n_repeated >= self._measure.least
+        return self.push_all((token_id,)) > 0
 
     def push_all(self, token_ids: Sequence[int]) -> int:
         """Take tokens until the text is in a loop; return how many that took, 0 without one."""
-        for n_taken, token_id in enumerate(token_ids, 1):
-            if self.push(token_id):
-                return n_taken
-        return 0
-
-    def _follow(self, token_id: int, back: int) -> None:
-        """Go on with the run, or begin one where the clue was met last."""
-        if self._distance and self._ids[-1 - self._distance] == token_id:
-            self._n_same += 1
-        else:
-            self._distance, self._n_same = back, self._measure.n_clue if back else 0
-
-    def _weigh(self, back: int) -> None:
-        if 0 < back <= self._measure.near:
-            self._n_repeated += 1
-        else:
-            self._n_repeated = max(0, self._n_repeated - _PRICE_OF_NEWS)
-
-    @property
-    def _is_exact(self) -> bool:
-        n_tokens = self._distance + self._n_same
-        return n_tokens >= max(self._measure.least, _LEAST_RUNS * self._distance)
+        n_clue, least, near = self._measure
+        ids, newest, clue = self._ids, self._newest, self._clue  # every token of every text
+        distance, n_same, n_repeated = self._distance, self._n_same, self._n_repeated
+        n_taken, is_looping = 0, False
+        for n_taken, token_id in enumerate(token_ids, 1):  # noqa: B007
+            ids.append(token_id)
+            here = len(ids)
+            clue = (*clue, token_id)[-n_clue:]
+            back = here - newest.get(clue, here)  # 0: never before
+            newest[clue] = here
+            if distance and ids[-1 - distance] == token_id:  # the run goes on
+                n_same += 1
+            else:  # or begins where the clue was met last
+                distance, n_same = back, n_clue if back else 0
+            if 0 < back <= near:
+                n_repeated += 1
+            else:
+                n_repeated = n_repeated - _PRICE_OF_NEWS if n_repeated > _PRICE_OF_NEWS else 0
+            is_exact = distance + n_same >= least and distance + n_same >= _LEAST_RUNS * distance
+            is_looping = is_exact or n_repeated >= least
+            if is_looping:
+                break
+        self._clue = clue
+        self._distance, self._n_same, self._n_repeated = distance, n_same, n_repeated
+        return n_taken if is_looping else 0

@@ -26,10 +26,10 @@ from tinyllm.tokenizer import TextStream, Tokenizer
 
 T = TypeVar("T")
 
-_SECONDS_A_TEXT = 0.0008
+_SECONDS_A_TEXT = 0.0016
 _LONGEST_PAUSE_SECONDS = 0.1
-"""A stream pauses after an event in proportion to the texts in the batch: with 64 of them 0.05 s,
-so that all together are told of little more than 1,000 events a second."""
+"""A stream pauses after an event in proportion to the texts in the batch: with 64 of them 0.1 s,
+so that all together are told of little more than 600 events a second."""
 
 
 class Gone(Exception):
