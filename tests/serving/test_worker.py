@@ -1,6 +1,7 @@
 """The thread that draws, and the requests that share it."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -142,6 +143,32 @@ def test_a_bug_in_drawing_fails_the_jobs_at_hand_and_no_later_one(
     [warning] = reporter.warnings
     assert warning.startswith("a bug: ZeroDivisionError at ")
     assert "secret" not in warning
+
+
+def test_a_client_that_leaves_after_a_bug_ends_no_later_text(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tickets of a new batch begin at 0 again, as those of the one that failed."""
+
+    async def use(worker: Worker) -> None:
+        whole, has_failed = Batch.step_at_once, threading.Event()
+
+        def broken(batch: Batch) -> object:
+            monkeypatch.setattr(Batch, "step_at_once", whole)
+            raise ZeroDivisionError
+
+        def reported(*_: object) -> None:
+            has_failed.set()
+
+        monkeypatch.setattr(Batch, "step_at_once", broken)
+        monkeypatch.setattr(worker._reporter, "warn", reported)
+        job = worker.submit(order())
+        has_failed.wait()  # the event loop has not heard of it yet
+        other = worker.submit(order())
+        worker.close(job)
+        assert await length_of(other) <= 20
+
+    with_worker(engine, use)
 
 
 def test_a_job_whose_tokens_pile_up_is_given_up(engine: Engine) -> None:

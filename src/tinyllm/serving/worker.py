@@ -233,7 +233,8 @@ class Worker:
 
     def _cancel(self, batch: Batch, job: Job) -> None:
         for ticket in job.tickets:
-            if self._owners.pop(ticket, None) is not None:
+            if self._owners.get(ticket, (None, 0))[0] is job:  # else it is of a batch that failed
+                del self._owners[ticket]
                 batch.cancel(ticket)
 
     def _arrivals(self, passages: Sequence[tuple[int, Passage | TinyLLMError]]) -> _Arrivals:
