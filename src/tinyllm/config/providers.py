@@ -35,6 +35,25 @@ Amount = Annotated[
 """An amount of money, kept exactly; a number or a string such as "0.15"."""
 
 
+class BatchMode(Strict):
+    """OpenAI's Batch API: requests go out by the file, and answers may take a day at half price.
+
+    A file holds as many requests as `concurrency` says.
+    """
+
+    enabled: bool = False
+    """Ask by the file; for `gen-stories` with one address."""
+
+    poll_seconds: float = Field(default=30.0, gt=0, le=3600, allow_inf_nan=False)
+    """How often to look whether a batch has ended."""
+
+    gather_seconds: float = Field(default=1.0, gt=0, le=600, allow_inf_nan=False)
+    """A file is sent when no request has come for so long."""
+
+    max_batches: int = Field(default=4, ge=1, le=1000)
+    """The run ends when a request is left unanswered by so many batches that have ended."""
+
+
 class OpenAIProvider(Strict):
     """Servers that speak OpenAI's chat completions: OpenAI, vLLM, llama.cpp, Ollama, our own."""
 
@@ -58,6 +77,9 @@ class OpenAIProvider(Strict):
     extra_body: dict[str, object] = Field(default_factory=dict)
     """Further fields of every request, as the server documents them."""
 
+    batch: BatchMode = BatchMode()
+    """Ask through the Batch API."""
+
     @property
     def is_openai(self) -> bool:
         """Whether any of the addresses is OpenAI's own, which wants a key."""
@@ -65,6 +87,8 @@ class OpenAIProvider(Strict):
 
     @model_validator(mode="after")
     def _addresses(self) -> Self:
+        if self.batch.enabled and len(self.base_urls) > 1:
+            raise ValueError("`batch` goes to one address, and `base_urls` names several")
         for url in self.base_urls:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -34,6 +34,8 @@ class CallSampling:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+    name: str = ""
+    """What the request is called where requests are sent by the file; no two are called alike."""
 
 
 @dataclass(frozen=True, slots=True)

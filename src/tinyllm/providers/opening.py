@@ -1,16 +1,29 @@
 """From a config to a provider that is ready to be asked."""
 
+from pathlib import Path
+
 from tinyllm.config.providers import ProviderConfig
+from tinyllm.errors import UsageError
 from tinyllm.providers.base import Provider
 from tinyllm.reporting import Reporter
 
 
-def open_provider(config: ProviderConfig, reporter: Reporter) -> Provider:
-    """Make the provider that a config names.
+def open_provider(
+    config: ProviderConfig, reporter: Reporter, *, batch_folder: Path | None = None
+) -> Provider:
+    """Make the provider that a config names; `batch_folder` is where files of requests are kept.
 
     Raises ProviderError without a key where one is needed, CheckpointError or DataError for what
     cannot be read, MissingPartError without an optional package.
     """
+    if config.kind == "openai" and config.openai.batch.enabled:
+        if batch_folder is None:
+            raise UsageError("`openai.batch` is for gen-stories only")
+        from tinyllm.providers.openai_batch import OpenAIBatchProvider
+
+        return OpenAIBatchProvider(
+            config.openai, config.timeouts, config.retries, batch_folder, reporter
+        )
     if config.kind == "openai":
         from tinyllm.providers.openai_api import OpenAIProvider
 

@@ -112,7 +112,7 @@ def run(
     with Ledgers(folder.run, reporter, locks=config.lock) as ledgers:
         missing = max(0, config.n_stories - ledgers.state.n_accepted)
         require_free_space(config.output, missing * _BYTES_PER_STORY)
-        provider = open_provider(config.provider, reporter)
+        provider = open_provider(config.provider, reporter, batch_folder=folder.run / "batches")
         asked = provider.capabilities()
         kept = identity(config, plans, asked)
         folder.settle_identity(kept, config.n_stories, options.extend)

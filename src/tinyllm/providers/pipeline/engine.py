@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -209,9 +209,10 @@ class Pipeline:
         """Make one request; its outcome is settled by the loop."""
         ask = call.ask
         on_text = _ignore if self._settings.streams and self._asked.streams else None
+        name = f"{self._work.item_id(call.item.index)}.{len(call.item.rejected)}"
         try:
             call.outcome = await self._provider.generate(
-                ask.messages, ask.sampling, on_text=on_text
+                ask.messages, replace(ask.sampling, name=name), on_text=on_text
             )
         except CallError as error:
             call.outcome = error
