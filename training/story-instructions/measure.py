@@ -31,6 +31,10 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=400, help="how many instructions (400)")
     parser.add_argument("--seed", type=int, default=0, help="of the texts (0)")
     parser.add_argument("--temperature", type=float, default=0.5, help="of the texts (0.5)")
+    parser.add_argument(
+        "--before-opening",
+        help="ask the first model by text: the instruction, then this beginning of a story",
+    )
     parser.add_argument("--output", type=Path, help="a folder for results.json and the texts")
     given = parser.parse_args()
     cases = read_cases(given.cases, given.n)
@@ -38,7 +42,8 @@ def main() -> None:
     judged = {}
     for name in ("before", "after"):
         engine = open_engine(getattr(given, name), reporter())
-        completions = answer(engine, cases, sampling)
+        opening = given.before_opening if name == "before" else None
+        completions = answer(engine, cases, sampling, opening=opening)
         texts = [completion.text for completion in completions]
         judged[name] = judge(cases, texts, seed=given.seed)
         if given.output is not None:

@@ -21,5 +21,9 @@ tinyllm gen-instructions --config data/held-out.json
 for stage in copying base tune; do
     tinyllm train --config $stage.json
 done
-python measure.py --before checkpoints/base.safetensors --after checkpoints/tuned.safetensors \
-    --cases checkpoints/held-out/dataset.jsonl -n 400 --output checkpoints/measured
+measure() {
+    python measure.py --before checkpoints/base.safetensors --after checkpoints/tuned.safetensors \
+        --cases checkpoints/held-out/dataset.jsonl -n 1000 "$@"
+}
+measure --output checkpoints/measured
+measure --output checkpoints/measured-by-text --before-opening "Once upon a time"

@@ -82,21 +82,27 @@ def read_cases(path: Path, n: int) -> list[Case]:
         ) from error
 
 
-def answer(engine: Engine, cases: Sequence[Case], sampling: Sampling) -> list[Completion]:
+def answer(
+    engine: Engine, cases: Sequence[Case], sampling: Sampling, *, opening: str | None = None
+) -> list[Completion]:
     """Return one text for each case.
 
     A model without a chat template of its own is asked in the default one, so that a model and
-    what it was tuned from read the same ids.
+    what it was tuned from read the same ids. With `opening` it goes on from the instruction, a
+    blank line and this beginning of a story, as a model that knows texts alone is best asked.
     """
-    template = engine.loaded.template or DEFAULT_TEMPLATE
-    prompts = [
-        render_prompt([Message("user", case.instruction)], engine.tokenizer, template)
-        for case in cases
-    ]
+    prompts = [_prompt(engine, case, opening) for case in cases]
     room = engine.context_length - max(map(len, prompts))
     if room < 1:
         raise DataError(f"an instruction fills the context of {engine.context_length} tokens")
     return engine.complete(prompts, sampling)
+
+
+def _prompt(engine: Engine, case: Case, opening: str | None) -> list[int]:
+    if opening is not None:
+        return engine.tokenizer.encode(f"{case.instruction}\n\n{opening}")
+    template = engine.loaded.template or DEFAULT_TEMPLATE
+    return render_prompt([Message("user", case.instruction)], engine.tokenizer, template)
 
 
 def score(case: Case, measure: str, text: str) -> float:
