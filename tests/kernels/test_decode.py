@@ -49,6 +49,7 @@ def _small_work_is_shared() -> Iterator[None]:
     """Let several threads share models so small that one would do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tinyllm.kernels.decode._BYTES_PER_THREAD", 1)
+        patch.setattr("tinyllm.kernels.decode._BRIEF_READING", 0)
         yield
 
 
@@ -392,7 +393,7 @@ from tinyllm.kernels import decode, decode_memory
 
 library = ctypes.CDLL(sys.argv[1])
 decode_memory.load_library = lambda _: library
-decode._BYTES_PER_THREAD = 1
+decode._BYTES_PER_THREAD, decode._BRIEF_READING = 1, 0
 sys.path.insert(0, sys.argv[2])
 from tests.kernels import decode_edges
 

@@ -38,6 +38,9 @@ _PREFILL_TOKENS = 256
 _BYTES_PER_THREAD = 3_000_000
 """Weights that a thread must find to read before it is worth meeting it after every product: two
 threads gain little below, and on a busy machine each meeting may wait for the scheduler."""
+_BRIEF_READING = 1_000_000_000
+"""Tokens times bytes of weights: a prompt that one thread reads in less, a few milliseconds, is not
+worth a meeting either. A server reads prompts while its clients want the processor."""
 _TOKENS_PER_READ = 4
 """Tokens at once that make a weight cost about twice its reading."""
 
@@ -88,7 +91,7 @@ class NativeDecoder:
         self._library = library
         self._weights = PackedWeights(library, config, weights, dtype, n_threads)
         self._scratch = aligned_bytes(0)
-        self._scratch_for = (0, 0)
+        self._scratch_for = (0, 0, 0)
         self._logits = np.empty((0, config.vocab_size), np.float32)
         self._crowd = np.zeros(1, np.int64)  # `Crowd` of team.h
         self._lock = Lock()
@@ -195,13 +198,14 @@ class NativeDecoder:
             if len(self._logits) < len(rows):
                 self._logits = np.empty((len(rows), self.config.vocab_size), np.float32)
             batch = Batch.of(tokens, fed, positions, outputs, self._logits)
-            scratch = self._room(len(rows), cache)
+            n_threads = self._threads(len(rows))
+            scratch = self._room(len(rows), cache, n_threads)
             self._library.generate(
                 self._weights.model,
                 cache.native,
                 batch,
                 scratch,
-                self._threads(len(rows)),
+                n_threads,
                 cache.max_length,
                 self._crowd.ctypes.data,
                 n_steps,
@@ -225,14 +229,16 @@ class NativeDecoder:
         logits: Floats,
     ) -> None:
         batch = Batch.of(tokens, rows, positions, outputs, logits)
+        is_brief = self.nbytes_weights * len(tokens) < _BRIEF_READING and not len(outputs)
+        n_threads = 1 if is_brief else self._threads(len(tokens))
         with self._lock:
-            scratch = self._room(len(tokens), cache)
+            scratch = self._room(len(tokens), cache, n_threads)
             self._library.forward(
                 self._weights.model,
                 cache.native,
                 batch,
                 scratch,
-                self._threads(len(tokens)),
+                n_threads,
                 cache.max_length,
                 self._crowd.ctypes.data,
             )
@@ -242,12 +248,12 @@ class NativeDecoder:
         work = self.nbytes_weights * max(1, n_tokens // _TOKENS_PER_READ)
         return max(1, min(self.n_threads, work // _BYTES_PER_THREAD))
 
-    def _room(self, n_tokens: int, cache: NativeCache) -> int:
+    def _room(self, n_tokens: int, cache: NativeCache, n_threads: int) -> int:
         """Return the address of scratch memory for n_tokens at once, kept between calls."""
-        wanted = (n_tokens, cache.max_length)
+        wanted = (n_tokens, cache.max_length, n_threads)
         if wanted != self._scratch_for:
             n_bytes = self._library.scratch_bytes(
-                self._weights.model, n_tokens, self.n_threads, cache.max_length
+                self._weights.model, n_tokens, n_threads, cache.max_length
             )
             if n_bytes > len(self._scratch):
                 self._scratch = aligned_bytes(n_bytes)

@@ -54,7 +54,8 @@ void multiply_tokens(const Matrix &w, Range panels, const Activations &x, const 
     const int64_t units = count_units<Format>(w.columns), groups = count_groups<Format>(w.columns);
     for (int64_t panel = panels.first; panel < panels.last; ++panel) {
         const uint32_t *weights = w.values + panel * units * panel_rows;
-        Floats totals[n_tokens][panel_vectors] = {};
+        Floats totals[n_tokens][panel_vectors];  // set by the one group there is, but for int8
+        if constexpr (is_int8<Format>) memset(totals, 0, sizeof totals);
         for (int64_t group = 0; group < groups; ++group) {
             const int64_t begin = is_int8<Format> ? group * units_per_group<Format> : 0;
             const int64_t end = is_int8<Format> && units - begin > units_per_group<Format>
