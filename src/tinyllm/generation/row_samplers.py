@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyllm.errors import TinyLLMError
 from tinyllm.generation.odds import TokenOdds, token_odds
@@ -36,9 +37,9 @@ class RowSamplers:
         if logprobs is not None:
             self._n_top[row] = logprobs
 
-    def write_natively(self, rows: Ids) -> bool:
-        """Tell whether native code can choose for all these rows: its loop shows no odds."""
-        return not any(row in self._n_top or not self._samplers[row].is_native for row in rows)
+    def need_steps(self, rows: Ids) -> NDArray[np.bool_]:
+        """Tell which rows (B,) must be drawn step by step: native code's loop shows no odds."""
+        return np.array([row in self._n_top or not self._samplers[row].is_native for row in rows])
 
     def choose(self, logits: Logits, rows: Ids) -> None:
         """Choose a token for some rows from their logits (B, V)."""

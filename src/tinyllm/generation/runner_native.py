@@ -17,6 +17,8 @@ from tinyllm.kernels.sampling import default_threads
 from tinyllm.process import cores
 
 _MOST_THREADS = 64
+_STEPS_BESIDE_ODDS = 4
+"""Longest block while another row is drawn step by step, which gets one token a block."""
 
 
 def must_compile() -> bool:
@@ -99,8 +101,12 @@ class NativeDecoding(StepDecoding):
 
     def draw(self, samplers: RowSamplers, rows: Ids, n_steps: int) -> int:
         """Draw up to n_steps tokens of each row without Python; see `Decoding`."""
-        if not samplers.write_natively(rows):
-            return super().draw(samplers, rows, n_steps)
+        needs_steps = samplers.need_steps(rows)
+        if needs_steps.any():
+            super().draw(samplers, rows[needs_steps], 1)
+            rows, n_steps = rows[~needs_steps], min(n_steps, _STEPS_BESIDE_ODDS)
+        if not len(rows):
+            return 1
         n_steps = min(n_steps, self._cache.max_length - int(self.lengths[rows].max()))
         writers = samplers.writers(rows)
         newest = samplers.texts.newest(rows)
