@@ -167,6 +167,15 @@ def test_a_run_that_is_stopped_leaves_its_batch_and_takes_it_up_again(
     assert result.spent.completion_tokens == 8 * 20
 
 
+def test_a_folder_that_takes_no_files_ends_the_run_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "out/stories-run").mkdir(parents=True)
+    (tmp_path / "out/stories-run/batches").write_text("in the way")
+    with BatchServer() as server:
+        with pytest.raises(ProviderError, match=r"write .*batches/0001"):
+            make(tmp_path / "out", server.url, **BATCHES)
+        assert not server.files
+
+
 def test_settings_that_no_batch_can_have_are_refused(tmp_path: Path) -> None:
     with BatchServer() as server:
         config = config_for(tmp_path / "out", server.url, **BATCHES)

@@ -20,6 +20,7 @@ from tinyllm.config.providers import OpenAIProvider as OpenAISettings
 from tinyllm.config.providers import Retries, Timeouts
 from tinyllm.errors import TinyLLMError
 from tinyllm.providers.base import (
+    CallError,
     CallSampling,
     Capabilities,
     Completion,
@@ -52,7 +53,8 @@ class _Waiting:
     n_batches: int = 0
     """Batches that ended without an answer to it."""
 
-    def fail(self, error: TinyLLMError) -> None:
+    def fail(self, error: CallError) -> None:
+        """End with an error."""
         if not self.future.done():
             self.future.set_exception(error)
 
@@ -131,12 +133,14 @@ class OpenAIBatchProvider(OpenAIProvider):
                 self._hand_out()
                 await self._send()
                 await self._look()
-        except TinyLLMError as error:
+        except CallError as error:
             self._fail_all(error)
+        except TinyLLMError as error:  # of the disk
+            self._fail_all(RunError(error.message, error.hint))
         except Exception as error:  # nobody else would tell those who wait
             self._fail_all(RunError(f"the batches at {self._host} cannot go on: {error!r:.300}"))
 
-    def _fail_all(self, error: TinyLLMError) -> None:
+    def _fail_all(self, error: CallError) -> None:
         for waiting in self._waiting.values():
             waiting.fail(error)
 
@@ -167,7 +171,7 @@ class OpenAIBatchProvider(OpenAIProvider):
             body = self._without_key(json.dumps(answer.read()))
             try:
                 done = completion(body, {}, waiting.messages, self._host, time.time())
-            except TinyLLMError as error:
+            except CallError as error:
                 del self._store.answers[name]  # the next time it is asked for anew
                 waiting.fail(error)
             else:
