@@ -346,3 +346,24 @@ def test_the_form_of_the_weights_can_be_chosen(infer, dtype):
     result = infer("-c", "base", "-p", "Once", *DRAW, "--dtype", dtype)
     assert result.code == 0, result.err
     assert result.out.startswith("Once")
+
+
+@pytest.mark.parametrize("arguments", [("--prompt", "-"), FROM_STDIN, ()])
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_on_standard_input_that_are_no_text_are_refused(folder, arguments, errors):
+    done = subprocess.run(
+        [sys.executable, "-m", "tinyllm", "infer", "-c", "base", *arguments],
+        input=b"Once \xff upon",
+        capture_output=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONIOENCODING": f"utf-8:{errors}"},
+    )
+    assert done.returncode == 3
+    assert done.stdout == b""
+    assert done.stderr.splitlines()[-1] == b"error: standard input is not UTF-8 text"
+
+
+@pytest.mark.parametrize("checkpoint", ["base", "chat"])
+def test_a_text_that_cannot_begin_leaves_standard_output_empty(infer, checkpoint):
+    result = infer("-c", checkpoint, "-p", "Once", "--set", 'sampling.ban=["no such token"]')
+    assert (result.code, result.out) == (2, "")

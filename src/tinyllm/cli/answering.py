@@ -14,7 +14,7 @@ from tinyllm.errors import Interrupted, TinyLLMError, UsageError
 from tinyllm.generation.divergence import divergence_from_float32
 from tinyllm.generation.engine import Completion, Engine, Step, join
 from tinyllm.generation.prompting import doubts, message_ids, prompt_ids, settings
-from tinyllm.generation.prompts_file import Prompt, read_prompts
+from tinyllm.generation.prompts_file import Prompt, read_prompts, read_standard_input
 from tinyllm.records import END_OF_TEXT
 from tinyllm.reporting import Reporter, counted
 from tinyllm.training.stop import StopRequest, stop_on_signals
@@ -33,7 +33,7 @@ def find_prompts(config: InferConfig) -> list[Prompt]:
     if config.prompt is not None and config.prompt != "-":
         return [Prompt("1", config.prompt)]
     is_silent = sys.stdin is None or (sys.stdin.isatty() and config.prompt is None)
-    text = "" if is_silent else sys.stdin.read()
+    text = "" if is_silent else read_standard_input()
     if not text.strip():
         raise UsageError(
             "there is no prompt", 'Give --prompt "Once upon a time", or a text on standard input.'
@@ -110,14 +110,14 @@ class Answering:
             raise
 
     def _stream(self, wanted: Wanted, stop: StopRequest) -> None:
-        _write(self._questions[0].prompt.text if self._echo else "")
-        steps = []
+        opening = self._questions[0].prompt.text if self._echo else ""
+        steps: list[Step] = []
         try:
             for step in self._steps(wanted, stop):
+                _write(step.text if steps else opening + step.text)
                 steps.append(step)
-                _write(step.text)
         finally:
-            _write("\n")
+            _write("\n" if steps else "")
         self._tally.add(join(steps))
 
     def _print(self, completion: Completion) -> None:

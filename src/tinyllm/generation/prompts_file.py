@@ -9,6 +9,7 @@
 A prompt without `id` is named by its line. Other keys of a line are left alone.
 """
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -54,7 +55,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     file and line for a line that holds no prompt, and for a name that stands there twice.
     """
     if path == STANDARD_INPUT:
-        name, text = "standard input", "" if sys.stdin is None else sys.stdin.read()
+        name, text = "standard input", read_standard_input()
     else:
         name, text = str(path), _read(path)
     lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -66,6 +67,20 @@ def read_prompts(path: Path) -> list[Prompt]:
         prompts = [Prompt(str(i), line.removesuffix("\r")) for i, line in lines]
     _require_names(prompts, [i for i, _ in lines], name)
     return prompts
+
+
+def read_standard_input() -> str:
+    """Return all of standard input; nothing where it is closed. Raises DataError for no UTF-8."""
+    if sys.stdin is None:
+        return ""
+    if not isinstance(sys.stdin, io.TextIOWrapper):
+        return str(sys.stdin.read())
+    raw: bytes = sys.stdin.buffer.read()
+    try:  # what Python makes of such bytes depends on the locale
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("standard input is not UTF-8 text") from error
+    return text.replace("\r\n", "\n")
 
 
 def _read(path: Path) -> str:
