@@ -91,6 +91,25 @@ def test_output_to_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("arguments", "code"), [("--version", 0), ("config show nothing.json", 2)])
+def test_closed_streams_change_nothing_else(
+    arguments: str, code: int, closed: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m tinyllm {arguments} {closed}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert bool(done.stdout) is (code == 0 and ">&-" not in closed.split())
+    assert bool(done.stderr) is (code == 2 and "2>&-" not in closed.split())
+
+
 @pytest.mark.parametrize("arguments", [[], ["config"]])
 def test_a_group_alone_shows_its_help_and_no_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
