@@ -6,6 +6,9 @@ import httpx
 import pytest
 
 from tests.serving.conftest import Server, StartServer
+from tinyllm.config.base import load_config
+from tinyllm.config.serve import ServeConfig
+from tinyllm.errors import ConfigError
 
 ASK = {"prompt": "The", "max_tokens": 2}
 
@@ -118,3 +121,9 @@ def test_figures_tell_of_requests_and_tokens_and_nothing_of_texts(
     assert figures['tinyllm_live_texts{model="plain"}'] == "0.0"
     assert figures["tinyllm_connections"] == "1.0"
     assert "secret" not in text.lower()
+
+
+@pytest.mark.parametrize("origin", ["https://example.org/", "example.org", "https://", "HTTPS://A"])
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ConfigError, match="is not an origin"):
+        load_config(ServeConfig, flags={"cors_origins": (origin,)})

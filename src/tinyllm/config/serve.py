@@ -1,8 +1,10 @@
 """Every knob of `tinyllm serve`. The API key is a secret and so comes from the environment only."""
 
 import ipaddress
+import re
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tinyllm.config.base import Strict
 from tinyllm.config.generation import CheckpointName, Device, SpokenDtype
@@ -16,6 +18,16 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host in LOCAL_HOSTS
+
+
+def _origin(text: str) -> str:
+    """Refuse what no browser sends as its Origin, for it would never let a page in."""
+    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#]+", text):
+        raise ValueError(f"{text} is not an origin: as in https://example.org, with no path")
+    return text
+
+
+WebOrigin = Annotated[str, AfterValidator(_origin)]
 
 
 class ServeLimits(Strict):
@@ -73,7 +85,7 @@ class ServeConfig(Strict):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen at; 0 takes a free one."""
 
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: tuple[WebOrigin, ...] = ()
     """Web origins whose pages may use the server, as in https://example.org; * is any."""
 
     load_at_start: int = Field(default=4, ge=0)
