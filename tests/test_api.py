@@ -147,7 +147,7 @@ def test_a_stream_refuses_at_once(model):
         (lambda model: model.loglikelihood([("a",)]), "a pair must be"),
         (lambda model: model.generate("x", seed="1"), "must be a whole number"),
         (lambda model: model.generate("x", top_k=None), "must be a whole number"),
-        (lambda model: model.generate("x", stop="."), "must be an array"),
+        (lambda model: model.generate("x", stop=5), "must be an array"),
         (lambda model: model.generate("x", max_new_tokens=0), "must be at least 1"),
         (lambda model: model.generate("x", logprobs=21), "must be at most 20"),
     ],
@@ -195,6 +195,12 @@ def test_none_is_a_value_and_lists_are_taken(chat_model):
     text = chat_model.generate("Why?", seed=1, max_new_tokens=None, stop=["a", "e"], temperature=1)
     assert "a" not in text
     assert "e" not in text
+
+
+def test_one_text_stands_for_a_list_of_one(chat_model):
+    text = chat_model.generate("Why?", seed=1, temperature=1, stop="a")
+    assert text == chat_model.generate("Why?", seed=1, temperature=1, stop=["a"])
+    assert "a" not in text
 
 
 def test_odds_come_with_the_tokens_when_they_are_asked_for(model):

@@ -277,7 +277,13 @@ class Chat:
 
 
 def _sampling(values: Settings) -> Sampling:
-    return validate(Sampling, [Layer(values, label="")])
+    """Check settings; one text stands for a list of one, as in stop="."."""
+    lists = {
+        name: [value]
+        for name in ("stop", "ban", "end_tokens")
+        if isinstance(value := values.get(name), str)
+    }
+    return validate(Sampling, [Layer({**values, **lists}, label="")])
 
 
 def _text(value: object, name: str) -> str:
