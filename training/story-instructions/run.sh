@@ -17,13 +17,16 @@ tinyllm mix-datasets --output copying-data.txt lessons-data.txt:0.7 "$stories/tr
 tinyllm mix-datasets --output base-data.txt "$stories/train.txt:0.85" lessons-data.txt:0.15
 tinyllm tokenize base-data.txt --vocab-size 4096 --output checkpoints/tokenizer.json
 tinyllm gen-instructions --config data/instructions.json
+tinyllm gen-instructions --config data/balanced.json
 tinyllm gen-instructions --config data/held-out.json
-for stage in copying base tune; do
+for stage in copying base tune balanced; do
     tinyllm train --config $stage.json
 done
 measure() {
-    python measure.py --before checkpoints/base.safetensors --after checkpoints/tuned.safetensors \
-        --cases checkpoints/held-out/dataset.jsonl -n 1000 "$@"
+    python measure.py --before checkpoints/base.safetensors --cases checkpoints/held-out/dataset.jsonl \
+        -n 1000 "$@"
 }
-measure --output checkpoints/measured
-measure --output checkpoints/measured-by-text --before-opening "Once upon a time"
+measure --after checkpoints/tuned.safetensors --output checkpoints/measured-tuned
+measure --after checkpoints/balanced.safetensors --output checkpoints/measured
+measure --after checkpoints/balanced.safetensors --output checkpoints/measured-by-text \
+    --before-opening "Once upon a time"
