@@ -12,6 +12,7 @@ from tinyllm.config.base import load_config
 from tinyllm.config.providers import CheckpointProvider as CheckpointSettings
 from tinyllm.config.providers import ProviderConfig
 from tinyllm.errors import ConfigError, DataError, UsageError
+from tinyllm.generation.batch import Batch
 from tinyllm.generation.engine import Engine
 from tinyllm.providers.base import CallSampling, Completion, ItemError, RetryableError, RunError
 from tinyllm.providers.checkpoint import CheckpointProvider
@@ -134,6 +135,31 @@ def test_a_checkpoint_says_when_it_was_cut_and_refuses_what_is_too_long() -> Non
     with pytest.raises(ItemError) as caught:
         ask(checkpoint_provider(), (Message("user", "fox " * 500),))
     assert caught.value.reason == "context_overflow"
+
+
+@pytest.mark.parametrize("where", ["open_batch", "step"])
+def test_a_checkpoint_that_breaks_leaves_nobody_waiting(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise MemoryError("no room")
+
+    async def run() -> list[object]:
+        provider = checkpoint_provider()
+        owner = provider._engine if where == "open_batch" else Batch
+        monkeypatch.setattr(owner, where, breaks)
+        messages, sampling = (Message("user", "Hi"),), CallSampling(max_tokens=3, seed=0)
+        asked = [provider.generate(messages, sampling) for _ in range(3)]
+        answers: list[object] = list(await asyncio.gather(*asked, return_exceptions=True))
+        answers += await asyncio.gather(
+            provider.generate(messages, sampling), return_exceptions=True
+        )
+        await provider.aclose()
+        return answers
+
+    answers = asyncio.run(asyncio.wait_for(run(), 60))
+    assert [type(answer) for answer in answers] == [RunError] * 4
+    assert "cannot go on: MemoryError: no room" in str(answers[0])
 
 
 def test_a_checkpoint_that_takes_no_instructions_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ An answer depends on the messages, the settings and the seed alone, not on what 
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,7 @@ class CheckpointProvider:
         self._engine, self._model = engine, model
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._broken: RunError | None = None
 
     @classmethod
     def open(cls, config: CheckpointSettings, reporter: Reporter) -> "CheckpointProvider":
@@ -113,7 +114,10 @@ class CheckpointProvider:
         *,
         on_text: Callable[[str], None] | None = None,
     ) -> Completion:
-        """Wait for the answer. Raises ItemError for a prompt that does not fit the context."""
+        """Wait for the answer. Raises ItemError for a prompt that does not fit the context.
+
+        Raises RunError when the model cannot go on: for all who wait, and all who come later.
+        """
         from tinyllm.generation.prompting import message_ids, settings
 
         loaded = self._engine.loaded
@@ -136,6 +140,9 @@ class CheckpointProvider:
             self._thread = threading.Thread(target=self._draw, name="checkpoint", daemon=True)
             self._thread.start()
         self._jobs.put(job)
+        if self._broken is not None:  # the thread has ended and may not have seen the job
+            job.future.cancel()
+            raise self._broken
         return await job.future
 
     async def aclose(self) -> None:
@@ -147,9 +154,9 @@ class CheckpointProvider:
 
     def _draw(self) -> None:
         """Draw for whoever asked, until closed."""
-        batch = self._engine.open_batch()
         under_way: dict[int, _Job] = {}
         try:
+            batch = self._engine.open_batch()
             while self._admit(batch, under_way):
                 for ticket in [t for t, job in under_way.items() if job.future.cancelled()]:
                     batch.cancel(ticket)
@@ -158,10 +165,19 @@ class CheckpointProvider:
                     job = under_way.get(ticket)
                     if job is not None and job.take(outcome):
                         del under_way[ticket]
-        except BaseException as error:
-            for job in under_way.values():
-                job.fail(RunError(f"{self._model} cannot go on: {error}"))
-            raise
+        except Exception as error:  # whoever waits must hear of it, whatever it is
+            self._break(error, under_way.values())
+
+    def _break(self, error: Exception, under_way: Iterable[_Job]) -> None:
+        """Tell all who wait, and all who come later, that there will be no answer."""
+        self._broken = RunError(f"{self._model} cannot go on: {type(error).__name__}: {error}")
+        self._broken.__cause__ = error
+        for job in under_way:
+            job.fail(self._broken)
+        while not self._jobs.empty():
+            waiting = self._jobs.get()
+            if waiting is not None:
+                waiting.fail(self._broken)
 
     def _admit(self, batch: "Batch", under_way: dict[int, _Job]) -> bool:
         """Take in what was asked, waiting where nothing is to be drawn; False ends it."""
