@@ -62,6 +62,7 @@ def test_a_training_leaves_a_checkpoint_that_speaks_and_a_whole_run_folder(text:
     assert names == {
         "best.safetensors",
         "config.json",
+        "loss.csv",
         "loss.png",
         "metrics.jsonl",
         "report.md",

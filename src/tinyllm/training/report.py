@@ -1,4 +1,4 @@
-"""loss.png and report.md of a run, made from its metrics alone."""
+"""loss.png, loss.csv and report.md of a run, made from its metrics alone."""
 
 import json
 import math
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinyllm.files import atomic_write, write_text
+from tinyllm.charts import Line, line_chart
+from tinyllm.files import write_text
 from tinyllm.reporting import format_count, format_duration
 from tinyllm.training.run_folder import RunFolder
 
@@ -26,28 +27,13 @@ def read_curves(folder: RunFolder) -> tuple[Points, Points]:
 
 
 def draw_losses(path: Path, training: Points, validation: Points) -> None:
-    """Draw both curves against the step into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    if training:
-        axes.plot(*zip(*training, strict=True), color="0.8", linewidth=0.8)
-        smooth = _smoothed(training)
-        axes.plot(*zip(*smooth, strict=True), color="tab:blue", linewidth=1.6, label="training")
-    if validation:
-        axes.plot(
-            *zip(*validation, strict=True), "o-", color="tab:orange", ms=3.5, label="validation"
-        )
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss, nats per token")
-    axes.grid(alpha=0.3)
-    if training or validation:
-        axes.legend(frameon=False)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png")
+    """Draw both curves against the step into a PNG, with its CSV."""
+    lines = [
+        Line("each step", training, "faint"),
+        Line("training", _smoothed(training)),
+        Line("validation", validation, "dots"),
+    ]
+    line_chart(path, lines, x="step", y="loss, nats per token")
 
 
 def _smoothed(points: Points) -> Points:
@@ -66,7 +52,7 @@ def write_report(
     next_commands: Sequence[str],
     config: Mapping[str, Any],
 ) -> Path:
-    """Write report.md and loss.png; return the path of the report."""
+    """Write report.md, loss.png and loss.csv; return the path of the report."""
     training, validation = read_curves(folder)
     draw_losses(folder.path / "loss.png", training, validation)
     lines = [f"# {title}", "", "| | |", "|---|---|"]

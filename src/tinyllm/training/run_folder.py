@@ -8,7 +8,7 @@ pretrain-run/
     samples.md       texts written on the way
     best.safetensors the checkpoint with the lowest validation loss
     milestones/      checkpoints that are kept for good, where the config asks for them
-    loss.png  report.md
+    loss.png  loss.csv  report.md
     state/           what a resume needs
 """
 
