@@ -20,11 +20,11 @@ from tinyllm.config.stories import StoriesConfig
 from tinyllm.data.manifest import Manifest, read_manifest, write_manifest
 from tinyllm.data.sources import read_conversations
 from tinyllm.errors import ConfigError, DataError, ProviderError
+from tinyllm.evaluation.instruction_checks import has_speech, holds_word, tokens_of
 from tinyllm.providers.story_grammar import tell_story
 from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.stories import workflow as stories_workflow
 from tinyllm.stories.instructions.compose import PARTS, compose, write
-from tinyllm.stories.instructions.evidence import has_speech, holds_word, tokens_of
 from tinyllm.stories.instructions.lines import parse_document
 from tinyllm.stories.instructions.reading import feature_name
 from tinyllm.stories.instructions.record import SourceStory, StoryRecord

@@ -1,7 +1,4 @@
-"""What can be found in the text of a story: words in any form, sentences, speech.
-
-What cannot be found (a twist, a moral, foreshadowing) is never guessed.
-"""
+"""What can be found in a story to ask for: sentences that stand alone, words of a list."""
 
 import re
 from collections.abc import Sequence
@@ -9,30 +6,14 @@ from dataclasses import dataclass
 from random import Random
 
 from tinyllm.config.instructions import SentenceRules
-from tinyllm.providers.grammar.inflection import forms, ing, past, plural, third_person
+from tinyllm.evaluation.instruction_checks import holds_word
+from tinyllm.providers.grammar.inflection import ing, past, plural, third_person
 from tinyllm.providers.grammar.vocabulary import Vocabulary
 
-_TOKEN = re.compile(r"[a-z]+")
-_SPEECH = re.compile(r'"[^"\n]*[a-zA-Z][^"\n]*"|“[^”\n]*[a-zA-Z][^”\n]*”')
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?:[\"”](?=\s))?\s+|\n+")
 _BEGINS = re.compile(r"[A-Z\"“]")
 _ENDS = re.compile(r"[.!?][\"”]?\Z")
 _PAIRS = (('"', '"'), ("“", "”"))
-
-
-def tokens_of(text: str) -> set[str]:
-    """Return the words of a text, in small letters."""
-    return set(_TOKEN.findall(text.lower()))
-
-
-def holds_word(tokens: set[str], word: str) -> bool:
-    """Whether a word, in any of its forms, is among the words of a text."""
-    return not tokens.isdisjoint(forms(word.lower()))
-
-
-def has_speech(text: str) -> bool:
-    """Whether somebody speaks, by quotation marks."""
-    return _SPEECH.search(text) is not None
 
 
 def sentences_of(story: str, rules: SentenceRules) -> list[str]:

@@ -20,10 +20,10 @@ from tinyllm.chat_template import DEFAULT_TEMPLATE, render_prompt
 from tinyllm.config.generation import Sampling
 from tinyllm.data.rows import read_rows
 from tinyllm.errors import DataError
+from tinyllm.evaluation.instruction_checks import has_speech, holds_word, tokens_of
 from tinyllm.evaluation.statistics import Interval, bootstrap_interval, mean
 from tinyllm.generation.engine import Completion, Engine
 from tinyllm.records import Message
-from tinyllm.stories.instructions.evidence import has_speech, holds_word, tokens_of
 
 MEASURES = ("words", "sentence", "dialogue", "no_dialogue")
 

@@ -17,16 +17,11 @@ from tinyllm.data.fingerprint import hash_sources
 from tinyllm.data.tally import Tally
 from tinyllm.data.writers import open_writer
 from tinyllm.errors import DataError
+from tinyllm.evaluation.instruction_checks import has_speech, holds_word, tokens_of
 from tinyllm.files import read_json, write_json
 from tinyllm.reporting import Reporter
 from tinyllm.seeding import random_for
-from tinyllm.stories.instructions.evidence import (
-    WordFinder,
-    has_speech,
-    holds_word,
-    sentences_of,
-    tokens_of,
-)
+from tinyllm.stories.instructions.evidence import WordFinder, sentences_of
 from tinyllm.stories.instructions.folder import InstructionsFolder
 from tinyllm.stories.instructions.reading import feature_name, read_stories
 from tinyllm.stories.instructions.record import NO_DIALOGUE, SourceStory, StoryRecord
