@@ -44,7 +44,7 @@ def eval_loss(
     from tinyllm.config.base import load_config
     from tinyllm.config.evaluation import EvalLossConfig
     from tinyllm.evaluation.loss import as_markdown, measure
-    from tinyllm.evaluation.report import report_folder, write_report
+    from tinyllm.evaluation.report import report_folder, report_head, write_report
 
     flags = {
         "checkpoint": checkpoint,
@@ -65,8 +65,7 @@ def eval_loss(
             f"{100 * loss.unknown_share:.2f} % of the tokens are unknown to the tokenizer: the "
             "figures are better than the model is"
         )
-    results = {"task": "loss", "checkpoint": str(loaded.info.path), "data": chosen.data}
-    results |= asdict(loss)
+    results = {**report_head(loaded, "loss"), "data": chosen.data, **asdict(loss)}
     if folder is not None:
         write_report(folder, results, as_markdown(results, loss))
         say.note(f"report: {folder}")

@@ -18,6 +18,7 @@ from tinyllm.checkpoint import LoadedModel
 from tinyllm.config.evaluation import EvalLossConfig
 from tinyllm.data.sources import read_conversations, read_documents, sniff_format
 from tinyllm.errors import DataError
+from tinyllm.evaluation.report import markdown_table
 from tinyllm.generation.loglikelihood import IGNORE, Row, score_rows, windows
 from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Reporter
@@ -102,9 +103,8 @@ def _score_document(
     document: Document, loaded: LoadedModel, overlap: float, begins_in_stream: bool
 ) -> _Scored:
     tokenizer = loaded.tokenizer
-    end = tokenizer.end_of_text_id
-    ids = [*tokenizer.encode(document.text), end]
-    context, rest = ([end], ids) if begins_in_stream else (ids[:1], ids[1:])
+    ids = [*tokenizer.encode(document.text), tokenizer.end_of_text_id]
+    context, rest = ([tokenizer.begin_id], ids) if begins_in_stream else (ids[:1], ids[1:])
     n_bytes = len(document.text.encode("utf-8", "replace"))
     if not begins_in_stream:
         n_bytes -= len(tokenizer.token_bytes(ids[0]))
@@ -157,13 +157,13 @@ def was_trained_on_whole_documents(training: Mapping[str, Any]) -> bool:
 
 def as_markdown(results: Mapping[str, object], loss: Loss) -> str:
     """Write the report for people."""
-    return (
-        f"# Loss\n\nCheckpoint `{results['checkpoint']}` on `{results['data']}`.\n\n"
-        "| figure | value |\n| --- | --- |\n"
-        f"| bits per byte | {loss.bits_per_byte:.4f} |\n"
-        f"| nats per token | {loss.nats_per_token:.4f} |\n"
-        f"| perplexity | {loss.perplexity:.2f} |\n"
-        f"| documents | {loss.n_documents:,} |\n"
-        f"| tokens scored | {loss.n_tokens:,} |\n"
-        f"| bytes | {loss.n_bytes:,} |\n"
-    )
+    figures = [
+        ("bits per byte", f"{loss.bits_per_byte:.4f}"),
+        ("nats per token", f"{loss.nats_per_token:.4f}"),
+        ("perplexity", f"{loss.perplexity:.2f}"),
+        ("documents", f"{loss.n_documents:,}"),
+        ("tokens scored", f"{loss.n_tokens:,}"),
+        ("bytes", f"{loss.n_bytes:,}"),
+    ]
+    lines = ["# Loss", "", f"Checkpoint `{results['checkpoint']}` on `{results['data']}`.", ""]
+    return "\n".join([*lines, *markdown_table(("figure", "value"), figures), ""])

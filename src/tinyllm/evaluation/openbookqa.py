@@ -11,7 +11,7 @@ from tinyllm.data.multiple_choice import read_multiple_choice
 from tinyllm.errors import DataError, UsageError
 from tinyllm.evaluation import multiple_choice
 from tinyllm.evaluation.multiple_choice import METRICS, PRIMARY, Result, Score
-from tinyllm.evaluation.report import report_folder, write_report
+from tinyllm.evaluation.report import markdown_table, report_folder, report_head, write_report
 from tinyllm.files import sha256_file
 from tinyllm.generation.engine import Engine
 from tinyllm.records import MultipleChoice
@@ -58,9 +58,7 @@ def run(loaded: LoadedModel, config: EvalOpenbookqaConfig, reporter: Reporter) -
         forms.append(_ask(engine, questions, config, reporter, in_template=True))
     verdict = judge(forms[0])
     results: dict[str, object] = {
-        "task": "openbookqa",
-        "checkpoint": str(loaded.info.path),
-        "kind": loaded.info.kind,
+        **report_head(loaded, "openbookqa"),
         "data": {
             "source": source,
             "sha256": sha256_file(Path(source)) if Path(source).is_file() else None,
@@ -155,9 +153,9 @@ def as_markdown(results: dict[str, object], forms: Sequence[Result]) -> str:
     ]
     for form in forms:
         parts += ["", f"## {_FORM_TITLES[form.form]}", ""]
-        parts += _markdown_table(SCORE_HEADER, score_rows(form.scores))
+        parts += markdown_table(SCORE_HEADER, score_rows(form.scores))
         parts += ["", "Baselines that do not read the question:", ""]
-        parts += _markdown_table(("baseline", "%"), baseline_rows(form))
+        parts += markdown_table(("baseline", "%"), baseline_rows(form))
         parts += ["", f"Questions cut to fit the context: {form.n_truncated}."]
     parts += ["", _EXPLANATION, ""]
     return "\n".join(parts)
@@ -172,11 +170,6 @@ _EXPLANATION = (
 
 
 _FORM_TITLES = {"cloze": "Plain form (cloze)", "chat": "Through the chat template"}
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [" | ".join(header), " | ".join("---" for _ in header)]
-    return [f"| {line} |" for line in (*lines, *(" | ".join(row) for row in rows))]
 
 
 def _ask(

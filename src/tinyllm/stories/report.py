@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tinyllm.config.stories import StoriesConfig
+from tinyllm.evaluation.report import markdown_table
 from tinyllm.files import write_text
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.figures import format_cost
@@ -126,9 +127,8 @@ def as_markdown(
     return "\n".join(lines) + "\n"
 
 
-def _table(header: tuple[str, str], rows: Iterable[tuple[object, object]]) -> list[str]:
-    body = [f"| {name} | {value} |" for name, value in rows]
-    return [f"| {header[0]} | {header[1]} |", "|---|---:|", *(body or ["| nothing | 0 |"])]
+def _table(header: tuple[str, str], rows: Sequence[tuple[object, object]]) -> list[str]:
+    return markdown_table(header, rows or [("nothing", 0)])
 
 
 def _chart(rows: Sequence[tuple[str, int]], total: int | None = None) -> list[str]:
