@@ -13,6 +13,7 @@ from tinyllm.data.encoding import read_lines
 from tinyllm.data.hub import is_hub_source, read_hub_rows
 from tinyllm.data.manifest import Format
 from tinyllm.data.multiple_choice import read_multiple_choice
+from tinyllm.data.multiple_choice_task import known_tasks
 from tinyllm.data.rows import Row, format_of, read_rows
 from tinyllm.data.sources import read_conversations, read_documents
 from tinyllm.data.tally import Tally
@@ -84,12 +85,28 @@ def _prompt_rows(source: str, reporter: Reporter) -> Iterator[Row]:
         yield {"prompt": prompt, "story": story.replace("<newline>", "\n")}
 
 
+def _described(name: str) -> Normaliser:
+    """Return the normaliser of a known set of questions, which its description tells."""
+
+    def normaliser(sources: Sequence[str], _: Tally, reporter: Reporter) -> Iterator[bytes]:
+        columns = known_tasks()[name].columns
+        for source in sources:
+            for question in read_multiple_choice(source, reporter, columns):
+                yield json_bytes(multiple_choice_row(question))
+
+    return normaliser
+
+
 NORMALISERS: dict[str, tuple[Format, Normaliser]] = {
     "wikitext": ("text", _wikitext),
     "tinystories": ("text", _tinystories),
     "alpaca": ("conversations", _alpaca),
     "openbookqa": ("multiple-choice", _openbookqa),
     "writingprompts": ("records", _writingprompts),
+    **{
+        name: ("multiple-choice", _described(name))
+        for name in ("arc_challenge", "arc_easy", "hellaswag", "piqa", "winogrande")
+    },
 }
 
 

@@ -1,0 +1,89 @@
+"""The description of a set of multiple-choice questions: its columns, its prompt, its score."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tinyllm.config.base import DataSource, Strict
+
+Split = Literal["train", "validation", "test"]
+Metric = Literal["acc", "acc_norm", "acc_bytes", "acc_token", "acc_uncond"]
+_QUESTION, _FACT = "{question}", "{fact}"
+
+
+class Columns(Strict):
+    """Which columns of the published table hold what."""
+
+    question: str = Field(
+        min_length=1,
+        description='The question\'s text, columns in braces, as in "{label}: {start}"; '
+        "{name:capitalize} begins with a capital and goes on in small letters.",
+    )
+    choices: str | list[str] = Field(
+        description="The column that holds all choices, or one column for each."
+    )
+    answer: str = Field(description="The column that holds the number or label of the right one.")
+    labels: list[str] | None = Field(
+        default=None,
+        min_length=2,
+        description="What the answer's column calls the choices, in their order; null takes the "
+        "table's own labels, else A, B, C … or numbers from 0.",
+    )
+    fact: str | None = Field(
+        default=None, description="The column that holds the fact behind the question."
+    )
+    id: str | None = Field(
+        default=None, description="The column of a question's name; null counts the rows."
+    )
+    clean: Literal["nothing", "hellaswag"] = Field(
+        default="nothing",
+        description="hellaswag takes away the marks in brackets that WikiHow's pages left there.",
+    )
+
+
+class MultipleChoiceTask(Strict):
+    """A set of questions, and how lm-evaluation-harness or its authors ask them."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_]*$", description="The name it goes by, also of its folder."
+    )
+    title: str = Field(min_length=1, description="Its name for people.")
+    what: str = Field(default="", description="One sentence about it.")
+    folder: str | None = Field(
+        default=None, description="The folder under datasets/ where a plan keeps it."
+    )
+    data: dict[Split, DataSource] = Field(
+        default={},
+        description="A file or hf:owner/name[/config][:split] for each split; without it, what "
+        "`tinyllm download` brought to datasets/<name>.",
+    )
+    reported_split: Split = Field(
+        default="test",
+        description="The split whose scores are published: choosing a model by it is cheating.",
+    )
+    columns: Columns | None = Field(
+        default=None, description="The published table's columns; null knows the usual layouts."
+    )
+    prompt: str = Field(default=_QUESTION, description="What stands before a choice.")
+    prompt_with_fact: str | None = Field(
+        default=None, description="The same with the fact behind the question, {fact}."
+    )
+    blank: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The mark of a gap: each choice is put there, and what follows is scored.",
+    )
+    primary: Metric = Field(default="acc_norm", description="The score that is quoted.")
+
+    @model_validator(mode="after")
+    def _prompts_hold_the_question(self) -> Self:
+        for name, prompt in (("prompt", self.prompt), ("prompt_with_fact", self.prompt_with_fact)):
+            if prompt is not None and _QUESTION not in prompt:
+                raise ValueError(f"`{name}` must hold {_QUESTION}, found {prompt!r}")
+        if self.prompt_with_fact is not None and _FACT not in self.prompt_with_fact:
+            raise ValueError(f"`prompt_with_fact` must hold {_FACT}")
+        return self
+
+
+TaskName = Annotated[str, Field(min_length=1)]
+"""A task that tinyllm knows, or the path of a description of one's own."""
