@@ -1,11 +1,12 @@
 """How a data set of stories looks: lengths, features, openings, variety. For people."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.evaluation.report import markdown_table
+from tinyllm.evaluation.story_metrics.overlap import distinct, shared_runs
 from tinyllm.files import write_text
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.figures import format_cost
@@ -48,19 +49,11 @@ class Survey:
 
     def distinct(self, n: int) -> float:
         """Return the share of different runs of n words among all, over the first stories."""
-        runs = Counter(run for words in self._sample for run in _runs(words, n))
-        return len(runs) / max(1, runs.total())
+        return distinct(self._sample, n) or 0.0
 
     def overlap(self) -> float:
         """Return the mean share of a story's runs of words that another story has too."""
-        stories = [set(_runs(words, _OVERLAP_WORDS)) for words in self._sample]
-        n_stories = Counter(run for story in stories for run in story)
-        shares = [sum(n_stories[run] > 1 for run in s) / len(s) for s in stories if s]
-        return sum(shares) / max(1, len(shares))
-
-
-def _runs(words: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
-    return (tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+        return shared_runs(self._sample, _OVERLAP_WORDS)
 
 
 def write_report(
