@@ -53,6 +53,40 @@ def test_the_gate_spaces_requests_out() -> None:
     assert gate.wait_seconds() == pytest.approx(0)
 
 
+@given(st.lists(st.tuples(st.integers(1, 400), st.floats(0, 1)), min_size=1, max_size=60))
+def test_no_minute_takes_more_tokens_than_it_may(requests: list[tuple[int, float]]) -> None:
+    """Answers come at once or much later; a window may hold one request more than its tokens."""
+    clock = Clock()
+    gate = Gate(tokens_per_minute=1000, clock=clock)
+    sent: list[tuple[float, int]] = []
+    unsettled: list[tuple[int, int]] = []
+    for most, share in requests:
+        clock.now += gate.wait_seconds()
+        gate.pass_through(most)
+        taken = round(most * share)
+        sent.append((clock.now, taken))
+        unsettled.append((most, taken))
+        if share > 0.5:
+            for pair in unsettled:
+                gate.settle(*pair)
+            unsettled.clear()
+    for begin, _ in sent:
+        window = sum(taken for at, taken in sent if begin <= at < begin + 60)
+        assert window <= 1000 + 400
+
+
+def test_tokens_that_were_not_taken_shorten_the_wait_and_are_not_saved_up() -> None:
+    clock = Clock()
+    gate = Gate(tokens_per_minute=600, clock=clock)
+    gate.pass_through(300)
+    assert gate.wait_seconds() == pytest.approx(30)
+    gate.settle(300, 100)
+    assert gate.wait_seconds() == pytest.approx(10)
+    clock.now += 1000
+    gate.pass_through(60)
+    assert gate.wait_seconds() == pytest.approx(6)
+
+
 @given(st.integers(1, 10_000), st.integers())
 def test_backoff_never_hammers_and_never_exceeds_its_bound(n: int, seed: int) -> None:
     retries = Retries(base_seconds=2, longest_seconds=30)

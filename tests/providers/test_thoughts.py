@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.providers.thoughts import opens_thoughts, part_thoughts
+from tinyllm.providers.base import Completion, Usage
+from tinyllm.providers.thoughts import opens_thoughts, part_thoughts, without_thoughts
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,18 @@ def test_a_prompt_may_open_the_thoughts() -> None:
     assert opens_thoughts("<|assistant|><think>\n")
     assert not opens_thoughts("<|assistant|><think>\n\n</think>\n\n")
     assert not opens_thoughts("What is <think> for?")
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>Hm, a fox.</think>\nA fox.", "Hm, a fox.</think>\nA fox.", "A fox."]
+)
+def test_an_answer_keeps_what_follows_its_thoughts_and_says_so(text: str) -> None:
+    whole = without_thoughts(Completion(text, "stop", Usage(5, 9)))
+    assert whole.text == "A fox."
+    assert whole.thoughts_removed == (text != "A fox.")
+    assert bool(whole.usage.reasoning_tokens) == whole.thoughts_removed
+
+
+def test_the_servers_own_count_of_reasoning_stays() -> None:
+    answer = Completion("<think>Hm.</think>A fox.", "stop", Usage(5, 9, reasoning_tokens=7))
+    assert without_thoughts(answer).usage == Usage(5, 9, reasoning_tokens=7)

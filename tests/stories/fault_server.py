@@ -33,6 +33,8 @@ class Fault:
     """The body as it is, whatever was asked."""
     message: Mapping[str, Any] | None = None
     """Fields that replace those of the answer's message."""
+    before: str = ""
+    """What stands before the story."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields that replace those of the whole completion."""
     finish_reason: str | None = "stop"
@@ -190,7 +192,8 @@ class FaultServer:
         messages = [Message(m["role"], m["content"]) for m in asked["messages"]]
         sampling = CallSampling(max_tokens=1000, seed=asked.get("seed", 0))
         told = await self._teller.generate(messages, sampling)
-        message = {"role": "assistant", "content": told.text, **(fault.message or {})}
+        text = fault.before + told.text
+        message = {"role": "assistant", "content": text, **(fault.message or {})}
         usage = {
             "prompt_tokens": told.usage.prompt_tokens,
             "completion_tokens": told.usage.completion_tokens,

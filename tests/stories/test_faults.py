@@ -347,6 +347,22 @@ def test_tokens_spent_on_reasoning_are_named(tmp_path: Path, server: FaultServer
     assert server.requests[1].body["max_tokens"] == 1050
 
 
+@pytest.mark.parametrize("strategy", ["batch", "stream"])
+@pytest.mark.parametrize("before", ["<think>A fox, <b>then</b>?</think>\n\n", "A fox?</think>\n"])
+def test_thoughts_in_an_answer_are_no_part_of_the_story(
+    tmp_path: Path, server: FaultServer, undisturbed: Data, before: str, strategy: str
+) -> None:
+    server.fault_for = lambda number, _: Fault(before=before) if number % 2 else None
+    make(tmp_path, server, strategy=strategy)
+    assert data_of(tmp_path)["train.txt"] == undisturbed["train.txt"]
+    marked = [
+        row for row in lines(tmp_path / "dataset.jsonl") if "thoughts_removed" in row["provider"]
+    ]
+    assert len(marked) == 4
+    assert all(row["usage"]["reasoning_tokens"] for row in marked)
+    assert sum("thoughts_removed" in attempt for attempt in ledger(tmp_path, "attempts")) == 4
+
+
 SORRY = {"content": "I'm sorry, but I can't help with that request. It is not for me to write."}
 
 

@@ -233,6 +233,10 @@ class ProviderConfig(Strict):
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Send no faster than this; left out, as fast as the server lets us."""
 
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Take no more tokens of prompts and answers than this. A request counts with the most that
+    it can take until its answer says how many it took."""
+
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     price: Price = Price()

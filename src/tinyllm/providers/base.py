@@ -65,6 +65,8 @@ class Completion:
     response_id: str | None = None
     request_id: str | None = None
     system_fingerprint: str | None = None
+    thoughts_removed: bool = False
+    """The model wrote its thinking into the answer; it is not in `text`."""
 
 
 @dataclass(frozen=True, slots=True)

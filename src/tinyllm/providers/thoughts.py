@@ -4,7 +4,9 @@ Only what stands after the thinking is an answer. Thinking that was never closed
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from tinyllm.providers.base import Completion, estimate_tokens
 
 _NAMES = ("think", "thinking", "thought", "reasoning")
 THOUGHT_MARKERS = frozenset(
@@ -16,6 +18,7 @@ _OPEN = rf"(?:<(?:{'|'.join(_NAMES)})>|\[THINK\])"
 _CLOSE = rf"(?:</(?:{'|'.join(_NAMES)})>|\[/THINK\])"
 _BLOCK = re.compile(rf"{_OPEN}(.*?)(?:{_CLOSE}|\Z)\s*", re.DOTALL)
 _UP_TO_CLOSE = re.compile(rf"(.*?)(?:{_CLOSE}|\Z)\s*", re.DOTALL)
+_MARKER = re.compile(rf"({_CLOSE})|{_OPEN}")
 _OPEN_AT_END = re.compile(rf"{_OPEN}\s*\Z")
 
 
@@ -43,3 +46,19 @@ def part_thoughts(text: str, *, begins_inside: bool = False) -> Parted:
 def opens_thoughts(prompt: str) -> bool:
     """Return whether a prompt ends where thinking has just begun."""
     return _OPEN_AT_END.search(prompt) is not None
+
+
+def without_thoughts(completion: Completion) -> Completion:
+    """Return a completion with its thinking taken out of the text, and marked so.
+
+    Thinking that is closed and was never opened began in the prompt, which the server keeps to
+    itself. Tokens of reasoning that the server did not count are estimated.
+    """
+    first = _MARKER.search(completion.text)
+    begins_inside = first is not None and first.group(1) is not None
+    parted = part_thoughts(completion.text, begins_inside=begins_inside)
+    if parted.answer == completion.text:
+        return completion
+    n_tokens = completion.usage.reasoning_tokens or estimate_tokens(parted.thoughts)
+    usage = replace(completion.usage, reasoning_tokens=n_tokens)
+    return replace(completion, text=parted.answer, usage=usage, thoughts_removed=True)

@@ -115,6 +115,7 @@ class StoryWork:
         templates, sampling = self._plans.templates, ask.sampling
         prompt = ask.messages[-1].content
         kept = {"prompt": prompt} if self._config.keep_prompts else {}
+        thinking = {"thoughts_removed": True} if completion.thoughts_removed else {}
         return {
             "index": index,
             "story": text,
@@ -139,7 +140,7 @@ class StoryWork:
                 "max_tokens": sampling.max_tokens,
                 "seed": sampling.seed,
             },
-            "provider": {"kind": self._asked.kind, "answered_as": completion.model},
+            "provider": {"kind": self._asked.kind, "answered_as": completion.model, **thinking},
             "finish_reason": completion.finish_reason,
             "usage": usage_to_json(completion.usage),
             "text_sha256": hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(),

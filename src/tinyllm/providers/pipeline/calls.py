@@ -69,6 +69,7 @@ def _outcome_record(outcome: Completion | CallError | None) -> dict[str, Any]:
             "status": "answered",
             "finish_reason": outcome.finish_reason,
             "request_id": outcome.request_id,
+            **({"thoughts_removed": True} if outcome.thoughts_removed else {}),
         }
     trace = outcome.trace
     return {

@@ -13,7 +13,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +24,7 @@ from tinyllm.journal import Journal
 from tinyllm.locks import Lock
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.work import Rejected
-from tinyllm.reporting import Reporter, format_bytes
+from tinyllm.reporting import Reporter, counted, format_bytes
 
 _KEY = re.compile(rb'"key":"([0-9a-f]{16})"')
 _HEAD_BYTES = 200
@@ -137,6 +137,16 @@ def _spent_so_far(path: Path) -> Spent:
         return Spent.from_json(json.loads(line)["spent"])
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise DataError(f"{path}: the last line holds no sums", "Run it with --repair.") from error
+
+
+def repair(paths: LedgerPaths, reporter: Reporter, *, locks: bool = True) -> None:
+    """Move broken lines of the journals to files of their own."""
+    with Lock(paths.lock) if locks else nullcontext():
+        for path in paths.journals:
+            n_bad = journal.quarantine(path)
+            if n_bad:
+                lines = counted(n_bad, "broken line")
+                reporter.warn(f"{path.name}: {lines} moved to {path.name}.quarantined")
 
 
 class Ledgers:
