@@ -9,26 +9,19 @@ stories/
         stories.jsonl  rejects.jsonl  attempts.jsonl   the ledgers
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import tinyllm
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, DataError
-from tinyllm.files import append_line, read_json, write_json
-from tinyllm.journal import quarantine
-from tinyllm.locks import Lock
+from tinyllm.files import read_json, write_json
 from tinyllm.providers.base import Capabilities
-from tinyllm.providers.pipeline.ledgers import LedgerPaths, State
-from tinyllm.reporting import Reporter, counted
+from tinyllm.providers.pipeline.identity import note_segment, settled
+from tinyllm.providers.pipeline.ledgers import LedgerPaths, State, repair
+from tinyllm.reporting import Reporter
 from tinyllm.stories.plan import StoryPlans
-
-_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -88,20 +81,13 @@ class StoriesFolder:
 
         Raises ConfigError that names what differs; more stories need `extend`.
         """
-        if self.run_file.is_file():
-            kept = read_json(self.run_file)
-            differences = list(_differences(kept["identity"], identity))
-            if differences:
-                raise ConfigError(
-                    "\n".join([f"{self.path} was begun with other settings:", *differences]),
-                    "Give it the settings it was begun with, or another --output.",
-                )
-            if n_stories < kept["n_stories"] or (n_stories > kept["n_stories"] and not extend):
-                raise ConfigError(
-                    f"{self.path} was begun for {kept['n_stories']:,} stories, and "
-                    f"n_stories is {n_stories:,}",
-                    f"`--extend {n_stories}` makes it larger; it cannot become smaller.",
-                )
+        kept = settled(self.run_file, self.path, identity)
+        n_before = n_stories if kept is None else kept["n_stories"]
+        if n_stories < n_before or (n_stories > n_before and not extend):
+            raise ConfigError(
+                f"{self.path} was begun for {n_before:,} stories, and n_stories is {n_stories:,}",
+                f"`--extend {n_stories}` makes it larger; it cannot become smaller.",
+            )
         write_json(self.run_file, {"n_stories": n_stories, "identity": dict(identity)})
 
     def refuse_strangers(self, state: State, plans: StoryPlans) -> None:
@@ -115,21 +101,11 @@ class StoriesFolder:
 
     def repair(self, reporter: Reporter, *, locks: bool = True) -> None:
         """Move broken lines of the journals to files of their own."""
-        with Lock(self.ledgers.lock) if locks else nullcontext():
-            for path in self.ledgers.journals:
-                n_bad = quarantine(path)
-                if n_bad:
-                    lines = counted(n_bad, "broken line")
-                    reporter.warn(f"{path.name}: {lines} moved to {path.name}.quarantined")
+        repair(self.ledgers, reporter, locks=locks)
 
     def note_segment(self, config: StoriesConfig) -> None:
         """Write down that the run goes on from here, and with what settings."""
-        segment = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "tinyllm_version": tinyllm.__version__,
-            "config": config.model_dump(mode="json"),
-        }
-        append_line(self.run / "segments.jsonl", json.dumps(segment))
+        note_segment(self.run, config.model_dump(mode="json"))
 
 
 def identity(config: StoriesConfig, plans: StoryPlans, asked: Capabilities) -> dict[str, Any]:
@@ -147,17 +123,3 @@ def identity(config: StoriesConfig, plans: StoryPlans, asked: Capabilities) -> d
         "dedup": config.dedup.model_dump(mode="json"),
         "validation_fraction": config.validation_fraction,
     }
-
-
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            inner = f"{name}.{key}" if name else str(key)
-            yield from _differences(old.get(key), new.get(key), inner)
-    elif json.loads(json.dumps(new)) != old:
-        yield f"  {name}: it was {_short(old)}, and now is {_short(new)}"
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
