@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,14 @@ from tinyllm.chat_template import render
 from tinyllm.config.evaluation import EvalLossConfig
 from tinyllm.data.sources import read_conversations
 from tinyllm.errors import DataError
-from tinyllm.evaluation.loss import measure, was_trained_on_whole_documents
+from tinyllm.evaluation.loss import (
+    DocumentLoss,
+    bits_per_byte_values,
+    measure,
+    measure_documents,
+    was_trained_on_whole_documents,
+)
+from tinyllm.evaluation.statistics import cluster_bootstrap_interval, mean
 from tinyllm.reporting import SilentReporter
 
 DOCUMENTS = ["Once upon a time there was a fox.", "naïve 🌍", "The sun gives light. " * 3]
@@ -111,3 +119,36 @@ def test_an_empty_text_is_refused(plain, tmp_path):
     path.write_text("")
     with pytest.raises(DataError):
         loss_of(plain, str(path))
+
+
+def test_what_documents_cost_adds_up(plain, tmp_path):
+    config = EvalLossConfig(data=text_file(tmp_path, DOCUMENTS))
+    loss, documents = measure_documents(plain, config, SilentReporter())
+    assert len({d.id for d in documents}) == 3
+    assert sum(d.nats for d in documents) / loss.n_tokens == pytest.approx(loss.nats_per_token)
+    assert mean(bits_per_byte_values(documents)) == pytest.approx(loss.bits_per_byte)
+    assert loss.interval_95.low <= loss.bits_per_byte <= loss.interval_95.high
+
+
+def test_one_document_has_no_interval(plain, tmp_path):
+    assert loss_of(plain, text_file(tmp_path, DOCUMENTS[:1])).interval_95 is None
+
+
+def test_the_interval_covers_the_bits_per_byte_of_all_texts():
+    generator = np.random.default_rng(2)
+    n_covered = 0
+    for trial in range(300):
+        sizes = generator.integers(20, 2000, 60)  # bytes; long texts are predicted better
+        nats = sizes * (0.8 - sizes / 10_000) * generator.normal(1, 0.1, 60)
+        documents = [
+            DocumentLoss(str(i), float(cost), 1, int(size))
+            for i, (cost, size) in enumerate(zip(nats, sizes, strict=True))
+        ]
+        values = [[value] for value in bits_per_byte_values(documents)]
+        low, high = cluster_bootstrap_interval(values, seed=trial)
+        n_covered += low <= EXPECTED_BITS <= high
+    assert 0.912 <= n_covered / 300 <= 0.988
+
+
+_SIZES = np.arange(20, 2000)
+EXPECTED_BITS = float((_SIZES * (0.8 - _SIZES / 10_000)).sum() / _SIZES.sum() / math.log(2))

@@ -37,14 +37,11 @@ def eval_loss(
 
     Of conversations, only the answers count.
     """
-    from dataclasses import asdict
-
     from tinyllm.cli.display import print_json, print_text, reporter
     from tinyllm.cli.speaking import load_model
     from tinyllm.config.base import load_config
     from tinyllm.config.evaluation import EvalLossConfig
-    from tinyllm.evaluation.loss import as_markdown, measure
-    from tinyllm.evaluation.report import report_folder, report_head, write_report
+    from tinyllm.evaluation.loss import format_interval, run
 
     flags = {
         "checkpoint": checkpoint,
@@ -58,22 +55,20 @@ def eval_loss(
     chosen = load_config(EvalLossConfig, config, sets=sets or (), flags=flags)
     say = reporter()
     loaded = load_model(chosen.checkpoint, chosen.device, say)
-    folder = chosen.output and report_folder(chosen.output, loaded.info.path, "loss")
-    loss = measure(loaded, chosen, say)
+    report = run(loaded, chosen, say)
+    loss = report.loss
     if loss.unknown_share > 0:
         say.warn(
             f"{100 * loss.unknown_share:.2f} % of the tokens are unknown to the tokenizer: the "
             "figures are better than the model is"
         )
-    results = {**report_head(loaded, "loss"), "data": chosen.data, **asdict(loss)}
-    if folder is not None:
-        write_report(folder, results, as_markdown(results, loss))
-        say.note(f"report: {folder}")
+    if report.folder is not None:
+        say.note(f"report: {report.folder}")
     if as_json:
-        print_json(results)
+        print_json(report.results)
         return
     print_text(
-        f"bits per byte   {loss.bits_per_byte:.4f}\n"
+        f"bits per byte   {loss.bits_per_byte:.4f}  (95 % interval {format_interval(loss)})\n"
         f"nats per token  {loss.nats_per_token:.4f}\n"
         f"perplexity      {loss.perplexity:.2f}\n"
         f"on {loss.n_documents:,} documents, {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"

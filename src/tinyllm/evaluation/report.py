@@ -53,15 +53,26 @@ def report_head(loaded: SpeakingModel, task: str) -> dict[str, Any]:
     }
 
 
+def data_head(source: str) -> dict[str, Any]:
+    """Return which data a report is of; of what is not one file, only its name is known."""
+    path = Path(source)
+    return {"source": source, "sha256": sha256_file(path) if path.is_file() else None}
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return a table's lines; columns whose cells all begin like numbers stand to the right.
+    """Return a table's lines, `figure_columns` to the right.
 
     Cells are one line each: a bar is escaped, a line break becomes a space.
     """
-    cells = [[_cell(value) for value in row] for row in rows]
-    columns = list(zip(*cells, strict=True)) or [()] * len(header)
-    rules = ["---:" if column and all(map(_is_figure, column)) else "---" for column in columns]
-    return [f"| {' | '.join(row)} |" for row in ([_cell(h) for h in header], rules, *cells)]
+    rules = ["---:" if to_the_right else "---" for to_the_right in figure_columns(header, rows)]
+    cells = [[_cell(value) for value in row] for row in (header, *rows)]
+    return [f"| {' | '.join(row)} |" for row in (cells[0], rules, *cells[1:])]
+
+
+def figure_columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[bool]:
+    """Tell for each column whether all its cells begin like numbers; those stand to the right."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(header)
+    return [bool(column) and all(_is_figure(_cell(cell)) for cell in column) for column in columns]
 
 
 def _cell(value: object) -> str:
