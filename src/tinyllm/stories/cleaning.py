@@ -32,7 +32,7 @@ _PLAIN = str.maketrans(
         "\t": " ",
     }
 )
-_SPACES = re.compile(r" +")
+_SPACES = re.compile(r" {2,}")
 _NEWLINES = re.compile(r"\n{3,}")
 
 
@@ -80,6 +80,8 @@ def clean(answer: str) -> tuple[str, list[str]]:
 
 def _plain(text: str) -> str:
     """Write typographic signs and accents in ASCII, where there is a plain form."""
+    if text.isascii():
+        return text.replace("\t", " ")
     text = text.translate(_PLAIN)
     if text.isascii():
         return text

@@ -25,7 +25,6 @@ from tinyllm.stories.plan import StoryPlan
 _WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])[\"']?\s+")
 _SPEECH = re.compile(r'"[^"\n]*[a-zA-Z][^"\n]*"')
-_ENDING = re.compile(r"[.!?][\"')]*\Z")
 _ASCII_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 _LEAST_COMMON_SHARE = 0.15
 _LEAST_TRIGRAMS = 4
@@ -52,6 +51,11 @@ class Text:
         return _WORDS.findall(self.text.lower())
 
     @cached_property
+    def different_words(self) -> frozenset[str]:
+        """The words, each once."""
+        return frozenset(self.words)
+
+    @cached_property
     def sentences(self) -> list[str]:
         """The sentences, roughly."""
         return [s.strip() for s in _SENTENCE_ENDS.split(self.text) if s.strip()]
@@ -64,7 +68,7 @@ class Text:
     @property
     def ends_ok(self) -> bool:
         """Whether it ends with the end of a sentence."""
-        return _ENDING.search(self.text) is not None
+        return self.text.rstrip("\"')").endswith((".", "!", "?"))
 
 
 class StoryFilter:
@@ -123,13 +127,13 @@ class StoryFilter:
         }
 
     def _holds(self, text: Text, word: str) -> bool:
-        return not _forms(word).isdisjoint(text.words)
+        return not _forms(word).isdisjoint(text.different_words)
 
     def _oov_share(self, text: Text) -> float:
         if not text.words:
             return 0.0
-        unknown = [w for w in text.words if w.partition("'")[0] not in self._known]
-        return len(unknown) / len(text.words)
+        unknown = {w for w in text.different_words if w.partition("'")[0] not in self._known}
+        return sum(map(unknown.__contains__, text.words)) / len(text.words)
 
     def _too_short(self, text: Text) -> Fault | None:
         least = (self._config.min_characters, self._config.min_words)
@@ -154,7 +158,8 @@ class StoryFilter:
     def _language(self, text: Text) -> Fault | None:
         if not self._config.english:
             return None
-        share = sum(w in patterns()["commonest"] for w in text.words) / max(1, len(text.words))
+        n_common = sum(map(patterns()["commonest"].__contains__, text.words))
+        share = n_common / max(1, len(text.words))
         return Fault("language", round(share, 3)) if share < _LEAST_COMMON_SHARE else None
 
     def _word_missing(self, text: Text, plan: StoryPlan) -> Fault | None:
@@ -179,7 +184,7 @@ class StoryFilter:
     def _profanity(self, text: Text, plan: StoryPlan) -> Fault | None:
         if not self._config.profanity:
             return None
-        found = patterns()["profanity"].intersection(text.words) - set(plan.words.values())
+        found = patterns()["profanity"] & text.different_words - set(plan.words.values())
         return Fault("profanity", sorted(found)) if found else None
 
     def _repetition(self, text: Text) -> Fault | None:
@@ -188,16 +193,23 @@ class StoryFilter:
             repeated = 1 - len(set(text.sentences)) / len(text.sentences)
             if repeated > config.max_repeated_sentences:
                 return Fault("repetition", {"sentences": round(repeated, 3)})
-        trigrams = Counter(zip(text.words, text.words[1:], text.words[2:], strict=False))
-        top = max(trigrams.values(), default=0)
-        share = top / max(1, trigrams.total())
-        if top >= _LEAST_TRIGRAMS and share > config.max_trigram_share:
+        share = _trigram_share(text.words)
+        if share > config.max_trigram_share:
             return Fault("repetition", {"trigram": round(share, 3)})
         raw = text.text.encode("utf-8", "replace")
         compressed = len(zlib.compress(raw, 6)) / max(1, len(raw))
         if compressed < config.min_compressed_share:
             return Fault("repetition", {"compressed": round(compressed, 3)})
         return None
+
+
+def _trigram_share(words: Sequence[str]) -> float:
+    """Return the share of the commonest run of three words; 0 when it is there three times only."""
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    if len(trigrams) - len(set(trigrams)) < _LEAST_TRIGRAMS - 1:  # spares counting most stories
+        return 0.0
+    top = max(Counter(trigrams).values())
+    return top / len(trigrams) if top >= _LEAST_TRIGRAMS else 0.0
 
 
 @lru_cache(10_000)
