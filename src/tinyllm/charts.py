@@ -1,6 +1,7 @@
 """Charts as PNG, each with its figures as CSV beside it. The one home of matplotlib.
 
     line_chart(path, [Line("training", points), …], x="step", y="loss, nats per token")
+                                             (log_x=True, log_y=True for logarithmic axes)
     bar_chart(path, [Bar("base", 0.31, low=0.28, high=0.34), …], y="accuracy")
     histogram(path, values, x="words in a story", y="stories")
 
@@ -41,6 +42,8 @@ class Line:
     points: Sequence[tuple[float, float]]
     style: Literal["line", "dots", "faint"] = "line"
     """A faint line lies behind the others, and the legend does not name it."""
+    intervals: Sequence[tuple[float, float] | None] = ()
+    """(low, high) of y at each point, None where it is unknown; nothing for no intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +56,56 @@ class Bar:
     high: float | None = None
 
 
-def line_chart(path: Path, lines: Sequence[Line], *, x: str, y: str, title: str = "") -> None:
+def line_chart(
+    path: Path,
+    lines: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    title: str = "",
+    log_x: bool = False,
+    log_y: bool = False,
+) -> None:
     """Draw curves into one frame. Raises DataError for whatever the disk refuses."""
     with _chart(path, title, _HEIGHT_INCHES) as axes:
         for line in lines:
             if line.points:
                 _draw(axes, line)
+        if log_x:
+            axes.set_xscale("log")
+        if log_y:
+            axes.set_yscale("log")
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.grid(alpha=0.3)
+        axes.grid(alpha=0.3, which="both" if log_x or log_y else "major")
         if any(line.points and line.style != "faint" for line in lines):
             legend = axes.legend(frameon=False)
             for text in legend.get_texts():
                 text.set_parse_math(False)
-    rows = ((line.label, *point) for line in lines for point in line.points)
-    _write_csv(path, ("series", x, y), rows)
+    if any(line.intervals for line in lines):
+        _write_csv(path, ("series", x, y, "low", "high"), _rows_with_intervals(lines))
+    else:
+        rows = ((line.label, *point) for line in lines for point in line.points)
+        _write_csv(path, ("series", x, y), rows)
+
+
+def _rows_with_intervals(lines: Sequence[Line]) -> "Iterator[Sequence[object]]":
+    for line in lines:
+        for i, point in enumerate(line.points):
+            low, high = (line.intervals[i] if line.intervals else None) or (None, None)
+            yield line.label, *point, low, high
 
 
 def _draw(axes: "Axes", line: Line) -> None:
     xs, ys = zip(*line.points, strict=True)
     if line.style == "faint":
         axes.plot(xs, ys, color="0.8", linewidth=0.8)
-    elif line.style == "dots":
-        axes.plot(xs, ys, "o-", ms=3.5, label=_drawable(line.label))
-    else:
-        axes.plot(xs, ys, linewidth=1.6, label=_drawable(line.label))
+        return
+    form, width = ("o-", 3.5) if line.style == "dots" else ("-", 0.0)
+    (drawn,) = axes.plot(xs, ys, form, ms=width, linewidth=1.6, label=_drawable(line.label))
+    for place, interval in zip(xs, line.intervals, strict=False):
+        if interval is not None:
+            axes.vlines(place, *interval, color=drawn.get_color(), linewidth=1.4)
 
 
 def bar_chart(path: Path, bars: Sequence[Bar], *, y: str, title: str = "") -> None:
