@@ -61,7 +61,7 @@ def test_the_offline_provider_reads_what_every_prompt_asks(features: set[str], n
     for beginning in (None, "Once there was a hen."):
         prompt = PLANS.templates.write(name, words, wanted, {}, 3, beginning)
         assert features_in(prompt) == wanted
-        assert words_in(prompt, ("x", "y", "z")) == ("fox", "jump", "happy")
+        assert words_in(prompt, lambda: ("x", "y", "z")) == ("fox", "jump", "happy")
 
 
 def test_features_come_as_often_as_the_config_says() -> None:

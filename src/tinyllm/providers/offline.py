@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from tinyllm.providers.base import CallSampling, Capabilities, Completion, estimated_usage
-from tinyllm.providers.grammar.vocabulary import WordTriple, load_vocabulary
+from tinyllm.providers.grammar.vocabulary import WordTriple, known_words
 from tinyllm.providers.story_grammar import tell_story, word_triples
 from tinyllm.records import Message
 
@@ -43,7 +43,7 @@ class OfflineProvider:
         prompt = messages[-1].content
         digest = hashlib.sha256(prompt.encode("utf-8", "replace")).digest()
         index = int.from_bytes(digest[:8], "big") % _LONGEST_INDEX
-        words = words_in(prompt, word_triples(sampling.seed).training(index % 1000))
+        words = words_in(prompt, lambda: word_triples(sampling.seed).training(index % 1000))
         story = tell_story(sampling.seed, index, words, features_in(prompt))
         if on_text is not None:
             on_text(story.text)
@@ -54,16 +54,16 @@ class OfflineProvider:
         """Do nothing."""
 
 
-def words_in(prompt: str, others: WordTriple) -> WordTriple:
-    """Return the noun, verb and adjective in quotation marks; `others` where one is missing."""
-    vocabulary = load_vocabulary()
+def words_in(prompt: str, others: Callable[[], WordTriple]) -> WordTriple:
+    """Return the noun, verb and adjective in quotation marks; of `others` where one is missing."""
     quoted = _QUOTED.findall(prompt.lower())
-    classes = (vocabulary.nouns, vocabulary.verbs, vocabulary.adjectives)
     noun, verb, adjective = (
-        next((word for word in quoted if word in known), other)
-        for known, other in zip(classes, others, strict=True)
+        next((word for word in quoted if word in known), None) for known in known_words()
     )
-    return noun, verb, adjective
+    if noun and verb and adjective:
+        return noun, verb, adjective
+    other = others()
+    return noun or other[0], verb or other[1], adjective or other[2]
 
 
 def features_in(prompt: str) -> list[str]:

@@ -7,9 +7,9 @@ the hero ("a brave girl"), to the day, or to a thing at the hero's side. All sen
 `grammar/plots.json`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -20,6 +20,7 @@ from tinyllm.providers.grammar.vocabulary import (
     Vocabulary,
     WordTriple,
     WordTriples,
+    known_words,
     load_vocabulary,
 )
 from tinyllm.seeding import random_for
@@ -69,7 +70,7 @@ def tell_story(
     vocabulary = load_vocabulary()
     if words is None:
         words = _triples(seed).training(index)
-    _check_words(vocabulary, words)
+    _check_words(words)
     random = random_for(seed, "story", index)
     drawn = tuple(name for name in FEATURES if random.random() < _FEATURE_SHARES[name])
     chosen = drawn if features is None else _check_features(features)
@@ -81,14 +82,14 @@ def word_triples(seed: int) -> WordTriples:
     return _triples(seed)
 
 
-@cache
+@lru_cache(64)
 def _triples(seed: int) -> WordTriples:
     return WordTriples(load_vocabulary(), seed)
 
 
-def _check_words(vocabulary: Vocabulary, words: WordTriple) -> None:
-    classes = (vocabulary.nouns, vocabulary.verbs, vocabulary.adjectives)
-    for word, known, name in zip(words, classes, ("noun", "verb", "adjective"), strict=True):
+def _check_words(words: WordTriple) -> None:
+    names = ("noun", "verb", "adjective")
+    for word, known, name in zip(words, known_words(), names, strict=True):
         if word not in known:
             raise ValueError(f"{word!r} is not a {name} of the word list")
 
@@ -115,10 +116,20 @@ class _Teller:
         self._noun_group = vocabulary.group[noun]
         self._verb_group = vocabulary.group[verb]
         self._adjective_group = vocabulary.group[adjective]
-        self._verb_phrase = vocabulary.verb_phrase(verb)
         self._adjective_place = self._place_adjective()
-        self._cast = self._draw_cast()
-        self._side = self._draw_side()
+        cast = self._draw_cast()
+        side = self._draw_side()
+        self._slots = _Slots(
+            self._fill,
+            cast,
+            noun=noun,
+            v=vocabulary.verb_phrase(verb),
+            adj=adjective,
+            a_adj=_with_article(adjective),
+            side=side,
+            a_side=_with_article(f"{adjective} {side}"),
+            the_side=f"the {adjective} {side}",
+        )
         self._noun_mentions = 0
 
     def tell(self) -> Story:
@@ -211,27 +222,14 @@ class _Teller:
         return self._random.choice([thing for thing in things if thing != self._words[0]])
 
     def _write(self, template: str) -> str:
-        return template.format_map(_Slots(self._fill))
+        return template.format_map(self._slots)
 
     def _fill(self, slot: str) -> str:
+        """Fill a slot that is not the same throughout a story, or begins a sentence."""
         if slot[0].isupper():
-            text = self._fill(slot[0].lower() + slot[1:])
+            text = self._slots[slot[0].lower() + slot[1:]]
             return text[0].upper() + text[1:]
-        noun, _, adjective = self._words
-        if slot in self._cast:
-            return self._cast[slot]
-        if slot in ("a_noun", "the_noun"):
-            return self._noun_phrase(is_definite=slot == "the_noun")
-        fixed: dict[str, Callable[[], str]] = {
-            "noun": lambda: noun,
-            "v": lambda: self._verb_phrase,
-            "adj": lambda: adjective,
-            "a_adj": lambda: _with_article(adjective),
-            "side": lambda: self._side,
-            "a_side": lambda: _with_article(f"{adjective} {self._side}"),
-            "the_side": lambda: f"the {adjective} {self._side}",
-        }
-        return fixed[slot]()
+        return self._noun_phrase(is_definite={"a_noun": False, "the_noun": True}[slot])
 
     def _noun_phrase(self, *, is_definite: bool) -> str:
         noun, _, adjective = self._words
@@ -247,10 +245,13 @@ class _Teller:
 
 
 class _Slots(dict[str, str]):
-    """Fills a template's slots one by one, in the order in which they stand."""
+    """Fills a template's slots one by one, in the order in which they stand.
 
-    def __init__(self, fill: Callable[[str], str]) -> None:
-        super().__init__()
+    What is not given is asked for each time.
+    """
+
+    def __init__(self, fill: Callable[[str], str], *given: Mapping[str, str], **more: str) -> None:
+        super().__init__(*given, **more)
         self._fill = fill
 
     def __missing__(self, slot: str) -> str:

@@ -68,6 +68,17 @@ class WordTriples:
 
 
 @cache
+def known_words() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Return the built-in nouns, verbs and adjectives as sets, to ask whether a word is one."""
+    vocabulary = load_vocabulary()
+    return (
+        frozenset(vocabulary.nouns),
+        frozenset(vocabulary.verbs),
+        frozenset(vocabulary.adjectives),
+    )
+
+
+@cache
 def load_vocabulary() -> Vocabulary:
     """Return the built-in list: 750 nouns, 375 verbs, 375 adjectives a young child knows."""
     content = read_resource("words.json")
