@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinyllm.evaluation.curves import read_curves
 from tinyllm.training.diagnosis import Curves, diagnose
-from tinyllm.training.report import read_curves, write_report
+from tinyllm.training.report import write_report
 from tinyllm.training.run_folder import RunFolder
 
 FALLING = [(step, 3.0 - step / 1000) for step in range(0, 1000, 10)]
@@ -55,7 +56,7 @@ def test_a_report_holds_facts_findings_losses_and_a_picture(tmp_path: Path) -> N
     for step, loss in ((1, 3.0), (2, float("nan")), (3, 2.0)):
         folder.append_metrics({"step": step, "loss_nats": loss})
     folder.append_metrics({"step": 3, "validation_loss_nats": 2.5})
-    assert read_curves(folder) == ([(1, 3.0), (3, 2.0)], [(3, 2.5)])
+    assert read_curves(folder.metrics_path) == ([(1, 3.0), (3, 2.0)], [(3, 2.5)])
     path = write_report(
         folder,
         title="fox",

@@ -7,40 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.charts import Line, line_chart
+from tinyllm.evaluation.curves import Points, read_curves, smoothed
 from tinyllm.files import write_text
 from tinyllm.reporting import format_count, format_duration
 from tinyllm.training.run_folder import RunFolder
-
-Points = list[tuple[int, float]]
-
-
-def read_curves(folder: RunFolder) -> tuple[Points, Points]:
-    """Return the (step, nats) points of training and of validation."""
-    training: Points = []
-    validation: Points = []
-    for row in folder.read_metrics():
-        if row.get("loss_nats") is not None:
-            training.append((row["step"], row["loss_nats"]))
-        if row.get("validation_loss_nats") is not None:
-            validation.append((row["step"], row["validation_loss_nats"]))
-    return training, validation
 
 
 def draw_losses(path: Path, training: Points, validation: Points) -> None:
     """Draw both curves against the step into a PNG, with its CSV."""
     lines = [
         Line("each step", training, "faint"),
-        Line("training", _smoothed(training)),
+        Line("training", smoothed(training)),
         Line("validation", validation, "dots"),
     ]
     line_chart(path, lines, x="step", y="loss, nats per token")
-
-
-def _smoothed(points: Points) -> Points:
-    """Average runs of neighbouring points, at most 200 of them."""
-    width = max(1, len(points) // 200)
-    groups = [points[i : i + width] for i in range(0, len(points), width)]
-    return [(g[len(g) // 2][0], sum(loss for _, loss in g) / len(g)) for g in groups]
 
 
 def write_report(
@@ -53,7 +33,7 @@ def write_report(
     config: Mapping[str, Any],
 ) -> Path:
     """Write report.md, loss.png and loss.csv; return the path of the report."""
-    training, validation = read_curves(folder)
+    training, validation = read_curves(folder.metrics_path)
     draw_losses(folder.path / "loss.png", training, validation)
     lines = [f"# {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.errors import ConfigError
+from tinyllm.evaluation.curves import read_metrics
 from tinyllm.files import append_line, os_error, try_lock, write_json, write_text
 
 _LOG_BYTES = 5_000_000
@@ -89,14 +90,7 @@ class RunFolder:
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
         """Yield the whole lines of figures; a torn last line is left out."""
-        if not self.metrics_path.is_file():
-            return
-        with open(self.metrics_path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:
-                    continue
+        return read_metrics(self.metrics_path)
 
     def forget_after(self, step: int, measured: bool = True) -> None:
         """Drop figures and samples of steps that a resume will take again.

@@ -10,6 +10,7 @@ from typing import Any
 
 from tinyllm.device import peak_flops_per_second
 from tinyllm.errors import Interrupted
+from tinyllm.evaluation.curves import read_curves
 from tinyllm.files import write_text
 from tinyllm.model.sizing import training_flops_per_token
 from tinyllm.reporting import format_bytes, format_count, format_duration
@@ -20,7 +21,7 @@ from tinyllm.training.diagnosis import Curves, diagnose
 from tinyllm.training.loop import fit, hopeless
 from tinyllm.training.milestones import Milestones
 from tinyllm.training.prepare import validation_batches
-from tinyllm.training.report import format_speed, read_curves, write_report
+from tinyllm.training.report import format_speed, write_report
 from tinyllm.training.rollback import forget_states_after, weights_are_finite
 from tinyllm.training.start import config_from_anywhere, limits_of
 from tinyllm.training.stop import stop_on_signals
@@ -235,7 +236,7 @@ class Sitting(Assembly):
         """Write the report and say what the curves show."""
         if not self.processes.is_main:
             return
-        training, validation = read_curves(self.folder)
+        training, validation = read_curves(self.folder.metrics_path)
         progress = self.training.progress
         curves = Curves(training, validation, progress.skipped_steps, progress.rollbacks)
         findings = diagnose(curves)
