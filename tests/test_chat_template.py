@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.chat_template import (
-    ChatTemplate,
+    MarkerTemplate,
     conversation_texts,
     fit_to_context,
     render,
@@ -148,11 +148,11 @@ def test_the_texts_of_a_conversation_are_those_that_render_encodes(
 
 
 def test_a_template_survives_json_and_refuses_what_it_is_not() -> None:
-    template = ChatTemplate(name="plain", user="Q: {content}\n", assistant_header="A: ")
-    assert ChatTemplate.from_json(json.loads(json.dumps(template.to_json()))) == template
+    template = MarkerTemplate(name="plain", user="Q: {content}\n", assistant_header="A: ")
+    assert MarkerTemplate.from_json(json.loads(json.dumps(template.to_json()))) == template
     conversation = conversation_of([("why?", "so.")])
     text = TOKENIZER.decode(render(conversation, TOKENIZER, template).ids)
     assert text == "Q: why?\nA: so."
     for wrong in ([], {"user": 3}, {"colour": "red"}, {"user": "no place for words"}):
         with pytest.raises(ConfigError, match="chat template"):
-            ChatTemplate.from_json(wrong)
+            MarkerTemplate.from_json(wrong)

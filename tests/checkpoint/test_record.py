@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.tiny import tiny_model, tiny_tokenizer
-from tinyllm.chat_template import ChatTemplate
+from tinyllm.chat_template import MarkerTemplate
 from tinyllm.checkpoint import (
     CheckpointInfo,
     load_checkpoint,
@@ -44,7 +44,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path,
         tiny_model(tokenizer),
         tokenizer,
-        template=ChatTemplate(),
+        template=MarkerTemplate(),
         training=TRAINING,
         generation={"temperature": 0.7},
     )
@@ -86,9 +86,9 @@ def with_weights(
 
 @pytest.mark.parametrize("family", ["llama", "gpt-neo"])
 @pytest.mark.parametrize("kind", ["bpe", "char"])
-@pytest.mark.parametrize("template", [None, ChatTemplate(user="Q: {content}\n")])
+@pytest.mark.parametrize("template", [None, MarkerTemplate(user="Q: {content}\n")])
 def test_what_was_saved_is_loaded(
-    tmp_path: Path, family: str, kind: str, template: ChatTemplate | None
+    tmp_path: Path, family: str, kind: str, template: MarkerTemplate | None
 ) -> None:
     tokenizer = tiny_tokenizer(kind)
     model = tiny_model(tokenizer, family=family)

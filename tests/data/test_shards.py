@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyllm.chat_template import ChatTemplate, render
+from tinyllm.chat_template import MarkerTemplate, render
 from tinyllm.data.loader import Loader
 from tinyllm.data.shard_cache import building
 from tinyllm.data.shards import Shards, build_shards, open_shards
@@ -180,7 +180,7 @@ def test_changed_text_tokenizer_format_or_template_makes_new_shards(tmp_path: Pa
     made.append(build(chats, format="conversations"))
     made.append(build(chats, format="conversations", context_length=50))
     made.append(build(chats, format="conversations", mask_prompt=False))
-    template = ChatTemplate(user="Q: {content}\n", assistant_header="A: ")
+    template = MarkerTemplate(user="Q: {content}\n", assistant_header="A: ")
     made.append(build(chats, format="conversations", template=template))
     assert len({shards.folder for shards in made}) == len(made)
     assert len({shards.fingerprint for shards in made}) == len(made)

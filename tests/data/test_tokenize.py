@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.chat_template import ChatTemplate
+from tinyllm.chat_template import MarkerTemplate
 from tinyllm.config.tokenize import TokenizeConfig, TokenizerSpec
 from tinyllm.data.corpus import resolve_format
 from tinyllm.data.tokenize import count_ids, default_output, prepare_tokenizer, run
@@ -56,7 +56,7 @@ def test_a_tokenizer_for_conversations_learns_the_template_too(tmp_path: Path) -
         [source],
         format="conversations",
         reporter=SilentReporter(),
-        template=ChatTemplate(user="Q: {content}\n", assistant_header="Z: "),
+        template=MarkerTemplate(user="Q: {content}\n", assistant_header="Z: "),
     )
     assert other.unknown_id in other.encode("###")
     assert other.unknown_id not in other.encode("QZ")

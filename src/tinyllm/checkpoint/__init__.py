@@ -13,21 +13,20 @@
       generation      sampling defaults that suit the model
       training        how it came to be: config, data manifests, steps, tokens, losses, versions
 
+Models' folders in Hugging Face's form are read as well (`hf_folder.py`).
+
 Nothing is ever unpickled. Names, shapes and the file's true size are checked before anything is
 allocated for them. Reading imports no PyTorch; `load_checkpoint`, which builds the network, does.
 """
 
-from tinyllm.checkpoint.record import (
-    FORMAT_VERSION,
-    CheckpointInfo,
-    LoadedModel,
-    SpeakingModel,
-    StoredModel,
+from tinyllm.checkpoint.loaded import CheckpointInfo, LoadedModel, SpeakingModel, StoredModel
+from tinyllm.checkpoint.reading import (
+    checkpoint_fingerprint,
     load_checkpoint,
     read_checkpoint,
     read_checkpoint_info,
-    save_checkpoint,
 )
+from tinyllm.checkpoint.record import FORMAT_VERSION, save_checkpoint
 from tinyllm.checkpoint.search import FoundCheckpoint, find_checkpoint
 
 __all__ = [
@@ -37,6 +36,7 @@ __all__ = [
     "LoadedModel",
     "SpeakingModel",
     "StoredModel",
+    "checkpoint_fingerprint",
     "find_checkpoint",
     "load_checkpoint",
     "read_checkpoint",

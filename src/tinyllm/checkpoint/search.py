@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyllm.checkpoint.hf_folder import is_model_folder
 from tinyllm.checkpoint.weights import METADATA_KEY, open_weights
 from tinyllm.errors import CheckpointError
 from tinyllm.files import nearest_file_hint, os_error
@@ -60,6 +61,8 @@ def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
 def _at_path(name: str) -> FoundCheckpoint | None:
     """Look where a name points as a path; None for a bare name that points nowhere."""
     path = Path(name).expanduser()
+    if is_model_folder(path):
+        return FoundCheckpoint(path, "given by path", was_sought=False)
     if path.is_dir():
         return _newest(path, (".", "checkpoints", "*", "*/checkpoints"), f"in {shown(str(path))}")
     if path.is_file():

@@ -4,10 +4,11 @@ Reading needs numpy only: float32 weights are views of the mapped file, half pre
 float32 when they are asked for. PyTorch is touched where its tensors are written.
 """
 
+import copy
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 METADATA_KEY = "tinyllm"
 STORED_DTYPES = {"F32": "<f4", "BF16": "<u2", "F16": "<f2"}
 """Precisions that weights may be stored in by their names in the file, as numpy reads them."""
+_OTHER_BYTES = {
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
+    "I32": 4,
+    "U32": 4,
+    "I16": 2,
+    "U16": 2,
+} | dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1)
+"""Sizes of what a file may hold beside weights (masks, counts): nothing of it is read."""
 _NAMES = {"torch.float32": "F32", "torch.bfloat16": "BF16", "torch.float16": "F16"}
 
 _EXPONENT = np.uint16(0x7F80)
@@ -41,14 +52,20 @@ class StoredWeights(Mapping[str, Weight]):
     """
 
     def __init__(self, path: Path, file: Any) -> None:
-        """Take the places of all tensors from an open safetensors file, which holds no gaps."""
+        """Take the places of all tensors from an open safetensors file, which holds no gaps.
+
+        Raises CheckpointError for a dtype of unknown size.
+        """
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         self._path = path
         for name in file.offset_keys():
             part = file.get_slice(name)
             self.shapes[name] = tuple(part.get_shape())
-            self.dtypes[name] = part.get_dtype()
+            self.dtypes[name] = dtype = part.get_dtype()
+            if dtype not in STORED_DTYPES and dtype not in _OTHER_BYTES:
+                raise CheckpointError(f"{path}: {name} holds {dtype}, which is not read here")
+        self._all_shapes = self.shapes  # in the order of the file
         self._parts: dict[str, NDArray[Any]] | None = None
 
     def __getitem__(self, name: str) -> Weight:
@@ -64,6 +81,12 @@ class StoredWeights(Mapping[str, Weight]):
     def __len__(self) -> int:
         return len(self.shapes)
 
+    def only(self, names: Set[str]) -> "StoredWeights":
+        """Return the weights of these names; they share the mapped file."""
+        chosen = copy.copy(self)
+        chosen.shapes = {name: shape for name, shape in self.shapes.items() if name in names}
+        return chosen
+
     def is_finite(self, name: str) -> bool:
         """Tell whether a weight holds neither NaN nor infinity."""
         stored = self._stored()[name]
@@ -78,8 +101,9 @@ class StoredWeights(Mapping[str, Weight]):
             raw = np.memmap(self._path, np.uint8, mode="c")
             (length,) = struct.unpack("<Q", raw[:8].tobytes())
             self._parts, begin = {}, 8 + length
-            for name, shape in self.shapes.items():
-                dtype = np.dtype(STORED_DTYPES[self.dtypes[name]])
+            for name, shape in self._all_shapes.items():
+                stored = self.dtypes[name]
+                dtype = np.dtype(STORED_DTYPES.get(stored) or f"V{_OTHER_BYTES[stored]}")
                 end = begin + math.prod(shape) * dtype.itemsize
                 part: NDArray[Any] = np.asarray(raw[begin:end])
                 self._parts[name], begin = part.view(dtype).reshape(shape), end

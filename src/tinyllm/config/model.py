@@ -8,14 +8,21 @@ are data (`model_presets.json`); `model/presets.py` turns the one into the other
 import difflib
 import importlib.resources
 import json
+import math
 from functools import cache
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from tinyllm.config.base import Strict
 
 Family = Literal["gpt-neo", "llama"]
+Activation = Literal["silu", "gelu", "gelu_tanh"]
 
 AUTO = "auto"
 """In place of a preset: the training decides."""
@@ -37,8 +44,41 @@ def default_intermediate_size(family: Family, hidden_size: int) -> int:
     return 4 * hidden_size if family == "gpt-neo" else -(-8 * hidden_size // 96) * 32
 
 
+def _head_dim(said: dict[str, Any]) -> int:
+    return max(1, int(said["hidden_size"]) // int(said["n_heads"]))
+
+
+class RopeScaling(Strict):
+    """How rotary positions are slowed, so that a model reads longer rows than it first learnt."""
+
+    kind: Literal["linear", "llama3"]
+    """`linear` slows every frequency alike (arXiv:2306.15595), `llama3` the low ones only."""
+
+    factor: float = Field(ge=1.0, allow_inf_nan=False)
+    """How much slower."""
+
+    low_freq_factor: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    """Waves longer than original_context_length / this are slowed in full (llama3)."""
+
+    high_freq_factor: float = Field(default=4.0, gt=0.0, allow_inf_nan=False)
+    """Waves shorter than original_context_length / this are left alone (llama3)."""
+
+    original_context_length: int = Field(default=8192, ge=1, le=_LARGEST)
+    """The context that was first learnt (llama3)."""
+
+    @model_validator(mode="after")
+    def _bounds_differ(self) -> Self:
+        if self.kind == "llama3" and self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError("high_freq_factor must be larger than low_freq_factor")
+        return self
+
+
 class ModelConfig(Strict):
-    """A network's complete shape."""
+    """A network's complete shape.
+
+    Fields that only models from elsewhere need are not written where they hold what follows from
+    the others: what is written of our own shapes stays as it was.
+    """
 
     family: Family = "llama"
     """`llama` (RoPE, RMSNorm, SwiGLU, grouped heads) or `gpt-neo` (learned positions, LayerNorm,
@@ -60,6 +100,9 @@ class ModelConfig(Strict):
     """Number of key and value heads, shared by groups of query heads (llama); n_heads when left
     out."""
 
+    head_dim: int = Field(default_factory=lambda data: _head_dim(data), ge=1, le=_LARGEST)
+    """Width of one head; hidden_size / n_heads when left out."""
+
     context_length: int = Field(default=_DEFAULT_CONTEXT, ge=1, le=_LARGEST)
     """Longest row of tokens the model can read."""
 
@@ -80,8 +123,22 @@ class ModelConfig(Strict):
     rope_theta: float = Field(default=_ROPE_THETA, gt=1.0, allow_inf_nan=False)
     """Base of the rotary frequencies (llama)."""
 
+    rope_scaling: RopeScaling | None = None
+    """How rotary positions are slowed for a longer context (llama); null leaves them."""
+
     qk_norm: bool = False
     """Normalise queries and keys head by head before they meet (llama)."""
+
+    qkv_bias: bool = False
+    """Add a bias to queries, keys and values (Qwen2 and GPT-2)."""
+
+    scale_attention: bool = Field(default_factory=lambda data: data["family"] == "llama")
+    """Divide query-key products by the root of head_dim; GPT-Neo does not."""
+
+    activation: Activation = Field(
+        default_factory=lambda data: "silu" if data["family"] == "llama" else "gelu_tanh"
+    )
+    """What bends the feed-forward layer: silu (llama), GELU's tanh form (gpt-neo) or GELU."""
 
     attention_window: int = Field(default=_WINDOW, ge=1, le=_LARGEST)
     """How far back the local layers see, counting the token itself (gpt-neo)."""
@@ -89,17 +146,57 @@ class ModelConfig(Strict):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of activations that are dropped while training."""
 
-    @property
-    def head_dim(self) -> int:
-        """Width of one head."""
-        return self.hidden_size // self.n_heads
+    @model_serializer(mode="wrap")
+    def _without_what_follows(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        usual = {
+            "head_dim": self.hidden_size // self.n_heads,
+            "rope_scaling": None,
+            "qkv_bias": False,
+            "scale_attention": self.family == "llama",
+            "activation": "silu" if self.family == "llama" else "gelu_tanh",
+        }
+        return {k: v for k, v in values.items() if k not in usual or v != usual[k]}
 
     @model_validator(mode="after")
     def _shape_fits(self) -> Self:
-        _require_fitting_shape(self.family, self.hidden_size, self.n_heads, self.n_kv_heads)
-        if self.family == "gpt-neo" and self.qk_norm:
-            raise ValueError("`qk_norm` needs family llama, and `family` is gpt-neo")
+        is_usual = self.head_dim == self.hidden_size // self.n_heads
+        width = self.hidden_size if is_usual else self.n_heads * self.head_dim
+        _require_fitting_shape(self.family, width, self.n_heads, self.n_kv_heads)
+        if self.family == "gpt-neo" and (self.qk_norm or self.rope_scaling):
+            name = "qk_norm" if self.qk_norm else "rope_scaling"
+            raise ValueError(f"`{name}` needs family llama, and `family` is gpt-neo")
         return self
+
+    @property
+    def has_local_layers(self) -> bool:
+        """Whether some layers see less than the whole context."""
+        return (
+            self.family == "gpt-neo"
+            and self.n_layers > 1
+            and self.attention_window < self.context_length
+        )
+
+    def frequency_divisors(self) -> list[float] | None:
+        """By how much rope_scaling slows each rotary frequency, (E/2,); None for not at all.
+
+        Llama 3's: waves that fit high_freq_factor times into the first context stay, those that
+        fit low_freq_factor times at most are slowed by factor, between them the share changes
+        linearly with the number of waves.
+        """
+        scaling = self.rope_scaling
+        if scaling is None:
+            return None
+        if scaling.kind == "linear":
+            return [scaling.factor] * (self.head_dim // 2)
+        low, high = scaling.low_freq_factor, scaling.high_freq_factor
+        divisors = []
+        for even in range(0, self.head_dim, 2):
+            frequency = self.rope_theta ** (-even / self.head_dim)
+            n_waves = scaling.original_context_length * frequency / (2 * math.pi)
+            kept = min(1.0, max(0.0, (n_waves - low) / (high - low)))
+            divisors.append(1 / (kept + (1 - kept) / scaling.factor))
+        return divisors
 
 
 class ModelSpec(Strict):

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from tinyllm.data.sources import expand_source
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import write_text
 from tinyllm.reporting import Progress, Reporter, SilentReporter
-from tinyllm.tokenizer import SAMPLE_BYTES, Tokenizer, train_bpe, train_characters
+from tinyllm.tokenizer import SAMPLE_BYTES, Kind, Tokenizer, train_bpe, train_characters
 
 DEFAULT_VOCAB_SIZE = 4096
 EXAMPLE_PRESETS = ("llama-1m", "llama-8m", "llama-42m")
@@ -51,7 +50,7 @@ class TokenizeResult:
     """What `tinyllm tokenize` found and made."""
 
     tokenizer_path: Path
-    kind: Literal["bpe", "char"]
+    kind: Kind
     vocab_size: int
     n_unused_ids: int
     """Ids that never occur in the text, special ones aside."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tinyllm
-from tinyllm.checkpoint import SpeakingModel
+from tinyllm.checkpoint import SpeakingModel, checkpoint_fingerprint
 from tinyllm.errors import DataError
 from tinyllm.files import os_error, sha256_file, write_json, write_text
 from tinyllm.model.sizing import count_parameters
@@ -40,7 +40,7 @@ def report_head(loaded: SpeakingModel, task: str) -> dict[str, Any]:
     return {
         "task": task,
         "checkpoint": str(loaded.info.path),
-        "sha256": sha256_file(loaded.info.path),
+        "sha256": checkpoint_fingerprint(loaded.info.path),
         "parameters": {
             "total": parameters.total,
             "embedding": parameters.embedding,

@@ -97,7 +97,7 @@ class Batch:
         An empty prompt begins a new document. `seed` stands in for that of the settings. Raises
         UsageError for a prompt that leaves no room in the context and for unusable settings.
         """
-        prompt = list(prompt) or [self._tokenizer.end_of_text_id]
+        prompt = list(prompt) or [self._tokenizer.begin_id]
         require_room(prompt, self._context_length)
         ticket = self._n_tickets
         self._waiting[ticket] = TextInMaking.begin(

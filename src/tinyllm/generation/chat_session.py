@@ -222,7 +222,7 @@ class ChatSession:
 
     def _ids(self, text: str, exchanges: Sequence[Exchange]) -> list[int]:
         if self.template is None:
-            return self.engine.tokenizer.encode(text)
+            return self.engine.tokenizer.encode_prompt(text)
         messages = [*self._messages(exchanges), Message("user", text)]
         return render_prompt(messages, self.engine.tokenizer, self.template)
 

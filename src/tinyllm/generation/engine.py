@@ -143,7 +143,7 @@ class Engine:
         return loglikelihood(
             self.network.model,
             requests,
-            begin_id=self.tokenizer.end_of_text_id,
+            begin_id=self.tokenizer.begin_id,
             batch_size=batch_size,
             advance=advance,
         )

@@ -14,7 +14,7 @@ from tinyllm.generation.engine import Engine
 from tinyllm.generation.runner import Runner
 from tinyllm.generation.runner_native import NativeRunner, must_compile
 from tinyllm.kernels.build import notice
-from tinyllm.kernels.decode_memory import Dtype
+from tinyllm.kernels.decode_memory import Dtype, knows
 from tinyllm.process import may_have_gpu
 from tinyllm.reporting import Reporter
 
@@ -46,6 +46,8 @@ def open_engine(
             return Engine(stored, runner=runner, max_batch_size=max_batch_size)
         if (said := notice()) is not None:
             reporter.note(said)
+        elif not knows(stored.info.config):
+            reporter.note("native code knows no network of this shape: PyTorch runs it")
         return _with_torch(stored, device, dtype, max_batch_size)
     return _with_torch(read_checkpoint(path), chosen, dtype, max_batch_size)
 

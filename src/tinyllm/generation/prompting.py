@@ -31,7 +31,7 @@ def prompt_ids(
     if raw or loaded.template is None:
         if system is not None:
             raise _no_place("a system text", raw)
-        return loaded.tokenizer.encode(text)
+        return loaded.tokenizer.encode_prompt(text)
     return message_ids(loaded, [Message("user", text)], system=system)
 
 
@@ -104,7 +104,7 @@ def doubts(tokenizer: Tokenizer, sampling: Sampling) -> Iterator[str]:
 
 def turn_markers(template: ChatTemplate) -> Iterator[str]:
     """Yield the strings that open a user's turn, with and without the space before them."""
-    marker = template.user.partition("{content}")[0].strip()
+    marker = template.user_opening
     if marker:
         yield "\n\n" + marker
         yield marker

@@ -31,6 +31,7 @@ from tinyllm.kernels.decode_memory import (
     PackedWeights,
     aligned_bytes,
     decode_library,
+    knows,
 )
 
 _PREFILL_TOKENS = 256
@@ -105,7 +106,9 @@ class NativeDecoder:
         dtype: Dtype,
         n_threads: int,
     ) -> Self | None:
-        """Return a decoder, or None where native code cannot be built."""
+        """Return a decoder, or None where native code cannot be built or knows no such network."""
+        if not knows(config):
+            return None
         try:
             return cls(config, weights, dtype=dtype, n_threads=n_threads)
         except KernelsUnavailable:

@@ -162,6 +162,12 @@ def _bound(library: ctypes.CDLL) -> DecodeLibrary:
     )
 
 
+def knows(config: ModelConfig) -> bool:
+    """Tell whether native code runs such a network: no biases of q, k and v, the usual bends."""
+    usual = "silu" if config.family == "llama" else "gelu_tanh"
+    return not config.qkv_bias and config.activation == usual
+
+
 def decode_library() -> DecodeLibrary | None:
     """Return decode.cpp, compiled and bound, or None where it cannot be built."""
     library = load_library("decode")
@@ -205,16 +211,16 @@ class PackedWeights:
         """Yield (name, rows, columns) of the parts of each packed matrix, parts lying on top."""
         config = self._config
         width, inner = config.hidden_size, config.intermediate_size
-        key_width = config.n_kv_heads * config.head_dim
+        query_width, key_width = (n * config.head_dim for n in (config.n_heads, config.n_kv_heads))
         ups = ("gate_proj", "up_proj") if config.family == "llama" else ("up_proj",)
         for i in range(config.n_layers):
             at, mlp = f"model.layers.{i}.self_attn", f"model.layers.{i}.mlp"
             yield [
-                (f"{at}.q_proj.weight", width, width),
+                (f"{at}.q_proj.weight", query_width, width),
                 (f"{at}.k_proj.weight", key_width, width),
                 (f"{at}.v_proj.weight", key_width, width),
             ]
-            yield [(f"{at}.o_proj.weight", width, width)]
+            yield [(f"{at}.o_proj.weight", width, query_width)]
             yield [(f"{mlp}.{up}.weight", inner, width) for up in ups]
             yield [(f"{mlp}.down_proj.weight", width, inner)]
         head = "model.embed_tokens.weight" if config.tie_embeddings else "lm_head.weight"
@@ -286,7 +292,7 @@ class PackedWeights:
             window=config.attention_window,
             weight_bytes=self.nbytes,
             norm_eps=config.norm_eps,
-            attention_scale=1.0 if is_neo else config.head_dim**-0.5,
+            attention_scale=config.head_dim**-0.5 if config.scale_attention else 1.0,
             embeddings=self._vector("model.embed_tokens.weight", config.vocab_size, width),
             positions=self._vector(
                 "model.embed_positions.weight", config.context_length, width, is_there=is_neo
@@ -317,6 +323,9 @@ def _rotation(config: ModelConfig) -> tuple[NDArray[np.float32], NDArray[np.floa
     """Return cos and sin (context, E/2) of all positions, in float32 as `model/places.py` does."""
     even = np.arange(0, config.head_dim, 2, dtype=np.float32)
     frequencies = np.float32(config.rope_theta) ** (-even / np.float32(config.head_dim))
+    divisors = config.frequency_divisors()
+    if divisors is not None:
+        frequencies /= np.array(divisors, np.float32)
     positions = np.arange(config.context_length, dtype=np.float32)
     angles = np.outer(positions, frequencies.astype(np.float32))
     return np.cos(angles), np.sin(angles)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tinyllm.config.model import ModelConfig
+from tinyllm.config.model import Activation, ModelConfig
 from tinyllm.kernels import elementwise as native
 
 
@@ -55,36 +55,45 @@ def add_and_norm(
     return stream, norm(stream)
 
 
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Bend every number of x."""
+    if activation == "silu":
+        return functional.silu(x)
+    return functional.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
 class SwiGLU(nn.Module):
     """Gated feed-forward of llama (arXiv:2002.05202); x is (B, T, D)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.activation = config.activation
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_proj(x), self.up_proj(x)  # (B, T, F)
-        is_native = native.serves(gate)
-        mixed = native.swiglu(gate, up) if is_native else functional.silu(gate) * up
+        is_native = self.activation == "silu" and native.serves(gate)
+        mixed = native.swiglu(gate, up) if is_native else activate(gate, self.activation) * up
         out: Tensor = self.down_proj(mixed)
         return out
 
 
 class GeluMLP(nn.Module):
-    """Feed-forward of gpt-neo, with GELU's tanh form; x is (B, T, D)."""
+    """Feed-forward of gpt-neo, usually with GELU's tanh form; x is (B, T, D)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.activation = config.activation
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        if native.serves(x, native.product_dtype(x)):
+        if self.activation == "gelu_tanh" and native.serves(x, native.product_dtype(x)):
             wide = functional.linear(x, self.up_proj.weight)  # (B, T, F)
             mixed = native.gelu(wide, self.up_proj.bias)
         else:
-            mixed = functional.gelu(self.up_proj(x), approximate="tanh")
+            mixed = activate(self.up_proj(x), self.activation)
         out: Tensor = self.down_proj(mixed)
         return out

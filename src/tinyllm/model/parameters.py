@@ -27,9 +27,10 @@ def _layer(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     width, inner = config.hidden_size, config.intermediate_size
     is_neo, head_dim = config.family == "gpt-neo", config.head_dim
     yield from _norm("input_layernorm", config)
-    yield "self_attn.q_proj.weight", (config.n_heads * head_dim, width)
-    yield "self_attn.k_proj.weight", (config.n_kv_heads * head_dim, width)
-    yield "self_attn.v_proj.weight", (config.n_kv_heads * head_dim, width)
+    for name, n_heads in (("q", config.n_heads), *((x, config.n_kv_heads) for x in "kv")):
+        yield f"self_attn.{name}_proj.weight", (n_heads * head_dim, width)
+        if config.qkv_bias:
+            yield f"self_attn.{name}_proj.bias", (n_heads * head_dim,)
     yield "self_attn.o_proj.weight", (width, config.n_heads * head_dim)
     if is_neo:
         yield "self_attn.o_proj.bias", (width,)

@@ -94,6 +94,9 @@ def _rotation(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Return cos and sin (B or 1, T, 1, E/2) float32 for positions (B or 1, T)."""
     even = torch.arange(0, config.head_dim, 2, device=positions.device)
     frequencies = config.rope_theta ** (-even.float() / config.head_dim)  # (E/2,)
+    divisors = config.frequency_divisors()
+    if divisors is not None:
+        frequencies = frequencies / torch.tensor(divisors, device=positions.device)
     angles = positions.float()[..., None, None] * frequencies
     return angles.cos(), angles.sin()
 

@@ -87,7 +87,7 @@ def forward_flops_per_token(config: ModelConfig, n_tokens: int | None = None) ->
     n_local = config.n_layers // 2 if config.family == "gpt-neo" else 0
     visible = (config.n_layers - n_local) * _mean_visible(n_tokens, n_tokens)
     visible += n_local * _mean_visible(n_tokens, config.attention_window)
-    return products + 4 * config.hidden_size * visible
+    return products + 4 * config.n_heads * config.head_dim * visible
 
 
 def training_flops_per_token(config: ModelConfig, n_tokens: int | None = None) -> float:
@@ -176,8 +176,8 @@ def parted(
 
 def _matrix_parameters(config: ModelConfig) -> int:
     """Weights of one layer's matrices: q k v o, and two (gpt-neo) or three (llama) in the MLP."""
-    key_width = config.n_kv_heads * config.head_dim
-    attention = 2 * config.hidden_size * (config.hidden_size + key_width)
+    n_heads = config.n_heads + config.n_kv_heads
+    attention = 2 * config.hidden_size * n_heads * config.head_dim
     n_matrices = 2 if config.family == "gpt-neo" else 3
     return attention + n_matrices * config.hidden_size * config.intermediate_size
 
@@ -185,8 +185,10 @@ def _matrix_parameters(config: ModelConfig) -> int:
 def _vector_parameters(config: ModelConfig) -> int:
     """Norms and biases of one layer."""
     biases = 2 * config.hidden_size + config.intermediate_size
-    head_norms = 2 * config.head_dim if config.qk_norm else 0
-    return 2 * _norm_size(config) + head_norms + (biases if config.family == "gpt-neo" else 0)
+    of_heads = 2 * config.head_dim if config.qk_norm else 0
+    if config.qkv_bias:
+        of_heads += (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+    return 2 * _norm_size(config) + of_heads + (biases if config.family == "gpt-neo" else 0)
 
 
 def _norm_size(config: ModelConfig) -> int:

@@ -1,8 +1,10 @@
 """The network: two families of decoder-only transformer on one page.
 
-    llama    RoPE, RMSNorm, SwiGLU, grouped key/value heads, optional QK-norm; no biases
+    llama    RoPE, RMSNorm, SwiGLU, grouped key/value heads, optional QK-norm; no biases, or those
+             of q, k and v (Qwen2)
     gpt-neo  learned positions, LayerNorm, GELU; attention unscaled, global in even layers and
-             local (a window) in odd ones; biases everywhere but on q, k and v
+             local (a window) in odd ones; biases everywhere but on q, k and v. With those, scaled
+             attention and a window as long as the context, it is GPT-2
 
     ids -> embed -> n_layers x [ x + attention(norm(x)), then x + mlp(norm(x)) ] -> norm -> head
 
@@ -80,15 +82,15 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        is_neo, width = config.family == "gpt-neo", config.head_dim
+        is_neo, width, bias = config.family == "gpt-neo", config.head_dim, config.qkv_bias
         self.layer = layer
         self.head_dim = width
         self.is_local = is_neo and layer % 2 == 1
-        self.scale = 1.0 if is_neo else 1 / math.sqrt(width)  # GPT-Neo was trained unscaled
+        self.scale = 1 / math.sqrt(width) if config.scale_attention else 1.0
         self.dropout = config.dropout
-        self.q_proj = nn.Linear(config.hidden_size, config.n_heads * width, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, config.n_kv_heads * width, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, config.n_kv_heads * width, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, config.n_heads * width, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, config.n_kv_heads * width, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, config.n_kv_heads * width, bias=bias)
         self.o_proj = nn.Linear(config.n_heads * width, config.hidden_size, bias=is_neo)
         self.eps = config.norm_eps
         self.q_norm = RMSNorm(width, config.norm_eps) if config.qk_norm else nn.Identity()

@@ -151,12 +151,13 @@ def _begins(turns: Sequence[Message], place: int) -> bool:
 def _prompts(request: CompletionRequest, engine: Engine) -> tuple[list[str], list[list[int]]]:
     """Return the prompts as texts and as ids; an empty one begins a new document."""
     tokenizer, prompt = engine.tokenizer, request.prompt
-    begin = [tokenizer.end_of_text_id]
+    before = tokenizer.prefix_ids
     if isinstance(prompt, str):
         prompt = [prompt]
     texts = [part for part in prompt if isinstance(part, str)]
     if texts:
-        return texts, [ids or begin for ids in tokenizer.encode_batch(texts)]
+        encoded = [before + ids for ids in tokenizer.encode_batch(texts)]
+        return texts, [ids or [tokenizer.begin_id] for ids in encoded]
     lists = [part for part in prompt if isinstance(part, list)]
     ids = lists or [[part for part in prompt if isinstance(part, int)]]
     largest = max(map(max, ids))

@@ -1,12 +1,15 @@
 """Text to ids and back: byte-level BPE and characters, kept as one `tokenizer.json`.
 
-Both kinds are files of the `tokenizers` library. Id 0 is `<|endoftext|>` in every tokenizer trained
-here; a file from elsewhere may have it at another id. Text never turns into a special id: the
-words `<|endoftext|>` inside a document are encoded like any other words.
+All kinds are files of the `tokenizers` library. Id 0 is `<|endoftext|>` in every tokenizer trained
+here; a file from elsewhere may have it at another id or by another name, and put ids before a
+text. Text never turns into a special id: the words `<|endoftext|>` inside a document are encoded
+like any other words.
 
-    bpe    ids 1..256 are the bytes, the rest merges of them; every text has an encoding
-    char   id 1 is `<unk>`, the rest one character (code point) each; a character never seen
-           becomes `<unk>`
+    bpe            ids 1..256 are the bytes, the rest merges of them; every text has an encoding
+    char           id 1 is `<unk>`, the rest one character (code point) each; a character never
+                   seen becomes `<unk>`
+    sentencepiece  as Llama 2's, from elsewhere only: a text begins with a space that is not its
+                   own, spaces are "▁", characters without a token become bytes `<0x41>`
 
 What belongs to roles and turns is in `chat_template.py`.
 """
@@ -15,6 +18,7 @@ import codecs
 import hashlib
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -38,25 +42,40 @@ WORDWISE_CHARS = 10_000
 _SHARED_CHARS = 4_000
 """Shorter texts are not worth sharing among cores, which takes 0.1 ms."""
 
-Kind = Literal["bpe", "char"]
+Kind = Literal["bpe", "char", "sentencepiece"]
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
+_SPACE = "▁"
 
 
 class Tokenizer:
     """A reversible map between text and ids; immutable."""
 
-    def __init__(self, inner: Any, kind: Kind) -> None:
-        """Wrap a `tokenizers.Tokenizer`; use `from_json`, `from_file` or a `train_…` function."""
+    def __init__(
+        self,
+        inner: Any,
+        kind: Kind,
+        *,
+        end_of_text: str = END_OF_TEXT,
+        vocab_size: int | None = None,
+    ) -> None:
+        """Wrap a `tokenizers.Tokenizer`; use `from_json`, `from_file` or a `train_…` function.
+
+        vocab_size counts unused ids behind the last token too, as models from elsewhere have them.
+        """
         inner.encode_special_tokens = True  # not saved by the library, hence set on every load
         inner.no_padding()
         inner.no_truncation()
         self._inner = inner
         self._known_bytes: dict[int, bytes] = {}
         self.kind: Kind = kind
-        self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
-        end_id = inner.token_to_id(END_OF_TEXT)
+        n_used = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self.vocab_size: int = max(n_used, vocab_size or 0)
+        self.n_unused_ids = self.vocab_size - n_used
+        self.end_of_text = end_of_text
+        end_id = inner.token_to_id(end_of_text)
         if end_id is None:
             raise DataError(
-                f"this tokenizer has no {END_OF_TEXT} token",
+                f"this tokenizer has no {end_of_text} token",
                 "Train one with `tinyllm tokenize`, or add the token to the file.",
             )
         self.end_of_text_id: int = end_id
@@ -73,14 +92,19 @@ class Tokenizer:
             raise DataError(f"this is no character tokenizer: {longer!r} is one of its tokens")
 
     @classmethod
-    def from_json(cls, text: str) -> "Tokenizer":
+    def from_json(
+        cls, text: str, *, end_of_text: str = END_OF_TEXT, vocab_size: int | None = None
+    ) -> "Tokenizer":
         """Read the text of a `tokenizer.json`. Raises DataError for anything else."""
         try:
             kind = _kind_of(json.loads(text))
-            return cls(tokenizers.Tokenizer.from_str(text), kind)
+            inner = tokenizers.Tokenizer.from_str(text)
+            return cls(inner, kind, end_of_text=end_of_text, vocab_size=vocab_size)
         except DataError:
             raise
-        except Exception as error:  # the library raises bare Exception
+        except BaseException as error:  # the library raises bare Exception, and panics
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise DataError(f"this is not a tokenizer.json: {error}") from error
 
     @classmethod
@@ -104,11 +128,47 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the canonical JSON: equal tokenizers have equal fingerprints."""
         canonical = json.dumps(json.loads(self.to_json()), sort_keys=True, ensure_ascii=True)
+        if self.end_of_text != END_OF_TEXT:
+            canonical += self.end_of_text
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @cached_property
+    def prefix_ids(self) -> list[int]:
+        """The special ids that a model from elsewhere wants before every text; usually none."""
+        whole = self._inner.encode("a", add_special_tokens=True).ids
+        plain = self._inner.encode("a", add_special_tokens=False).ids
+        n_before = len(whole) - len(plain)
+        return list(whole[:n_before]) if whole[n_before:] == plain else []
+
+    @property
+    def begin_id(self) -> int:
+        """What stands before the first token of a text that has nothing before it."""
+        return self.prefix_ids[-1] if self.prefix_ids else self.end_of_text_id
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; never a special id but `<unk>`."""
         return self.encode_batch([text])[0]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Return the ids that a model continues: those of the text behind `prefix_ids`."""
+        return [*self.prefix_ids, *self.encode(text)]
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Return the ids of a text in which the names of special tokens are those tokens."""
+        return list(self._marking.encode(without_surrogates(text), add_special_tokens=False).ids)
+
+    def special_id(self, name: str) -> int:
+        """Return the id of a token by its name. Raises KeyError for one that is not there."""
+        found: int | None = self._inner.token_to_id(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    @cached_property
+    def special_tokens(self) -> frozenset[str]:
+        """The names of all special tokens."""
+        added = self._inner.get_added_tokens_decoder().values()
+        return frozenset(token.content for token in added if token.special)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of every text, computed on all cores. Lone surrogates become U+FFFD."""
@@ -138,7 +198,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Return the text of ids. Bytes that are no UTF-8 become U+FFFD."""
         parts = self._bytes if skip_special else self._bytes_with_special
-        return b"".join(parts[i] for i in ids).decode("utf-8", errors="replace")
+        text = b"".join(parts[i] for i in ids).decode("utf-8", errors="replace")
+        return text.removeprefix(" ") if self.kind == "sentencepiece" else text
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that a token stands for; empty for special tokens."""
@@ -225,8 +286,17 @@ class Tokenizer:
 
     def _with_special(self, token_id: int) -> bytes:
         token = self._inner.id_to_token(token_id) or ""
-        is_bytes = self.kind == "bpe" and token_id not in self._added_ids
-        return bytes_of(token) if is_bytes else token.encode()
+        if self.kind == "char" or token_id in self._added_ids:
+            return token.encode()
+        if self.kind == "bpe":
+            return bytes_of(token)
+        byte = _BYTE.fullmatch(token)
+        return bytes([int(byte[1], 16)]) if byte else token.replace(_SPACE, " ").encode()
+
+    @cached_property
+    def _marking(self) -> Any:
+        """The same tokenizer, for which a special token's name is that token."""
+        return tokenizers.Tokenizer.from_str(self.to_json())
 
     @cached_property
     def _bytes_with_special(self) -> list[bytes]:
@@ -289,9 +359,21 @@ def _kind_of(layout: Any) -> Kind:
     decoder = (layout.get("decoder") or {}).get("type") if isinstance(layout, dict) else None
     if model == "BPE" and decoder == "ByteLevel":
         return "bpe"
+    if model == "BPE" and decoder == "Sequence" and _is_sentencepiece(layout):
+        return "sentencepiece"
     if model == "WordLevel" and decoder == "Fuse":
         return "char"
     raise DataError(
         f"a tokenizer of type {model} with decoder {decoder} is not supported",
         "Byte-level BPE (as GPT-2's) and the character tokenizers of `tinyllm tokenize` are.",
+    )
+
+
+def _is_sentencepiece(layout: dict[str, Any]) -> bool:
+    """Tell whether tokens are text with "▁" for spaces, and bytes for what else there is."""
+    steps = [step["type"] for step in layout["decoder"]["decoders"]]
+    return bool(layout["model"].get("byte_fallback")) and steps in (
+        ["Replace", "ByteFallback", "Fuse", "Strip"],
+        ["ByteFallback", "Fuse", "Metaspace"],
+        ["ByteFallback", "Metaspace"],
     )

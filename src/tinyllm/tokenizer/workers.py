@@ -4,7 +4,7 @@ A worker is a Python started by us, which reads the tokenizer and then requests 
 input and answers on its standard output, until the input ends. All numbers are int64, texts are
 UTF-8, ids are uint32:
 
-    tokenizer    n_bytes, tokenizer.json
+    tokenizer    2, the bytes of each: tokenizer.json, the name of its end token
     request      n_texts, the bytes of each, the texts one after another
     answer       n_texts, the bytes of the ids of each, the ids one after another
 """
@@ -80,7 +80,7 @@ def _start(tokenizer: Tokenizer) -> "subprocess.Popen[bytes]":
         env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
     )
     assert process.stdin is not None
-    _send(process.stdin, [tokenizer.to_json().encode()])
+    _send(process.stdin, [tokenizer.to_json().encode(), tokenizer.end_of_text.encode()])
     return process
 
 
@@ -91,7 +91,8 @@ def main() -> None:
     first = _receive(requests)
     if first is None:
         return
-    tokenizer = Tokenizer.from_json(first[0].decode())
+    layout, end_of_text = (part.decode() for part in first)
+    tokenizer = Tokenizer.from_json(layout, end_of_text=end_of_text)
     while (texts := _receive(requests)) is not None:
         encoded = tokenizer.encode_arrays([text.decode() for text in texts])
         _send(answers, [ids.tobytes() for ids in encoded])

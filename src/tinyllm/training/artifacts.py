@@ -113,7 +113,7 @@ def write_samples(
     template = beginning.template
     engine = Engine(LoadedModel(model, beginning.tokenizer, template, info))
     prompts = [
-        beginning.tokenizer.encode(prompt)
+        beginning.tokenizer.encode_prompt(prompt)
         if template is None
         else render_prompt([Message("user", prompt)], beginning.tokenizer, template)
         for prompt in config.samples.prompts

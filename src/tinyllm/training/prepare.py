@@ -12,7 +12,12 @@ import numpy as np
 import torch
 
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
-from tinyllm.checkpoint import LoadedModel, find_checkpoint, load_checkpoint
+from tinyllm.checkpoint import (
+    LoadedModel,
+    checkpoint_fingerprint,
+    find_checkpoint,
+    load_checkpoint,
+)
 from tinyllm.config.model import ModelConfig
 from tinyllm.config.train import MICRO_BATCH_SIZE, TrainConfig
 from tinyllm.data.corpus import Format, resolve_format
@@ -25,7 +30,6 @@ from tinyllm.data.sources import describe_source, expand_source
 from tinyllm.data.split import split_shards
 from tinyllm.data.tokenize import prepare_tokenizer
 from tinyllm.errors import ConfigError, DataError
-from tinyllm.files import sha256_file
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.transformer import Transformer
 from tinyllm.reporting import Reporter, counted, format_count
@@ -215,7 +219,7 @@ def fingerprints(config: TrainConfig, beginning: Beginning, rows: Rows) -> dict[
     return {
         **rows.fingerprints,
         "tokenizer": beginning.tokenizer.fingerprint,
-        "init_from": sha256_file(started_from) if started_from is not None else None,
+        "init_from": checkpoint_fingerprint(started_from) if started_from is not None else None,
         "effective_batch": config.batch.rows_per_step,
     }
 

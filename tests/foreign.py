@@ -1,0 +1,100 @@
+"""Tiny models of the transformers package with random weights, saved as their users save them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tiny import tiny_tokenizer
+
+transformers = pytest.importorskip("transformers")
+
+VOCAB = tiny_tokenizer().vocab_size
+_LLAMA = {
+    "vocab_size": VOCAB,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 96,
+}
+_NEO = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "num_layers": 4,
+    "num_heads": 4,
+    "max_position_embeddings": 96,
+    "window_size": 8,
+    "attention_types": [[["global", "local"], 2]],
+}
+_GPT2 = {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 96}
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 24,
+}
+_LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 3.0}
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt-neo": ("GPTNeo", _NEO),
+    "gpt-neo, global only": ("GPTNeo", {**_NEO, "attention_types": [[["global"], 4]]}),
+    "gpt-neo, untied": ("GPTNeo", {**_NEO, "tie_word_embeddings": False}),
+    "llama": ("Llama", _LLAMA),
+    "llama, tied, all heads": (
+        "Llama",
+        {**_LLAMA, "tie_word_embeddings": True, "num_key_value_heads": 6},
+    ),
+    "llama, wide heads": ("Llama", {**_LLAMA, "head_dim": 12}),
+    "llama, rope llama3": ("Llama", {**_LLAMA, "rope_parameters": _LLAMA3}),
+    "llama, rope linear": ("Llama", {**_LLAMA, "rope_parameters": _LINEAR}),
+    "mistral": ("Mistral", {**_LLAMA, "sliding_window": None}),
+    "gpt2": ("GPT2", _GPT2),
+    "gpt2, gelu, untied": (
+        "GPT2",
+        {**_GPT2, "activation_function": "gelu", "tie_word_embeddings": False},
+    ),
+    "qwen2": ("Qwen2", _LLAMA),
+    "qwen2, tied": ("Qwen2", {**_LLAMA, "tie_word_embeddings": True}),
+    "qwen3": ("Qwen3", {**_LLAMA, "head_dim": 16}),
+    "qwen3, tied": ("Qwen3", {**_LLAMA, "head_dim": 8, "tie_word_embeddings": True}),
+}
+
+
+def random_model(name: str) -> Any:
+    """Build a model by its name in MODELS, with weights that make a mistake show."""
+    kind, shape = MODELS[name]
+    config = getattr(transformers, f"{kind}Config")(**shape, eos_token_id=0, bos_token_id=0)
+    class_name = f"{kind}LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM"
+    model = getattr(transformers, class_name)(config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            is_norm = parameter.ndim == 1 and "bias" not in parameter_name
+            parameter.normal_(1.0 if is_norm else 0.0, 0.2, generator=generator)
+    return model.eval()
+
+
+def save_model(folder: Path, name: str, *, shard_size: str = "5GB") -> Any:
+    """Save such a model with a tokenizer of ours, as transformers does; return the model."""
+    model = random_model(name)
+    model.save_pretrained(folder, max_shard_size=shard_size)
+    save_tokenizer(folder)
+    return model
+
+
+def save_tokenizer(folder: Path, **options: Any) -> Any:
+    """Save a tokenizer of ours as transformers does; return it."""
+    import tokenizers
+
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(tiny_tokenizer().to_json()),
+        eos_token="<|endoftext|>",
+        **options,
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
