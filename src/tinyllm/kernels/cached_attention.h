@@ -124,8 +124,11 @@ int64_t mix_dimensions(const Queries &queries, const HeadCache &cache, int64_t e
         mix_blocks<false>(cache, e, from, whole, shares, shares_stride, sums);
         mix_blocks<true>(cache, e, whole, to, shares, shares_stride, sums);
         for (int q = 0; q < n; ++q) {
-            for (int d = 0; d < together; ++d) {
-                queries.out[q * queries.out_stride + e + d] = sum(sums[q][d]) * factors[q];
+            float *out = queries.out + q * queries.out_stride + e;
+            if constexpr (together == lanes<float>) {
+                store(out, ::sums(sums[q]) * factors[q]);
+            } else {
+                for (int d = 0; d < together; ++d) out[d] = sum(sums[q][d]) * factors[q];
             }
         }
     }
@@ -153,8 +156,12 @@ void attend_queries(const Queries &queries, const HeadCache &cache, float *score
         factors[q] = 1.0f / exponentiate(row, from, to);
     }
     constexpr int together = n == 1 ? 8 : 4;
-    int64_t e = mix_dimensions<n, together>(queries, cache, 0, from, to, scores, scores_stride,
+    int64_t e = 0;
+    if constexpr (n == 1) {
+        e = mix_dimensions<n, lanes<float>>(queries, cache, e, from, to, scores, scores_stride,
                                             factors);
+    }
+    e = mix_dimensions<n, together>(queries, cache, e, from, to, scores, scores_stride, factors);
     mix_dimensions<n, 1>(queries, cache, e, from, to, scores, scores_stride, factors);
 }
 

@@ -64,9 +64,10 @@ struct Writing {
 };
 
 // Groups of rows that write by themselves, one thread each: nobody meets anybody before the end, and
-// the keys and values of a group stay near. Only for weights that every group finds in the cache.
+// the keys and values of a group stay near: those of 14 rows do, those of 28 already less. Only for
+// weights that every group finds in the cache.
 struct Groups {
-    static constexpr int64_t most_rows = 2 * tile_tokens, least_rows = tile_tokens / 2;
+    static constexpr int64_t most_rows = padded(12, tile_tokens), least_rows = tile_tokens / 2;
     static constexpr int64_t most_weight_bytes = 16 * 1024 * 1024;
     int64_t n_rows, n;
 
