@@ -37,8 +37,8 @@ struct Matrix {
     int64_t rows, columns;
 };
 
-inline int64_t divided_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-inline int64_t padded(int64_t n, int64_t to) { return divided_up(n, to) * to; }
+constexpr int64_t divided_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+constexpr int64_t padded(int64_t n, int64_t to) { return divided_up(n, to) * to; }
 
 // ---- formats: how a unit of weights meets a unit of activations ----
 
