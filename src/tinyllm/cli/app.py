@@ -38,6 +38,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "data": {
         "download": Entry("download", "download", "Get a dataset and put it in our text format."),
         "mix-datasets": Entry("mix_datasets", "mix_datasets", "Mix texts by weight into one."),
+        "extract-wiki": Entry("extract_wiki", "extract_wiki", "Make text of a MediaWiki dump."),
+        "scan-contamination": Entry(
+            "scan_contamination", "scan_contamination", "Look for a test's questions in texts."
+        ),
         "tokenize": Entry("tokenize", "tokenize", "Train a tokenizer and cache a text as ids."),
     },
     "synthetic": {
@@ -54,6 +58,14 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "eval-loss": Entry("eval_loss", "eval_loss", "Measure perplexity and bits per byte."),
         "eval-openbookqa": Entry(
             "eval_openbookqa", "eval_openbookqa", "Answer OpenBookQA, with error bars."
+        ),
+        "eval-stories": Entry(
+            "eval_stories", "eval_stories", "Write stories, measure them, let a judge grade them."
+        ),
+        "eval-multiple-choice": Entry(
+            "eval_multiple_choice",
+            "eval_multiple_choice",
+            "Answer ARC, HellaSwag, PIQA, WinoGrande or questions of your own.",
         ),
     },
     "use": {
