@@ -5,7 +5,7 @@
      "sources": [{"place": "…", "sha256": "…", "documents": …, "bytes": …, "share": 0.5,
                   "manifest": {… the source's own manifest …}}],
      "dropped": {"empty": 3}, "changed": {"mojibake": 12}, "settings": {"seed": 0, …},
-     "written_by": "tinyllm 0.1.0 mix-datasets"}
+     "contamination": [{"items": 2, …}], "written_by": "tinyllm 0.1.0 mix-datasets"}
 
 A manifest holds no clock time: the same work writes the same bytes.
 """
@@ -50,6 +50,8 @@ class Manifest:
     dropped: dict[str, int] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    contamination: tuple[dict[str, Any], ...] = ()
+    """Which questions of tests were looked for in it, and found: `contamination/record.py`."""
     written_by: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +65,8 @@ class Manifest:
             Source(**{**s, "manifest": s["manifest"] and cls.from_json(s["manifest"])})
             for s in value["sources"]
         )
-        return cls(**{**value, "licence": tuple(value["licence"]), "sources": sources})
+        lists = {name: tuple(value.get(name, ())) for name in ("licence", "contamination")}
+        return cls(**{**value, **lists, "sources": sources})
 
 
 def manifest_path(data_path: Path) -> Path:

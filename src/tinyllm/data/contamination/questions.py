@@ -1,0 +1,68 @@
+"""Which questions are looked for: the files a user names, or the test that lies at hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyllm.data.contamination.matching import Matcher
+from tinyllm.data.contamination.probes import Item, items_of, question_key
+from tinyllm.data.hub import is_hub_source
+from tinyllm.data.multiple_choice import read_multiple_choice
+from tinyllm.data.sources import expand_source
+from tinyllm.errors import DataError
+from tinyllm.files import sha256_file
+from tinyllm.records import MultipleChoice
+from tinyllm.reporting import Reporter
+
+N_WORDS = 13
+"""The longest run that is looked for as a whole, as GPT-3's and lm-evaluation-harness's."""
+DEFAULT_FOLDER = Path("datasets/260207-openbook-qa")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The questions that are looked for, ready for any number of texts."""
+
+    items: Sequence[Item]
+    sources: Sequence[dict[str, Any]]
+    """Each file they came from: its name, SHA-256 and number of items."""
+    n_words: int
+    matcher: Matcher
+
+
+def default_questions() -> list[str]:
+    """Return the files of questions that lie in the default folder; none where it is missing."""
+    return [str(path) for path in sorted(DEFAULT_FOLDER.glob("*.jsonl"))]
+
+
+def read_wanted(
+    sources: Sequence[str] | None, reporter: Reporter, n_words: int = N_WORDS
+) -> Wanted:
+    """Read the questions to look for; None takes those of the default folder.
+
+    Raises DataError when there are none, or a file holds something else.
+    """
+    chosen = default_questions() if sources is None else list(sources)
+    if not chosen:
+        raise DataError(
+            f"there are no questions in {DEFAULT_FOLDER}",
+            "Name a file with --questions, or get them with its download.sh.",
+        )
+    questions: dict[str, MultipleChoice] = {}
+    described = []
+    for source in chosen:
+        for file in [source] if is_hub_source(source) else map(str, expand_source(source)):
+            found = list(read_multiple_choice(file, reporter))
+            path = None if is_hub_source(file) else Path(file)
+            described.append(
+                {
+                    "source": file if path is None else path.name,
+                    "sha256": None if path is None else sha256_file(path),
+                    "items": len(found),
+                }
+            )
+            for question in found:
+                questions.setdefault(question_key(question), question)
+    items = items_of(questions.values())
+    return Wanted(items, described, n_words, Matcher(items, n_words))

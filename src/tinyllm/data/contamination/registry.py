@@ -1,0 +1,59 @@
+"""Files that no model learns from: tests known by their SHA-256, and a user's own.
+
+`evaluation_only.json` lists the published files by size and hash, in their authors' form and in
+ours. A file is hashed only when its size is that of a registered one.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from tinyllm.data.hub import is_hub_source
+from tinyllm.data.manifest import read_manifest, refuse_evaluation_data
+from tinyllm.data.sources import expand_source
+from tinyllm.errors import DataError
+from tinyllm.files import require_file, sha256_file
+
+_HINT = "A model that has seen its questions cannot be judged by them: use other data."
+
+
+def refuse_evaluation_files(source: str, kept: Sequence[Path] = ()) -> None:
+    """Raise DataError when a source holds a file that is kept for evaluation.
+
+    A file is one when its manifest or that of anything it was made from says so, when it is
+    registered, or when it is one of `kept` or a copy of it.
+    """
+    own = [require_file(path, "file kept for evaluation") for path in kept]
+    for path in [] if is_hub_source(source) else expand_source(source):
+        manifest = read_manifest(path)
+        if manifest is not None:
+            refuse_evaluation_data(source, manifest)
+        name = _registered_name(path) or next((str(k) for k in own if _is_copy(path, k)), None)
+        if name is not None:
+            raise DataError(f"{path} is kept for evaluation: it is {name}", _HINT)
+
+
+def _is_copy(path: Path, other: Path) -> bool:
+    """Whether two files are one, or hold the same bytes."""
+    if path.samefile(other):
+        return True
+    return path.stat().st_size == other.stat().st_size and sha256_file(path) == sha256_file(other)
+
+
+@cache
+def _registered() -> dict[int, dict[str, str]]:
+    """Return the names of registered files by size and hash."""
+    content = json.loads(
+        files("tinyllm.data.contamination").joinpath("evaluation_only.json").read_text("utf-8")
+    )
+    registered: dict[int, dict[str, str]] = {}
+    for row in content["files"]:
+        registered.setdefault(row["bytes"], {})[row["sha256"]] = row["name"]
+    return registered
+
+
+def _registered_name(path: Path) -> str | None:
+    same_size = _registered().get(path.stat().st_size)
+    return same_size.get(sha256_file(path)) if same_size else None
