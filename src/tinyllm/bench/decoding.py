@@ -38,6 +38,7 @@ from tinyllm.reporting import Reporter
 _BYTES_PER_WEIGHT: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
 _PREFILL_TOKENS = 256
 """A short prompt is read so often that as many tokens are."""
+_SPEED_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,32 @@ def run(
     )
     name = "random weights" if config.checkpoint is None else config.checkpoint
     return InferSpeed(name, count_parameters(shape).total, str(device), speeds, ceilings)
+
+
+def decode_speeds(paths: Sequence[Path], reporter: Reporter) -> list[float]:
+    """Return the tokens per second that each checkpoint writes alone: medians of rounds in turn."""
+    found: list[list[float]] = [[] for _ in paths]
+    with reporter.stage("measure speed"):
+        engines = [open_engine(path, reporter, max_batch_size=1) for path in paths]
+        for number in range(_SPEED_ROUNDS + 1):
+            for engine, speeds in zip(engines, found, strict=True):
+                config = _that_fits(engine)
+                vocab_size = engine.tokenizer.vocab_size
+                _, speed = _write(engine, _prompts(1, vocab_size, config), config)
+                if number:  # the first one warms up
+                    speeds.append(speed)
+    return [median(speeds) for speeds in found]
+
+
+def _that_fits(engine: Engine) -> BenchInferConfig:
+    """Return the usual lengths, or shorter ones for a small context."""
+    usual = BenchInferConfig(batch_size=1)
+    if usual.prompt_tokens + usual.new_tokens <= engine.context_length:
+        return usual
+    n_prompt = max(1, engine.context_length // 5)
+    return BenchInferConfig(
+        batch_size=1, prompt_tokens=n_prompt, new_tokens=max(2, engine.context_length - n_prompt)
+    )
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "eval-openbookqa": Entry(
             "eval_openbookqa", "eval_openbookqa", "Answer OpenBookQA, with error bars."
         ),
+        "compare": Entry("compare", "compare", "Put models side by side, with error bars."),
         "eval-stories": Entry(
             "eval_stories", "eval_stories", "Write stories, measure them, let a judge grade them."
         ),

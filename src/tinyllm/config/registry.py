@@ -25,6 +25,7 @@ _SCHEMAS = {
     "eval-openbookqa": ("tinyllm.config.multiple_choice", "EvalOpenbookqaConfig"),
     "eval-multiple-choice": ("tinyllm.config.multiple_choice", "EvalMultipleChoiceConfig"),
     "eval-stories": ("tinyllm.config.eval_stories", "EvalStoriesConfig"),
+    "compare": ("tinyllm.config.compare", "CompareConfig"),
     "infer": ("tinyllm.config.generation", "InferConfig"),
     "chat": ("tinyllm.config.generation", "ChatConfig"),
     "serve": ("tinyllm.config.serve", "ServeConfig"),

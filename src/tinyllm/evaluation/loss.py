@@ -93,6 +93,7 @@ def run(loaded: LoadedModel, config: EvalLossConfig, reporter: Reporter) -> Repo
         **report_head(loaded, "loss"),
         "data": data_head(config.data),
         "overlap": config.overlap,
+        "max_documents": config.max_documents,
         **asdict(loss),
     }
     if folder is not None:

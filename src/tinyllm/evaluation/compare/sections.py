@@ -1,0 +1,238 @@
+"""From the results.json of a comparison to what people read. Nothing here computes a score."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tinyllm.evaluation.compare.contrasts import p_words
+from tinyllm.evaluation.pages import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Paragraph,
+    Picture,
+    SideBySide,
+    Table,
+)
+from tinyllm.evaluation.story_evaluation.age_groups import AGE_GROUPS
+from tinyllm.reporting import format_bytes, format_count, format_duration
+
+UNKNOWN = "–"
+Results = Mapping[str, Any]
+
+
+def title_of(results: Results) -> str:
+    """Return the report's title."""
+    return " against ".join(model["name"] for model in results["models"])
+
+
+def blocks_of(results: Results) -> list[Block]:
+    """Return the whole report."""
+    return [
+        *_summary(results),
+        *_models(results["models"]),
+        *_scores(results),
+        *_differences(results["contrasts"]),
+        *_ages(results["ages"]),
+        *_charts(results["charts"]),
+        *_samples(results["samples"]),
+        *_settings(results["config_differences"], [m["name"] for m in results["models"]]),
+        *_limits(results),
+    ]
+
+
+def _summary(results: Results) -> Iterator[Block]:
+    primary = [c for c in results["contrasts"] if c["is_primary"]]
+    if primary:
+        yield Bullets([f"{c['metric']}, {c['a']} and {c['b']}: {c['sentence']}." for c in primary])
+    else:
+        yield Paragraph(
+            "No score that two of these models have in common: name a held-out text with `--data`."
+        )
+    if results["notes"]:
+        yield Bullets(results["notes"])
+
+
+def _models(models: Sequence[Results]) -> Iterator[Block]:
+    yield Heading("Models")
+    header = (
+        "model", "kind", "parameters", "non-embedding", "layers x width x heads", "context",
+        "vocabulary", "tokens learnt", "trained for", "file", "tokens/s",
+    )  # fmt: skip
+    yield Table("Size, training and speed", header, [_model_row(model) for model in models])
+    if any(model["training"] and model["training"]["n_stages"] > 1 for model in models):
+        yield Paragraph(
+            "Tokens and time include those of the checkpoint that a model started from."
+        )
+
+
+def _model_row(model: Results) -> list[str]:
+    parameters = model["parameters"] or {}
+    shape, training = model["shape"] or {}, model["training"] or {}
+    layers = (
+        f"{shape['n_layers']} x {shape['hidden_size']} x {shape['n_heads']}" if shape else UNKNOWN
+    )
+    return [
+        model["name"],
+        " ".join(filter(None, (shape.get("family"), model["kind"]))) or UNKNOWN,
+        _or_unknown(parameters.get("total"), format_count),
+        _or_unknown(parameters.get("non_embedding"), format_count),
+        layers,
+        _or_unknown(shape.get("context_length"), "{:,}".format),
+        _or_unknown(shape.get("vocab_size"), "{:,}".format),
+        _or_unknown(training.get("trained_tokens"), format_count),
+        _or_unknown(training.get("elapsed_seconds"), format_duration),
+        _or_unknown(model["file_bytes"], format_bytes),
+        _or_unknown(model["tokens_per_second"], "{:,.0f}".format),
+    ]
+
+
+def _or_unknown(value: Any, write: Any) -> str:
+    return UNKNOWN if value is None else str(write(value))
+
+
+def _scores(results: Results) -> Iterator[Block]:
+    """Tables of scores: what counts first, then what is only measured."""
+    scores = results["scores"]
+    primary = [s for s in scores if s["is_primary"] or s["task"] == "loss"]
+    measured = [s for s in scores if s not in primary]
+    names = [model["name"] for model in results["models"]]
+    if primary:
+        yield Heading("Scores")
+        yield _score_table("Scores with 95 % intervals", primary, names)
+    if measured:
+        yield Heading("Measured without a judge")
+        yield Paragraph(
+            "Variety, repetition and endings of the stories, counted in the texts: this is not a "
+            "judge, and says nothing of how good a story is."
+        )
+        yield _score_table("Measures with 95 % intervals", measured, names)
+
+
+def _score_table(caption: str, scores: Sequence[Results], names: Sequence[str]) -> Table:
+    """Return a row for each score, a column for each model; a setting of one model is a row too."""
+    rows: dict[tuple[str, ...], dict[str, Results]] = {}
+    for score in scores:
+        key = (score["task"], score["metric"], score["setting"])
+        rows.setdefault(key, {})[score["model"]] = score
+    body = []
+    for (task, metric, setting), of_models in rows.items():
+        first = next(iter(of_models.values()))
+        what = f"{task}: {metric}" if task not in metric else metric
+        cells = [_score_cell(of_models.get(name)) for name in names]
+        body.append([what, *cells, first["unit"], _direction(first["better"]), setting])
+    return Table(caption, ("score", *names, "unit", "better", "measured on"), body)
+
+
+def _score_cell(score: Results | None) -> str:
+    if score is None:
+        return UNKNOWN
+    interval = score["interval_95"]
+    span = f" ({_figure(interval[0])} to {_figure(interval[1])})" if interval else ""
+    return f"{_figure(score['value'])}{span}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _direction(better: str) -> str:
+    return UNKNOWN if better == "neither" else better
+
+
+def _differences(contrasts: Sequence[Results]) -> Iterator[Block]:
+    if not contrasts:
+        return
+    yield Heading("Differences")
+    yield Paragraph(
+        "Both models on the same documents, questions or prompts, item by item. Intervals resample "
+        "items; p is that of a sign-flip permutation test (McNemar's exact test for right and "
+        "wrong), corrected by Holm for all comparisons of this kind in the report."
+    )
+    header = ("score", "models", "difference", "95 % interval", "p", "items", "verdict")
+    yield Table("Paired differences", header, [_difference_row(c) for c in contrasts])
+
+
+def _difference_row(contrast: Results) -> list[str]:
+    low, high = contrast["interval_95"]
+    verdict = contrast["sentence"].split(" (")[0]
+    return [
+        f"{contrast['task']}: {contrast['metric']}",
+        f"{contrast['a']} - {contrast['b']}",
+        f"{contrast['difference']:+.3g}",
+        f"{low:+.3g} to {high:+.3g}",
+        p_words(contrast["p_holm"]).removeprefix("p = ").removeprefix("p "),
+        str(contrast["n_items"]),
+        verdict,
+    ]
+
+
+def _ages(ages: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
+    if not ages:
+        return
+    yield Heading("Age groups")
+    header = ("age group", *ages)
+    rows = []
+    for letter, years in AGE_GROUPS.items():
+        cells = [f"{counts.get(letter, 0):,}" for counts in ages.values()]
+        rows.append([f"{letter}: {years}", *cells])
+    yield Table("How old the writer seems to the judge, texts in each group", header, rows)
+
+
+def _charts(charts: Sequence[Results]) -> Iterator[Block]:
+    if charts:
+        yield Heading("Charts")
+        yield Paragraph("Every chart has its figures beside it, in a .csv file of the same name.")
+    for chart in charts:
+        yield Picture(chart["file"], chart["alt"])
+
+
+def _samples(samples: Sequence[Results]) -> Iterator[Block]:
+    if samples:
+        yield Heading("The same beginnings")
+        yield Paragraph("Drawn by seed, not by hand; the first text that each model wrote.")
+    for sample in samples:
+        yield SideBySide(sample["prompt"], list(sample["texts"].items()))
+
+
+def _settings(rows: Sequence[Results], names: Sequence[str]) -> Iterator[Block]:
+    if not rows:
+        return
+    shown = [name for name in names if name in rows[0]]
+    yield Heading("Settings that differ")
+    body = [[f"`{row['key']}`", *(_setting(row[name]) for name in shown)] for row in rows]
+    yield Table("Shape and training, only what is not the same", ("setting", *shown), body)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return UNKNOWN if value is None else str(value)
+
+
+def _limits(results: Results) -> Iterator[Block]:
+    yield Heading("What the numbers do not show")
+    yield Bullets(
+        [
+            (
+                "A test speaks of these files. Another seed of one recipe gives another file: "
+                "to compare recipes, train several seeds of each."
+            ),
+            (
+                "No difference shown is not the same as equal: the interval says how large a "
+                "difference could still be."
+            ),
+            (
+                "Bits per byte and choices by likelihood say what a model knows of a text, not how "
+                "well it writes."
+            ),
+        ]
+    )
+    yield Heading("How this was made")
+    yield Code(
+        [
+            results["command"],
+            f"tinyllm {results['tinyllm_version']}, {results['made_at']}, seed {results['seed']}",
+            *(f"{m['name']}: sha256 {m['sha256']}" for m in results["models"] if m["sha256"]),
+        ]
+    )
