@@ -132,6 +132,10 @@ class TransformersProvider(Strict):
     batch_size: int = Field(default=16, ge=1, le=4096)
     """How many answers are drawn at the same time; halved when memory runs out."""
 
+    raw: bool = False
+    """Go on with the last message as it stands: no chat template, and nothing behind it. It is for
+    base models, and for nothing but continuing a text."""
+
     thinking: bool = False
     """Let a reasoning model think first, where its chat template can tell it to or not to. What
     it thinks is dropped, and counts towards `max_tokens`."""

@@ -46,12 +46,18 @@ class Reply:
 class TransformersModel:
     """A causal language model with its tokenizer."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, thinking: bool = False) -> None:
-        """Take a model and a tokenizer of the package; `thinking` goes to the chat template."""
+    def __init__(
+        self, model: Any, tokenizer: Any, *, name: str, thinking: bool = False, raw: bool = False
+    ) -> None:
+        """Take a model and a tokenizer of the package; `thinking` goes to the chat template.
+
+        With `raw` there is none: the last message is gone on with as it stands.
+        """
         from transformers import GenerationConfig
 
         self.name = name
-        self._model, self._tokenizer, self._thinking = model.eval(), tokenizer, thinking
+        self._model, self._tokenizer = model.eval(), tokenizer
+        self._thinking, self._raw = thinking, raw
         own = model.generation_config
         self._ends = _id_set(own.eos_token_id) | _id_set(tokenizer.eos_token_id)
         pad = tokenizer.pad_token_id
@@ -84,7 +90,7 @@ class TransformersModel:
             ) from error
         name = Path(source).name if Path(source).is_dir() else source
         name = f"{name}@{config.revision}" if config.revision else name
-        return cls(model, tokenizer, name=name, thinking=config.thinking)
+        return cls(model, tokenizer, name=name, thinking=config.thinking, raw=config.raw)
 
     @property
     def context_length(self) -> int | None:
@@ -97,12 +103,14 @@ class TransformersModel:
 
         Raises ItemError for what the template refuses or what fills the context.
         """
-        if self._tokenizer.chat_template:
+        if self._raw:
+            prompt = messages[-1].content
+        elif self._tokenizer.chat_template:
             prompt = self._by_template(messages)
         else:
             prompt = "\n\n".join(message.content for message in messages) + "\n\n"
         prompt = prompt.encode("utf-8", "replace").decode("utf-8")
-        is_raw = not self._tokenizer.chat_template
+        is_raw = self._raw or not self._tokenizer.chat_template
         ids = list(self._tokenizer(prompt, add_special_tokens=is_raw)["input_ids"])
         longest = self.context_length
         if longest is not None and len(ids) >= longest:

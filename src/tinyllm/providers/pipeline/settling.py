@@ -102,7 +102,7 @@ class Settler:
             self._on_accepted()
 
     def _verdict(self, call: Call, completion: Completion) -> Verdict:
-        fault = finish_fault(completion, call.ask.sampling)
+        fault = finish_fault(completion, call.ask)
         if fault is None:
             attempt = len(call.item.rejected)
             return self._work.examine(call.item.index, attempt, call.ask, completion)

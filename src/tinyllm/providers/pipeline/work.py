@@ -27,6 +27,8 @@ class Ask:
     messages: tuple[Message, ...]
     sampling: CallSampling
     plan: Any = None
+    takes_any_ending: bool = False
+    """An answer that was cut, or that holds nothing, is one, too: it is examined like others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,11 @@ class Work(Protocol):
         """Count the accepted items that remain when duplicates go, the lowest of each staying."""
 
 
-def finish_fault(completion: Completion, sampling: CallSampling) -> Rejected | None:
+def finish_fault(completion: Completion, ask: Ask) -> Rejected | None:
     """Return why an answer did not end by itself or holds nothing; None when all is well."""
+    if ask.takes_any_ending and completion.finish_reason in ("stop", "length"):
+        return None
+    sampling = ask.sampling
     reason = _FINISH_FAULTS.get(completion.finish_reason)
     if reason is None:
         return None if completion.text.strip() else Rejected(EMPTY, None, completion.text)

@@ -1,0 +1,175 @@
+"""`tinyllm eval-stories`: have stories written, measure them, have them graded, and report."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyllm.config.eval_stories import EvalStoriesConfig
+from tinyllm.evaluation.report import write_report
+from tinyllm.evaluation.story_evaluation.folder import EvaluationFolder
+from tinyllm.evaluation.story_evaluation.judging import Judged, judge_all, judged_before
+from tinyllm.evaluation.story_evaluation.markdown import (
+    NO_JUDGE,
+    as_markdown,
+    calibration_says,
+    joint_markdown,
+    measure_rows,
+    score_rows,
+)
+from tinyllm.evaluation.story_evaluation.models import (
+    Source,
+    repair_journals,
+    sources_of,
+    write_all,
+)
+from tinyllm.evaluation.story_evaluation.prompts import PromptSet, read_prompt_set
+from tinyllm.evaluation.story_evaluation.protocols import protocol_for
+from tinyllm.evaluation.story_evaluation.scores import WARN_COVERAGE, score_model
+from tinyllm.evaluation.story_evaluation.subjects import is_empty
+from tinyllm.evaluation.story_evaluation.writers import Written
+from tinyllm.evaluation.story_metrics import measure_stories
+from tinyllm.files import write_json, write_text
+from tinyllm.locks import Lock
+from tinyllm.reporting import Reporter
+
+
+@dataclass(frozen=True)
+class StoriesReport:
+    """The results of each model by its name, and where they lie."""
+
+    results: dict[str, dict[str, Any]]
+    folder: Path
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether somebody graded."""
+        return any(result["judge"] is not None for result in self.results.values())
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the grades, or without a judge the measures, one column a model."""
+        return score_rows(self.results) if self.is_judged else measure_rows(self.results)
+
+    def says(self) -> str:
+        """Say in a sentence what the figures are worth."""
+        judge = next(iter(self.results.values()))["judge"]
+        return NO_JUDGE if judge is None else calibration_says(judge)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"folder": str(self.folder), "models": self.results}
+
+
+def run(
+    config: EvalStoriesConfig, reporter: Reporter, *, reparse: bool = False, repair: bool = False
+) -> StoriesReport:
+    """Evaluate, or go on where it was stopped. With `reparse`, read what is there anew; ask nobody.
+
+    `repair` moves broken lines of the journals aside first. Raises ConfigError for settings that
+    differ from those it was begun with, CheckpointError, DataError, ProviderError, and Interrupted
+    after Ctrl-C.
+    """
+    prompts = read_prompt_set(config.prompts).first(config.limit)
+    is_judged = config.has_judge or reparse
+    protocol = protocol_for(config.judge.protocol, prompts) if is_judged else None
+    folder, sources = sources_of(config, reporter)
+    folder.make()
+    with Lock(folder.lock) if config.lock else nullcontext():
+        if repair:
+            repair_journals(folder, sources, reporter)
+        pairs = list(write_all(config, prompts, sources, reporter))
+        models = [written for written, _ in pairs]
+        judged = None
+        if protocol is not None and reparse:
+            judged = judged_before(config, protocol, models, folder)
+        elif protocol is not None:
+            judged = judge_all(config, protocol, models, folder, reporter)
+        results = {
+            written.name: _result(config, prompts, written, head, judged) for written, head in pairs
+        }
+        _warn(results, judged, reporter)
+        _write(folder, sources, models, results, judged)
+    return StoriesReport(results, folder.path)
+
+
+def _result(
+    config: EvalStoriesConfig,
+    prompts: PromptSet,
+    written: Written,
+    head: dict[str, Any],
+    judged: Judged | None,
+) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        **head,
+        "name": written.name,
+        "prompts": prompts.to_json(),
+        "writer": {
+            "n_samples": config.writer.n_samples,
+            "temperature": config.writer.temperature,
+            "top_p": config.writer.top_p,
+            "max_new_tokens": config.writer.max_new_tokens,
+            "seed": config.seed,
+        },
+        "completions": str(written.path),
+        "completions_sha256": written.sha256,
+        "n_completions": len(written.samples),
+        "n_empty": sum(map(is_empty, written.samples)),
+        "n_missing": written.n_missing,
+        "metrics": measure_stories(written.samples, seed=config.seed).to_json(),
+        "memorisation": _memorisation(config, written),
+        "judge": None,
+        "scores": None,
+    }
+    if judged is not None:
+        scored = score_model(
+            written, judged.verdicts.of(written.name), judged.protocol, seed=config.seed
+        )
+        result |= {"judge": judged.to_json(), **scored.to_json(config.judge.min_coverage)}
+    return result
+
+
+def _memorisation(config: EvalStoriesConfig, written: Written) -> dict[str, Any] | None:
+    """Return what stands in the training text; None where none was named."""
+    if config.training_text is None:
+        return None
+    from tinyllm.data.sources import read_documents
+    from tinyllm.evaluation.story_metrics.memorisation import memorisation
+
+    texts = (document.text for document in read_documents(config.training_text))
+    return memorisation(written.samples, texts).to_json()
+
+
+def _warn(results: dict[str, dict[str, Any]], judged: Judged | None, reporter: Reporter) -> None:
+    """Say what makes a score doubtful."""
+    if judged is None:
+        return
+    if judged.calibration is not None and judged.calibration.fitness != "fit":
+        reporter.warn(judged.calibration.sentence())
+    for name, result in results.items():
+        coverage = result["coverage"]
+        if coverage["share"] < WARN_COVERAGE:
+            why = ", ".join(f"{n} {reason}" for reason, n in coverage["without_grades"].items())
+            hidden = "" if result["scores"] else "; too few to show a score"
+            reporter.warn(
+                f"{name}: {coverage['graded']} of {coverage['wanted']} texts have grades "
+                f"({why}){hidden}"
+            )
+
+
+def _write(
+    folder: EvaluationFolder,
+    sources: Sequence[Source],
+    models: Sequence[Written],
+    results: dict[str, dict[str, Any]],
+    judged: Judged | None,
+) -> None:
+    """Write each model's report, and for several models one of all."""
+    for source, written in zip(sources, models, strict=True):
+        outcomes = [] if judged is None else judged.verdicts.of(written.name)
+        rows = [outcome.to_json() for outcome in outcomes]
+        markdown = as_markdown(results[written.name], written)
+        write_report(source.folder.path, results[written.name], markdown, rows)
+    if len(models) > 1:
+        write_text(folder.path / "results.md", joint_markdown(results, models))
+        write_json(folder.results, {"task": "stories-joint", "models": list(results)})
