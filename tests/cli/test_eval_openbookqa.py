@@ -42,6 +42,7 @@ def test_the_report_lies_beside_the_checkpoint(evaluate, tmp_path):
     assert str(Path("base-eval") / "openbookqa-questions") in result.err
     assert sorted(p.name for p in folder.iterdir()) == [
         "predictions.jsonl",
+        "questions.html",
         "results.json",
         "results.md",
     ]

@@ -11,14 +11,9 @@ from tests.tiny import tiny_loaded
 from tinyllm.chat_template import render, render_prompt
 from tinyllm.data.multiple_choice import read_multiple_choice
 from tinyllm.errors import CheckpointError, DataError
-from tinyllm.evaluation.multiple_choice import (
-    METRICS,
-    Prediction,
-    credit,
-    evaluate,
-    summarise,
-    tied_best,
-)
+from tinyllm.evaluation.multiple_choice import METRICS, Asking, evaluate
+from tinyllm.evaluation.multiple_choice.cloze import ClozePrediction, summarise_cloze
+from tinyllm.evaluation.multiple_choice.scores import credit, tied_best
 from tinyllm.generation.engine import Engine
 from tinyllm.generation.loglikelihood import encode_pair
 from tinyllm.records import Conversation, Message, MultipleChoice
@@ -27,13 +22,12 @@ QUESTIONS = list(read_multiple_choice(str(Path(__file__).with_name("questions.js
 
 
 def prediction(choices, nats, *, answer=0, alone=None, n_tokens=None):
-    return Prediction(
+    return ClozePrediction(
         question=MultipleChoice("q", "stem", tuple(choices), answer),
+        scored=list(choices),
         nats=list(nats),
         nats_without_question=list(alone or [0.0] * len(nats)),
         n_tokens=list(n_tokens or [1] * len(nats)),
-        n_truncated=0,
-        is_boundary_moved=False,
     )
 
 
@@ -57,12 +51,12 @@ def test_each_score_makes_choices_comparable_in_its_own_way():
 @given(st.lists(st.integers(-3, 0), min_size=4, max_size=4), st.integers(0, 3))
 def test_a_tie_shares_the_credit(values, answer):
     top = [i for i, v in enumerate(values) if v == max(values)]
-    assert credit(values, answer) == (1 / len(top) if answer in top else 0)
+    assert credit(tied_best(values), answer) == (1 / len(top) if answer in top else 0)
 
 
 @given(st.lists(st.floats(-50, 0), min_size=4, max_size=4))
 def test_the_credits_of_all_answers_add_up_to_one(values):
-    assert sum(credit(values, answer) for answer in range(4)) == pytest.approx(1)
+    assert sum(credit(tied_best(values), answer) for answer in range(4)) == pytest.approx(1)
 
 
 def test_a_model_that_tells_nothing_apart_scores_chance_with_every_question_tied():
@@ -90,7 +84,7 @@ def test_baselines_are_counted_from_the_questions_alone():
         prediction(["a", "long one", "bb", "cc"], [0] * 4, answer=0, alone=[-1, -9, -9, -9]),
         prediction(["aa", "bb", "cc", "dd"], [0] * 4, answer=3, alone=[-1, -1, -2, -2]),
     ]
-    baselines = summarise(questions, "cloze").baselines
+    baselines = summarise_cloze(questions).baselines
     assert baselines["uniform"] == 0.25
     assert baselines["majority_label"] == pytest.approx(2 / 3)
     assert baselines["longest_choice"] == pytest.approx((1 + 0 + 1 / 4) / 3)
@@ -102,7 +96,7 @@ def test_142_of_500_right_is_above_chance_and_141_is_not():
     def result(n_right):
         right = prediction("abcd", [0, -1, -1, -1])
         wrong = prediction("abcd", [-1, 0, -1, -1])
-        return summarise([right] * n_right + [wrong] * (500 - n_right), "cloze")
+        return summarise_cloze([right] * n_right + [wrong] * (500 - n_right))
 
     assert result(142).scores["acc_norm"].p_value < 0.05
     assert result(141).scores["acc_norm"].p_value > 0.05
@@ -119,7 +113,7 @@ def test_the_chat_form_continues_the_prompt_exactly_as_tuning_did(chatty):
     )
     assert tuned.ids == [*context, *answer, chatty.tokenizer.end_of_text_id]
     question = MultipleChoice("q", "Why?", ("because", "never"), 0)
-    result = evaluate(Engine(chatty), [question], template=chatty.template)
+    result = evaluate(Engine(chatty), [question], Asking(template=chatty.template))
     [expected] = Engine(chatty).loglikelihood([(context, answer)])
     assert result.form == "chat"
     assert result.predictions[0].nats[0] == pytest.approx(expected.nats, abs=1e-5)

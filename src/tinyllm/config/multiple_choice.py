@@ -1,10 +1,12 @@
-"""The description of a set of multiple-choice questions: its columns, its prompt, its score."""
+"""Multiple-choice questions: how a set is described, and the commands that ask it."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from tinyllm.config.base import DataSource, Strict
+from tinyllm.config.base import ConfigPath, DataSource, Strict, refuse_nothing
+from tinyllm.config.generation import CheckpointName, Device
+from tinyllm.config.layers import FileString
 
 Split = Literal["train", "validation", "test"]
 Metric = Literal["acc", "acc_norm", "acc_bytes", "acc_token", "acc_uncond"]
@@ -85,5 +87,76 @@ class MultipleChoiceTask(Strict):
         return self
 
 
-TaskName = Annotated[str, Field(min_length=1)]
-"""A task that tinyllm knows, or the path of a description of one's own."""
+def _to_task(value: object) -> object:
+    refuse_nothing(value)
+    if isinstance(value, FileString) and value.endswith(".json"):
+        return str(value.folder / str(value))
+    return value
+
+
+TaskSource = Annotated[str, BeforeValidator(_to_task)]
+"""A known set's name, or a description's path; in a JSON file relative to that file."""
+
+
+class QuestionsConfig(Strict):
+    """How questions with choices are asked, whatever the set."""
+
+    checkpoint: CheckpointName | None = Field(
+        default=None, description="The checkpoint to measure; null takes the newest one found."
+    )
+    data: DataSource | None = Field(
+        default=None, description="A file of questions; null takes the split that was downloaded."
+    )
+    split: Literal["train", "validation", "dev", "test"] | None = Field(
+        default=None,
+        description="The split to ask; null takes the one whose scores are published, else "
+        "validation.",
+    )
+    style: Literal["cloze", "letters", "generate"] = Field(
+        default="cloze",
+        description="cloze scores each choice unseen; letters shows them and scores A, B, C, … in "
+        "all rotations; generate shows them and reads the written answer.",
+    )
+    n_shots: int = Field(
+        default=0, ge=0, le=100, description="Answered examples before every question."
+    )
+    shots_data: DataSource | None = Field(
+        default=None, description="Where the examples are drawn from; null: the training split."
+    )
+    seed: int = Field(default=0, ge=0, description="Which examples are drawn.")
+    with_fact: bool = Field(
+        default=False,
+        description="Give the fact behind each question: another, easier task than without.",
+    )
+    chat_template: bool = Field(
+        default=False,
+        description="Ask a chat-tuned model through its template too; the plain form is primary.",
+    )
+    compare: CheckpointName | None = Field(
+        default=None,
+        description="Another checkpoint, or the predictions.jsonl of an earlier run, to compare "
+        "with question by question.",
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="Ask only the first so many questions; null asks all."
+    )
+    batch_size: int = Field(
+        default=32, ge=1, le=4096, description="Rows per forward pass; does not change the result."
+    )
+    output: ConfigPath | None = Field(
+        default=None,
+        description="The folder for the report; null takes one beside the checkpoint.",
+    )
+    device: Device = Field(default="auto", description="Where to compute.")
+
+
+class EvalOpenbookqaConfig(QuestionsConfig):
+    """What `tinyllm eval-openbookqa` does."""
+
+
+class EvalMultipleChoiceConfig(QuestionsConfig):
+    """What `tinyllm eval-multiple-choice` does."""
+
+    task: TaskSource = Field(
+        description="A set of questions that tinyllm knows, or a JSON file that describes one."
+    )

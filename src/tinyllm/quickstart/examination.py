@@ -12,7 +12,7 @@ from tinyllm.config.evaluation import EvalLossConfig
 from tinyllm.config.generation import Sampling
 from tinyllm.data.multiple_choice import read_multiple_choice
 from tinyllm.evaluation.loss import measure
-from tinyllm.evaluation.multiple_choice import PRIMARY, evaluate
+from tinyllm.evaluation.multiple_choice import PRIMARY, Asking, evaluate
 from tinyllm.evaluation.statistics import Interval, wilson_interval
 from tinyllm.generation.engine import Completion, Engine
 from tinyllm.generation.prompting import prompt_ids
@@ -78,7 +78,8 @@ def examine(
     trials = _tell_stories(engine, seed, n_trials)
     loss = measure(loaded, EvalLossConfig(data=str(corpus.validation)), reporter)
     questions = list(read_multiple_choice(str(corpus.quiz)))
-    result = evaluate(engine, questions, template=loaded.template, batch_size=_QUIZ_BATCH)
+    asking = Asking(template=loaded.template)
+    result = evaluate(engine, questions, asking, batch_size=_QUIZ_BATCH)
     score = result.scores[PRIMARY]
     n_right = score.value * result.n_questions
     question = _a_question(seed)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from tinyllm.evaluation.multiple_choice import Prediction, summarise
-from tinyllm.evaluation.openbookqa import as_markdown, judge
+from tinyllm.evaluation.multiple_choice.cloze import ClozePrediction, summarise_cloze
+from tinyllm.evaluation.multiple_choice.report import as_markdown, judge
+from tinyllm.evaluation.multiple_choice.workflow import part_by_training
 from tinyllm.records import MultipleChoice
 
 QUESTION = MultipleChoice("q", "stem", ("aa", "bb", "cc", "dd"), 0)
@@ -11,10 +12,10 @@ QUESTION = MultipleChoice("q", "stem", ("aa", "bb", "cc", "dd"), 0)
 
 def result(n_right, n_wrong, n_tied=0):
     def made(nats):
-        return Prediction(QUESTION, nats, [0.0] * 4, [1] * 4, 0, False)
+        return ClozePrediction(QUESTION, QUESTION.choices, nats, [0.0] * 4, [1] * 4)
 
     right, wrong, tied = made([0, -9, -9, -9]), made([-9, 0, -9, -9]), made([-9] * 4)
-    return summarise([right] * n_right + [wrong] * n_wrong + [tied] * n_tied, "cloze")
+    return summarise_cloze([right] * n_right + [wrong] * n_wrong + [tied] * n_tied)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,8 @@ def test_the_verdict_carries_the_figures():
 
 def test_the_report_names_the_primary_score_and_every_baseline():
     whole = result(30, 70)
-    text = as_markdown({"checkpoint": "c.safetensors", "verdict": judge(whole)}, [whole])
+    about = {"title": "Q", "checkpoint": "c.safetensors", "verdict": judge(whole), "asked": ""}
+    text = as_markdown(about, [whole], [part_by_training(whole, None)])
     assert "| acc_norm * | 30.0 | ± 4.6 | 21.9–39.6 |" in text
     for name in whole.baselines:
         assert f"| {name} |" in text
