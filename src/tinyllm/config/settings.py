@@ -32,6 +32,16 @@ class Settings(BaseModel):
         validation_alias=AliasChoices("TINYLLM_OPENAI_API_KEY", "OPENAI_API_KEY"),
         description="Key for servers that are asked for synthetic text.",
     )
+    openai_organization: str | None = Field(
+        default=None,
+        validation_alias="OPENAI_ORG_ID",
+        description="Organization that api.openai.com charges, where a key belongs to several.",
+    )
+    openai_project: str | None = Field(
+        default=None,
+        validation_alias="OPENAI_PROJECT_ID",
+        description="Project that api.openai.com charges.",
+    )
     world_size: int = Field(
         default=1,
         ge=1,

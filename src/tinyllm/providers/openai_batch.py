@@ -168,7 +168,7 @@ class OpenAIBatchProvider(OpenAIProvider):
             answer = self._store.answers.get(name)
             if waiting.future.done() or answer is None or answer.digest != waiting.digest:
                 continue
-            body = self._without_key(json.dumps(answer.read()))
+            body = self._servers[0].without_key(json.dumps(answer.read()))
             try:
                 done = completion(body, {}, waiting.messages, self._host, time.time())
             except CallError as error:
@@ -269,13 +269,13 @@ class OpenAIBatchProvider(OpenAIProvider):
         for kind, file_id in files:
             if file_id:
                 reply = await self._patiently(partial(client.files.content, file_id))
-                results.append((kind, self._without_key(reply.text).encode()))
+                results.append((kind, self._servers[0].without_key(reply.text).encode()))
         batch.status = str(found.status)
         self._store.save_results(batch, results)
         self._hand_out()
         for name, status, body in self._store.refusals(batch):
             if (waiting := self._waiting.get(name)) is not None:
-                text = self._without_key(json.dumps(body))
+                text = self._servers[0].without_key(json.dumps(body))
                 waiting.fail(failure(status, {}, text, self._host, time.time()))
         self._count_missing(batch, found)
 
@@ -293,7 +293,7 @@ class OpenAIBatchProvider(OpenAIProvider):
         told = f"batch {batch.batch_id} {batch.status}, {len(missing):,} of {n_all} unanswered"
         errors = getattr(getattr(found, "errors", None), "data", None) or []
         why = "; ".join(str(error.message) for error in errors[:1])
-        told = self._without_key(f"{told}: {why}" if why else told)
+        told = self._servers[0].without_key(f"{told}: {why}" if why else told)
         for waiting in missing:
             waiting.n_batches += 1
         if max(waiting.n_batches for waiting in missing) >= self._config.batch.max_batches:
@@ -305,7 +305,7 @@ class OpenAIBatchProvider(OpenAIProvider):
         """Do it, and again after what may pass. Raises RunError when nothing helps."""
         for n_failures in range(1, self._retries.max_tries + 1):
             try:
-                with self._translated(self._servers[0]):
+                with self._servers[0].package_translated():
                     async with asyncio.timeout(self._timeouts.total_seconds):
                         return await ask()
             except RetryableError as error:
