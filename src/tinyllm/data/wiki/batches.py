@@ -1,22 +1,22 @@
-"""Batches of raw pages made into documents, in this process or in others."""
+"""Batches of raw pages made into documents: what other processes do."""
 
-import contextlib
-import multiprocessing
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from tinyllm.config.wiki import ExtractWikiConfig
+from tinyllm.data.wiki.dump import Place
 from tinyllm.data.wiki.markup import plain_text
 from tinyllm.data.wiki.page import Page, Wiki, read_page
 from tinyllm.data.writers import json_bytes, text_bytes
-from tinyllm.errors import DataError
 
-_AHEAD = 2
-"""Batches in hand for each process, so that none waits."""
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """Some pages as they are, the place behind them, and the bytes of the dump read by then."""
+
+    pages: Sequence[bytes]
+    place: Place
+    n_read: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,15 @@ class Extracted:
     left_out: tuple[tuple[str, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A raw batch, read."""
+
+    pages: Sequence[Extracted]
+    place: Place
+    n_read: int
+
+
 @dataclass(frozen=True)
 class Reading:
     """What is needed to read a page of this dump."""
@@ -35,9 +44,9 @@ class Reading:
     wiki: Wiki
     config: ExtractWikiConfig
 
-    def extract(self, pages: Sequence[bytes]) -> list[Extracted]:
+    def __call__(self, batch: RawBatch) -> Batch:
         """Read pages, one result each."""
-        return [self._extract(raw) for raw in pages]
+        return Batch([self._extract(raw) for raw in batch.pages], batch.place, batch.n_read)
 
     def _extract(self, raw: bytes) -> Extracted:
         page = read_page(raw, self.wiki)
@@ -69,81 +78,3 @@ class Reading:
         if self.config.output.suffix == ".txt":
             return text_bytes(whole)
         return json_bytes({"id": page.id, "title": page.title, "text": whole})
-
-
-class Extractor(Protocol):
-    """Takes batches and gives their results back."""
-
-    n_ahead: int
-
-    def submit(self, pages: Sequence[bytes]) -> "Future[list[Extracted]]":
-        """Begin a batch."""
-
-
-class _Here:
-    """Extracts in this process."""
-
-    n_ahead = 0
-
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-
-    def submit(self, pages: Sequence[bytes]) -> "Future[list[Extracted]]":
-        future: Future[list[Extracted]] = Future()
-        future.set_result(self._reading.extract(pages))
-        return future
-
-
-class _Elsewhere:
-    """Extracts in other processes."""
-
-    def __init__(self, pool: ProcessPoolExecutor, n_processes: int) -> None:
-        self._pool = pool
-        self.n_ahead = _AHEAD * n_processes
-
-    def submit(self, pages: Sequence[bytes]) -> "Future[list[Extracted]]":
-        return self._pool.submit(_extract, pages)
-
-
-def result(future: "Future[list[Extracted]]") -> list[Extracted]:
-    """Return a batch. Raises DataError when its process has ended."""
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a process that reads wikitext was ended",
-            "The system may have run out of memory; run the same command again: it goes on.",
-        ) from error
-
-
-@contextlib.contextmanager
-def open_extractor(reading: Reading, n_processes: int) -> Iterator[Extractor]:
-    """Start processes, or none when one is enough; they end with the block."""
-    if n_processes == 1:
-        yield _Here(reading)
-        return
-    pool = ProcessPoolExecutor(
-        n_processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin,
-        initargs=(reading,),
-    )
-    try:
-        yield _Elsewhere(pool, n_processes)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-_reading: Reading
-"""What this process was started for."""
-
-
-def _begin(reading: Reading) -> None:
-    """Set a new process up; Ctrl-C is for the process that asks."""
-    global _reading
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _reading = reading
-
-
-def _extract(pages: Sequence[bytes]) -> list[Extracted]:
-    return _reading.extract(pages)

@@ -11,28 +11,26 @@ import dataclasses
 import json
 import os
 import shutil
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from tinyllm.config.wiki import ExtractWikiConfig
 from tinyllm.data.manifest import Manifest, Source, author, manifest_path, write_manifest
-from tinyllm.data.wiki.batches import Extracted, Extractor, Reading, open_extractor, result
+from tinyllm.data.side_by_side import side_by_side
+from tinyllm.data.wiki.batches import Batch, RawBatch, Reading
 from tinyllm.data.wiki.dump import Dump, Place
 from tinyllm.data.wiki.page import read_wiki
 from tinyllm.errors import DataError, Interrupted
 from tinyllm.files import os_error, read_json, sha256_file, sync_folder, write_json
 from tinyllm.journal import Journal, last_line
 from tinyllm.locks import Lock
-from tinyllm.process import cores
 from tinyllm.reporting import Reporter, counted, format_bytes
 
 _BATCH_BYTES = 1 << 19
-_MOST_PROCESSES = 16
-"""More would wait for the one that unpacks."""
 _DROPPED, _LEFT_OUT = "dropped", "left_out"
 
 
@@ -157,19 +155,19 @@ def _extract(
     if done.is_full:
         return
     reading = Reading(read_wiki(dump.head), config)
-    n_processes = config.processes or min(cores(), _MOST_PROCESSES)
+    batches = side_by_side(reading, _raw_batches(dump, done.place), config.processes)
     with (
         _open_text(folder / "text", done.end) as text,
         Journal(folder / "journal.jsonl") as journal,
         reporter.progress(f"extract {config.dump.name}", dump.size, "bytes") as progress,
-        open_extractor(reading, n_processes) as extractor,
+        closing(batches),
     ):
         n_shown = 0
-        for batch, place, n_read in _batches(dump, done.place, extractor):
-            _append(batch, place, config.size, text, done)
+        for batch in batches:
+            _append(batch, config.size, text, done)
             journal.append(done.to_json())
-            progress.advance(n_read - n_shown, pages=done.n_pages)
-            n_shown = n_read
+            progress.advance(batch.n_read - n_shown, pages=done.n_pages)
+            n_shown = batch.n_read
             if done.is_full:
                 break
         else:
@@ -187,21 +185,7 @@ def _open_text(path: Path, end: int) -> IO[bytes]:
     return file
 
 
-def _batches(
-    dump: Dump, start: Place, extractor: Extractor
-) -> Iterator[tuple[list[Extracted], Place, int]]:
-    """Yield extracted batches in the dump's order, the place behind each, and bytes read."""
-    waiting: deque[tuple[Future[list[Extracted]], Place, int]] = deque()
-    for pages, place in _raw_batches(dump, start):
-        waiting.append((extractor.submit(pages), place, dump.n_read))
-        if len(waiting) > extractor.n_ahead:
-            future, behind, n_read = waiting.popleft()
-            yield result(future), behind, n_read
-    for future, behind, n_read in waiting:
-        yield result(future), behind, n_read
-
-
-def _raw_batches(dump: Dump, start: Place) -> Iterator[tuple[Sequence[bytes], Place]]:
+def _raw_batches(dump: Dump, start: Place) -> Iterator[RawBatch]:
     pages: list[bytes] = []
     n_bytes = 0
     place = start
@@ -209,19 +193,17 @@ def _raw_batches(dump: Dump, start: Place) -> Iterator[tuple[Sequence[bytes], Pl
         pages.append(page)
         n_bytes += len(page)
         if n_bytes >= _BATCH_BYTES:
-            yield pages, place
+            yield RawBatch(pages, place, dump.n_read)
             pages, n_bytes = [], 0
     if pages:
-        yield pages, place
+        yield RawBatch(pages, place, dump.n_read)
 
 
-def _append(
-    batch: Sequence[Extracted], place: Place, size: int | None, text: IO[bytes], done: _Done
-) -> None:
+def _append(batch: Batch, size: int | None, text: IO[bytes], done: _Done) -> None:
     """Write a batch and count it; the first document that would pass `size` ends the work."""
     documents: list[bytes] = []
     end = done.end
-    for page in batch:
+    for page in batch.pages:
         if size is not None and end + len(page.document) > size:
             done.is_full = True
             break
@@ -237,7 +219,7 @@ def _append(
         os.fsync(text.fileno())
     except OSError as error:
         raise os_error(error, f"write {text.name}") from error
-    done.end, done.place = end, place
+    done.end, done.place = end, batch.place
     done.documents += len(documents)
     done.n_batches += 1
 
