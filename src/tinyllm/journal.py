@@ -25,6 +25,7 @@ from tinyllm.files import append_line, atomic_write, os_error
 _HEAD = b'{"id":"'
 _BLOCK = 1 << 22
 _REPAIR_HINT = "Run the command again with --repair: it moves broken lines to a file of their own."
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ID = re.compile(rb'[^"\\\x00-\x1f]*')
 
 
@@ -133,7 +134,7 @@ class Journal:
 
 def encode(record: Mapping[str, Any]) -> bytes:
     """Return a record as the line of a journal. Raises ValueError unless a plain id comes first."""
-    line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    line = _ENCODER.encode(record).encode("ascii") + b"\n"
     if _id_of(line) is None:
         raise ValueError(f"a record begins with a plain id, found {line[:60]!r}")
     return line

@@ -172,6 +172,9 @@ def estimated_usage(messages: Sequence[Message], text: str) -> Usage:
     return Usage(estimate_prompt_tokens(messages), estimate_tokens(text), is_estimated=True)
 
 
+_USAGE_FIELDS = tuple(field.name for field in dataclasses.fields(Usage))
+
+
 def usage_to_json(usage: Usage) -> dict[str, int | bool]:
     """Return plain JSON values."""
-    return dataclasses.asdict(usage)
+    return {name: getattr(usage, name) for name in _USAGE_FIELDS}

@@ -45,4 +45,4 @@ def ends_sentence(text: str) -> bool:
 
 def runs(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
     """Yield every run of n words (n-gram), from the first to the last."""
-    return (tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+    return zip(*(words[i:] for i in range(n)), strict=False)
