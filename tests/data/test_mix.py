@@ -283,3 +283,31 @@ def test_paths_in_a_config_file_are_relative_to_it(tmp_path: Path) -> None:
     loaded = load_config(MixConfig, tmp_path / "plan" / "mix.json")
     assert {source.path for source in loaded.sources} == {str(tmp_path / "plan" / "a.txt")}
     assert loaded.output == tmp_path / "plan" / "out.txt"
+
+
+def test_questions_are_looked_for_in_the_mixture(two: tuple[str, str], tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    rows = [
+        {"question": "What do frogs in ponds eat?", "choices": ["flies", "sand"], "answer": 0},
+        {"question": "What do bears in woods eat?", "choices": ["fish", "sand"], "answer": 0},
+    ]
+    questions.write_text("\n".join(map(json.dumps, rows)))
+    leaky = write_source(tmp_path / "leaky.txt", ["what do FROGS in ponds eat"] * 60)
+    reporter = RecordingReporter()
+    flags = {
+        "sources": [f"{leaky}:1", f"{two[0]}:1"],
+        "output": tmp_path / "mix.txt",
+        "questions": [str(questions)],
+    }
+    run(load_config(MixConfig, flags=flags), reporter)
+    manifest = read_manifest(tmp_path / "mix.txt")
+    assert manifest is not None
+    (record,) = manifest.contamination
+    assert (record["items"], record["exact"], record["documents"]) == (1, 1, manifest.documents)
+    assert "holds 1 of 2 questions" in reporter.warnings[-1]
+    assert mix(tmp_path / "m.txt", f"{leaky}:1").manifest.contamination == ()
+
+
+def test_your_own_test_is_not_mixed_in(two: tuple[str, str], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="kept for evaluation"):
+        mix(tmp_path / "mix.txt", f"{two[0]}:1", f"{two[1]}:1", evaluation_only=[two[1]])

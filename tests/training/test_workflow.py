@@ -255,8 +255,15 @@ def test_text_registered_for_evaluation_is_refused(text: Path) -> None:
 
     size = text.stat().st_size
     write_manifest(text, Manifest(text.name, "text", 60, size, "0" * 64, evaluation_only=True))
-    with pytest.raises(DataError, match="evaluation only"):
+    with pytest.raises(DataError, match="kept for evaluation"):
         train(config_for(text))
+
+
+def test_a_copy_of_your_own_test_is_refused(text: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "my-test.txt"
+    kept.write_bytes(text.read_bytes())
+    with pytest.raises(DataError, match="my-test"):
+        train(config_for(text, data__evaluation_only=[str(kept)]))
 
 
 def test_a_prompt_mask_on_running_text_is_refused(text: Path) -> None:

@@ -52,6 +52,15 @@ def mix_datasets(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Order of the documents.", show_default="0")
     ] = None,
+    questions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--questions",
+            metavar="FILE",
+            help="Questions of a test to look for in the mixture. Repeatable.",
+            show_default="those in datasets/260207-openbook-qa",
+        ),
+    ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -74,6 +83,7 @@ def mix_datasets(
         "size": size,
         "repeat": repeat or None,
         "seed": seed,
+        "questions": questions or None,
     }
     result = run(load_config(MixConfig, config, sets=sets or (), flags=flags), reporter())
     if as_json:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tinyllm.config.explain import explain, unfinished
 from tinyllm.config.layers import FileString, Layer, merge, placeholders, read_layers, set_layer
@@ -55,6 +55,25 @@ ConfigPath = Annotated[Path, BeforeValidator(_to_path)]
 
 DataSource = Annotated[str, BeforeValidator(_to_source)]
 """A file, folder or glob (relative like `ConfigPath`), or `hf:owner/name[:split]`."""
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | Path) else value
+
+
+DataSources = Annotated[
+    tuple[DataSource, ...],
+    Field(strict=False),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
+"""One data source or a list of them."""
+
+ConfigPaths = Annotated[
+    tuple[ConfigPath, ...],
+    Field(strict=False),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
+"""One path or a list of them."""
 
 S = TypeVar("S", bound=Strict)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tinyllm.config.base import ConfigPath, DataSource, Strict
+from tinyllm.config.base import ConfigPath, ConfigPaths, DataSource, DataSources, Strict
 from tinyllm.config.layers import FileString
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(i?)[bB]?\s*")
@@ -146,6 +146,13 @@ class MixConfig(Strict):
 
     seed: int = Field(default=0, ge=0)
     """Changes the order of the documents."""
+
+    questions: DataSources | None = None
+    """Questions of tests to look for in the mixture, for its manifest; left out, those in
+    datasets/260207-openbook-qa where they are there; `[]` looks for none."""
+
+    evaluation_only: ConfigPaths = ()
+    """Your own files that no model may learn from: mixing one in, or a copy, is refused."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -6,24 +6,12 @@ Checks that need only the values live here. Checks that need the data or the sta
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from tinyllm.config.base import ConfigPath, DataSource, Strict
+from tinyllm.config.base import ConfigPath, ConfigPaths, DataSource, DataSources, Strict
 from tinyllm.config.generation import CheckpointName, Device
 from tinyllm.config.model import ModelSpec
 from tinyllm.config.tokenize import TokenizerSpec
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Sources = Annotated[
-    tuple[DataSource, ...],
-    Field(strict=False, min_length=1),
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
-]
-"""One data source or a list of them."""
 
 
 def _differs(config: Strict, field: str) -> bool:
@@ -35,7 +23,7 @@ def _differs(config: Strict, field: str) -> bool:
 class TrainData(Strict):
     """What is learned from."""
 
-    train: Sources
+    train: DataSources = Field(min_length=1)
     """Text or conversations to learn from: a file, folder, glob or `hf:owner/name`, or a list."""
 
     validation: DataSource | None = None
@@ -60,6 +48,9 @@ class TrainData(Strict):
 
     shuffle: bool = True
     """Visit rows in a new seeded order each epoch; false keeps the order of the file."""
+
+    evaluation_only: ConfigPaths = ()
+    """Your own files that no model may learn from: training on one, or on a copy, is refused."""
 
     @model_validator(mode="after")
     def _one_way_to_validate(self) -> Self:

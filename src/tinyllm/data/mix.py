@@ -8,7 +8,7 @@ give the same bytes.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tinyllm.config.data import MixConfig
 from tinyllm.data.apportion import Apportioner
+from tinyllm.data.contamination.workflow import search_text
 from tinyllm.data.document_index import Integers, shuffled
 from tinyllm.data.manifest import Manifest, Source, author, manifest_path, write_manifest
 from tinyllm.data.mix_sources import MixInput, open_inputs
@@ -65,7 +66,10 @@ def run(config: MixConfig, reporter: Reporter) -> MixResult:
                     "Ask for a larger --size.",
                 )
             manifest_path(config.output).unlink(missing_ok=True)
-        manifest = _manifest(config, mixture, writer, tokenizer)
+        manifest = replace(
+            _manifest(config, mixture, writer, tokenizer),
+            contamination=search_text(config.output, config.questions, reporter),
+        )
         write_manifest(config.output, manifest)
         _report(mixture, manifest, reporter)
     return MixResult(config.output, manifest)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from tinyllm.config.data import MixConfig, MixSource
+from tinyllm.data.contamination import refuse_evaluation_files
 from tinyllm.data.document_index import DocumentIndex, index_lines, index_text
 from tinyllm.data.encoding import detect_encoding
 from tinyllm.data.hub import is_hub_source
-from tinyllm.data.manifest import Manifest, read_manifest, refuse_evaluation_data
+from tinyllm.data.manifest import Manifest, read_manifest
 from tinyllm.data.rows import format_of
 from tinyllm.data.sources import (
     describe_source,
@@ -86,8 +87,7 @@ def _open_input(
 ) -> MixInput:
     paths = [] if is_hub_source(source.path) else expand_source(source.path)
     manifests = tuple(m for path in paths if (m := read_manifest(path)) is not None)
-    for manifest in manifests:
-        refuse_evaluation_data(source.path, manifest)
+    refuse_evaluation_files(source.path, config.evaluation_only)
     if any(_is_same(path, config.output) for path in paths):
         raise UsageError(f"{config.output} is both source and output", "Choose another --output.")
     only = paths[0] if len(paths) == 1 else None

@@ -20,16 +20,16 @@ from tinyllm.checkpoint import (
 )
 from tinyllm.config.model import ModelConfig
 from tinyllm.config.train import MICRO_BATCH_SIZE, TrainConfig
+from tinyllm.data.contamination import refuse_evaluation_files
 from tinyllm.data.corpus import Format, resolve_format
 from tinyllm.data.loader import Batch, Loader
 from tinyllm.data.loader import Packing as RowLayout
-from tinyllm.data.manifest import read_manifest
 from tinyllm.data.shard_writer import ShardCounts
 from tinyllm.data.shards import Shards, build_shards
-from tinyllm.data.sources import describe_source, expand_source
+from tinyllm.data.sources import describe_source
 from tinyllm.data.split import split_shards
 from tinyllm.data.tokenize import prepare_tokenizer
-from tinyllm.errors import ConfigError, DataError
+from tinyllm.errors import ConfigError
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.transformer import Transformer
 from tinyllm.reporting import Reporter, counted, format_count
@@ -106,7 +106,7 @@ def find_beginning(
     `known_tokenizer` is that of a run which goes on, so that it is not trained again.
     """
     for source in config.data.train:
-        _refuse_evaluation_data(source)
+        refuse_evaluation_files(source, config.data.evaluation_only)
     format = _format_of(config, reporter)
     if config.init_from is not None:
         found = find_checkpoint(config.init_from)
@@ -277,15 +277,3 @@ def _tokenizer(
     )
     reporter.note(f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} ids")
     return tokenizer
-
-
-def _refuse_evaluation_data(source: str) -> None:
-    if source.startswith("hf:"):
-        return
-    for path in expand_source(source):
-        manifest = read_manifest(path)
-        if manifest is not None and manifest.evaluation_only:
-            raise DataError(
-                f"{path} is registered for evaluation only and is never trained on",
-                "Train on other data: a model that has seen its test cannot be measured by it.",
-            )

@@ -36,6 +36,7 @@ _FREE = frozenset(
         "data.train",
         "data.validation",
         "tokenizer.path",
+        "data.evaluation_only",
     }
 )
 _LIMITS = ("epochs", "max_steps", "max_minutes")
@@ -132,6 +133,7 @@ def config_from_anywhere(
     values = config.model_dump(mode="json")
     data = values["data"]
     data["train"] = [_whole(source) for source in data["train"]]
+    data["evaluation_only"] = [_whole(path) for path in data["evaluation_only"]]
     data["validation"] = None if data["validation"] is None else _whole(data["validation"])
     if config.tokenizer.path is not None:
         values["tokenizer"]["path"] = _whole(str(config.tokenizer.path))

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinyllm.config.contamination import ScanContaminationConfig
 from tinyllm.data.contamination.confirming import Class
-from tinyllm.data.contamination.questions import Wanted, read_wanted
+from tinyllm.data.contamination.questions import Wanted, default_questions, read_wanted
 from tinyllm.data.contamination.record import Record, record_of, with_record
 from tinyllm.data.contamination.scan import Finding, Scan
 from tinyllm.data.hub import is_hub_source
@@ -20,7 +20,7 @@ from tinyllm.data.manifest import (
 from tinyllm.data.sources import describe_source, expand_source, read_documents
 from tinyllm.errors import UsageError
 from tinyllm.files import sha256_file, write_json
-from tinyllm.reporting import Reporter, counted, format_bytes
+from tinyllm.reporting import Reporter, counted
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,35 @@ def scan_text(source: str, wanted: Wanted, reporter: Reporter) -> ScannedText:
     return ScannedText(source, record_of(scan), scan.findings)
 
 
-def warn_of_leaks(scanned: ScannedText, wanted: Wanted, reporter: Reporter) -> None:
+def search_text(
+    path: Path, questions: Sequence[str] | None, reporter: Reporter
+) -> tuple[Record, ...]:
+    """Look through a text that was just written, and say what was found; return its records.
+
+    None looks for the questions that lie at hand; without any there is no record.
+    """
+    chosen = default_questions() if questions is None else questions
+    if not chosen:
+        return ()
+    wanted = read_wanted(chosen, reporter)
+    scanned = scan_text(str(path), wanted, reporter)
+    _tell(scanned, wanted, reporter)
+    return (scanned.record,)
+
+
+def _tell(scanned: ScannedText, wanted: Wanted, reporter: Reporter) -> None:
     """Say how many questions stand in a text, and name a few."""
     n = scanned.record["items"]
     names = ", ".join(str(source["source"]) for source in wanted.sources)
-    searched = f"{counted(len(wanted.items), 'question')} of {names}"
+    searched = f"{counted(len(wanted.items), 'question')} ({names})"
     if not n:
-        reporter.note(f"none of {searched} stands in {scanned.source}")
+        reporter.note(f"{scanned.source} holds none of {searched}")
         return
     ids = [finding.item.id for finding in scanned.findings if finding.is_leak]
-    more = ", …" if n > 3 else ""
+    more = ", …" if n > len(ids[:3]) else ""
     reporter.warn(
-        f"{n:,} of {searched} stand in {scanned.source} ({', '.join(ids[:3])}{more}): a model "
-        "that learns from it is judged without them"
+        f"{scanned.source} holds {n:,} of {searched}: {', '.join(ids[:3])}{more}. A model that "
+        "learns from it has seen them before"
     )
 
 
@@ -112,7 +128,7 @@ def _write_record(path: Path, record: Record, reporter: Reporter) -> None:
     manifest = read_manifest(path) or _first_manifest(path, record, reporter)
     records = with_record(manifest.contamination, record)
     write_manifest(path, replace(manifest, contamination=records))
-    reporter.note(f"recorded in the manifest of {path}, {format_bytes(manifest.bytes)}")
+    reporter.note(f"recorded in the manifest of {path}")
 
 
 def _first_manifest(path: Path, record: Record, reporter: Reporter) -> Manifest:
