@@ -24,7 +24,7 @@ from tinyllm.stories.workflow import run
 
 _LONGEST_DELAY_SECONDS = 0.03
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["datasketch", "openai", "tests.stories.kill_harness"])
+_CONTEXT.set_forkserver_preload(["openai", "rensa", "tests.stories.kill_harness"])
 
 
 @dataclass

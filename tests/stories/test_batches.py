@@ -20,7 +20,7 @@ from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.stories.workflow import run
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["datasketch", "openai", "tests.stories.small_runs"])
+_CONTEXT.set_forkserver_preload(["openai", "rensa", "tests.stories.small_runs"])
 
 BATCHES: dict[str, Any] = {
     "provider__openai__batch__enabled": True,

@@ -15,6 +15,15 @@ def gen_stories(
             "--output", metavar="FOLDER", help="The data set's folder.", show_default="stories"
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="s3://BUCKET/NAME",
+            help="Keep the run and its data set there, too; gs:// likewise.",
+            show_default=False,
+        ),
+    ] = None,
     n_stories: Annotated[
         int | None,
         typer.Option("--n-stories", "-n", help="How many stories to make.", show_default="1000"),
@@ -97,6 +106,7 @@ def gen_stories(
         raise UsageError(f"--progress is auto or json, found {progress!r}")
     flags = {
         "output": output,
+        "store.url": store,
         "n_stories": n_stories if extend is None else extend,
         "seed": seed,
         "provider.concurrency": concurrency,
@@ -109,7 +119,7 @@ def gen_stories(
     if status:
         from tinyllm.stories.workflow import read_status
 
-        found = read_status(loaded.output)
+        found = read_status(loaded.output, loaded.store)
         print_json(found.to_json()) if as_json else print_text(found.as_text())
         return
     if dry_run:

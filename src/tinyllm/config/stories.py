@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tinyllm.config.base import ConfigPath, Strict
 from tinyllm.config.providers import ProviderConfig
+from tinyllm.config.storage import StoreConfig
 
 _BRANCHES = 4
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -166,11 +167,23 @@ class DedupConfig(Strict):
     """MinHash functions that find pairs to compare; the comparison itself is exact."""
 
 
+def _is_here(path: Path) -> Path:
+    if path.parts and path.parts[0].lower() in ("s3:", "gs:"):
+        raise ValueError(
+            "`output` is a folder on this machine, where the run happens; `store.url` keeps a copy "
+            "of it in an object store"
+        )
+    return path
+
+
 class StoriesConfig(Strict):
     """Make a data set of stories, each from three words and some features."""
 
-    output: ConfigPath = Path("stories")
-    """The folder for the stories, with the journals in `stories-run` inside it."""
+    output: Annotated[ConfigPath, AfterValidator(_is_here)] = Path("stories")
+    """The folder for the stories on this machine, with the journals in `stories-run` inside it."""
+
+    store: StoreConfig = StoreConfig()
+    """An object store that keeps the run and the data set, too."""
 
     n_stories: int = Field(default=1000, ge=1, le=100_000_000)
     """How many different, good stories the data set is to hold."""

@@ -1,27 +1,29 @@
 """Stories that are the same: equal texts, and near duplicates found by MinHash.
 
 Of equals the one of the lowest index stays, whatever came first: the result is a function of the
-set of stories. MinHash (Broder 1997) only proposes pairs; what counts is the true Jaccard
+set of stories. MinHash only proposes pairs (`minhash.py`); what counts is the true Jaccard
 similarity of their runs of words. The first sentence is left out: many stories begin alike.
 """
 
 import hashlib
 import re
 import unicodedata
+from array import array
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyllm.config.stories import DedupConfig
+from tinyllm.stories.minhash import Bands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SPACES = re.compile(r"\s+")
+    from numpy.typing import NDArray
+
 _FIRST_SENTENCE = re.compile(r"\A[^.!?]*[.!?]+[\"']?\s+")
 _WORDS = re.compile(r"\w+")
-_SEED = 1
 _REMEMBERED = 4096
 
 
@@ -37,7 +39,7 @@ class Duplicate:
 
 def text_key(text: str) -> str:
     """Return 16 hex digits that equal texts share, case and spaces aside."""
-    normal = _SPACES.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return hashlib.sha256(normal.encode("utf-8", "replace")).hexdigest()[:16]
 
 
@@ -55,71 +57,88 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / len(a | b)
 
 
-@lru_cache
-def _bands(threshold: float, n_permutations: int) -> tuple[int, int]:
-    """Return how many bands of how many values find pairs best: finding that out takes a while."""
-    from datasketch import MinHashLSH
-
-    chosen = MinHashLSH(threshold=threshold, num_perm=n_permutations)
-    return chosen.b, chosen.r
-
-
 class Deduplicator:
-    """Takes stories in any order and tells which stay. `read_text` gives a story again."""
+    """Takes stories in any order and tells which stay. `read_text` gives a story again.
+
+    A story is held as some eighty bytes, whatever its length.
+    """
 
     def __init__(self, config: DedupConfig, read_text: "Callable[[int], str]") -> None:
         self._config = config
-        self._members: dict[str, list[int]] = defaultdict(list)
-        self._pairs: dict[str, list[tuple[str, float]]] = defaultdict(list)
+        self._taken: set[int] = set()
+        self._indices, self._keys = array("q"), array("Q")
+        self._bands = Bands(config.threshold, config.n_permutations) if config.near else None
+        self._similarities: dict[tuple[int, int], float] = {}
         self._read_text = read_text
         self._shingles = lru_cache(_REMEMBERED)(self._shingles_of)
-        if config.near:
-            from datasketch import MinHash, MinHashLSH
-
-            n = config.n_permutations
-            self._near = MinHashLSH(num_perm=n, params=_bands(config.threshold, n))
-            self._no_signature = MinHash(num_perm=config.n_permutations, seed=_SEED)
+        self._decided: tuple[list[int], list[Duplicate]] | None = None
 
     def add(self, index: int, key: str, text: str) -> None:
         """Take one story; an index that is there already is ignored."""
-        members = self._members[key]
-        if index in members:
+        if index in self._taken:
             return
-        members.append(index)
-        if len(members) == 1 and self._config.near:
-            self._find_pairs(key, shingles(text, self._config.shingle_words))
+        self._taken.add(index)
+        self._indices.append(index)
+        self._keys.append(int(key, 16))
+        if self._bands is not None:
+            self._bands.add(shingles(text, self._config.shingle_words))
+        self._decided = None
 
-    def _find_pairs(self, key: str, found: frozenset[str]) -> None:
-        signature = self._no_signature.copy()
-        signature.update_batch([shingle.encode() for shingle in found])
-        for other in sorted(self._near.query(signature)):
-            similarity = jaccard(found, self._shingles(other))
-            if similarity >= self._config.threshold:
-                self._pairs[key].append((other, similarity))
-                self._pairs[other].append((key, similarity))
-        self._near.insert(key, signature)
+    def _shingles_of(self, index: int) -> frozenset[str]:
+        return shingles(self._read_text(index), self._config.shingle_words)
 
-    def _shingles_of(self, key: str) -> frozenset[str]:
-        return shingles(self._read_text(self._members[key][0]), self._config.shingle_words)
+    def _similarity(self, index: int, other: int) -> float:
+        pair = (index, other)
+        if pair not in self._similarities:
+            self._similarities[pair] = jaccard(self._shingles(index), self._shingles(other))
+        return self._similarities[pair]
 
     def decide(self) -> tuple[list[int], list[Duplicate]]:
         """Return the indices that stay and the duplicates that go, both in order of index."""
-        ranks = {key: min(members) for key, members in self._members.items()}
-        kept: set[str] = set()
-        gone: list[Duplicate] = []
-        for key in sorted(ranks, key=lambda key: ranks[key]):
-            rivals = [(ranks[o], s) for o, s in self._pairs.get(key, ()) if o in kept]
-            if rivals:
-                of, similarity = min(rivals)
-                gone.extend(
-                    Duplicate(index, of, "dup_near", similarity) for index in self._members[key]
-                )
-                continue
-            kept.add(key)
-            gone.extend(
-                Duplicate(index, ranks[key], "dup_exact", 1.0)
-                for index in self._members[key]
-                if index != ranks[key]
-            )
-        stay = sorted(ranks[key] for key in kept)
-        return stay, sorted(gone, key=lambda duplicate: duplicate.index)
+        if self._decided is None:
+            self._decided = self._decide()
+        return self._decided
+
+    def _decide(self) -> tuple[list[int], list[Duplicate]]:
+        """Look at equal texts first, then at what is left in the order of index."""
+        import numpy as np
+
+        indices = np.frombuffer(self._indices, dtype=np.int64)
+        keys = np.frombuffer(self._keys, dtype=np.uint64)
+        order = np.lexsort((indices, keys))
+        is_first = np.append(True, keys[order][1:] != keys[order][:-1])[: len(order)]
+        firsts = indices[order[is_first]]
+        of = firsts[np.cumsum(is_first) - 1] if len(order) else firsts
+        rows = order[is_first]
+        near = self._near_duplicates(rows[np.argsort(indices[rows])], indices)
+        gone = list(near.values())
+        for index, first in zip(indices[order[~is_first]], of[~is_first], strict=True):
+            like = near.get(int(first))
+            if like is None:
+                gone.append(Duplicate(int(index), int(first), "dup_exact", 1.0))
+            else:
+                gone.append(replace(like, index=int(index)))
+        stay = np.sort(firsts[~np.isin(firsts, list(near))]) if near else np.sort(firsts)
+        return stay.tolist(), sorted(gone, key=lambda duplicate: duplicate.index)
+
+    def _near_duplicates(
+        self, rows: "NDArray[Any]", indices: "NDArray[Any]"
+    ) -> dict[int, Duplicate]:
+        """Return what is like a story that stays; `rows` are different texts in order of index."""
+        if self._bands is None or not len(rows):
+            return {}
+        gone: dict[int, Duplicate] = {}
+        kept: dict[int, list[int]] = defaultdict(list)
+        buckets = self._bands.buckets(rows)
+        for row in sorted(buckets, key=indices.__getitem__):
+            index = int(indices[row])
+            rivals = sorted({other for bucket in buckets[row] for other in kept[bucket]})
+            for other in rivals:
+                similarity = self._similarity(index, other)
+                if similarity >= self._config.threshold:
+                    gone[index] = Duplicate(index, other, "dup_near", similarity)
+                    break
+            else:
+                for bucket in buckets[row]:
+                    kept[bucket].append(index)
+        return gone

@@ -2,7 +2,7 @@
 
 stories/
     dataset.jsonl  train.txt  valid.txt     the data set, each with its manifest
-    duplicates.jsonl  report.md             what went, and how it looks
+    duplicates.jsonl  report.md  charts/    what went, and how it looks
     stories-run/
         run.json        what the stories are a function of
         segments.jsonl  when the run was started or resumed, with what settings
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.config.stories import StoriesConfig
+from tinyllm.data.manifest import manifest_path
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import read_json, write_json
 from tinyllm.providers.base import Capabilities
@@ -69,6 +70,18 @@ class StoriesFolder:
     def report(self) -> Path:
         """How the data set looks."""
         return self.path / "report.md"
+
+    @property
+    def charts(self) -> Path:
+        """The report's charts, each with its figures."""
+        return self.path / "charts"
+
+    def results(self) -> list[Path]:
+        """Return the finished files that are there, each followed by its manifest."""
+        written = [self.dataset, self.train, self.validation, self.duplicates, self.report]
+        found = [path for name in written for path in (name, manifest_path(name))]
+        charts = sorted(self.charts.glob("*")) if self.charts.is_dir() else []
+        return [path for path in (*found, *charts) if path.is_file()]
 
     def read_target(self) -> int:
         """Return how many stories the run is to reach. Raises DataError when there is none."""

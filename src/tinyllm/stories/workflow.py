@@ -8,9 +8,12 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from tinyllm.config.storage import StoreConfig
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, Interrupted
 from tinyllm.files import require_free_space
@@ -24,6 +27,7 @@ from tinyllm.reporting import Reporter
 from tinyllm.stories.finalise import Dataset, finished_dataset, write_dataset
 from tinyllm.stories.plan import StoryPlans
 from tinyllm.stories.run_folder import StoriesFolder, identity
+from tinyllm.stories.stored_run import StoredRun, read_stored, stored_run
 from tinyllm.stories.work import StoryWork
 
 _BYTES_PER_STORY = 6_000
@@ -109,7 +113,10 @@ def run(
     folder = StoriesFolder(config.output)
     if options.repair:
         folder.repair(reporter, locks=config.lock)
-    with Ledgers(folder.run, reporter, locks=config.lock) as ledgers:
+    with (
+        stored_run(config.store, folder, reporter, locks=config.lock) as copy,
+        Ledgers(folder.run, reporter, locks=config.lock) as ledgers,
+    ):
         missing = max(0, config.n_stories - ledgers.state.n_accepted)
         require_free_space(config.output, missing * _BYTES_PER_STORY)
         provider = open_provider(config.provider, reporter, batch_folder=folder.run / "batches")
@@ -123,10 +130,12 @@ def run(
         if not missing and not retried:
             finished = finished_dataset(folder, config, kept)
             if finished is not None:
+                if copy is not None:
+                    copy.publish(folder.results())
                 return _result(Ending("complete"), config, config.n_stories, ledgers, finished)
         folder.note_segment(config)
         work = StoryWork(config, plans, asked, folder.ledgers.accepted, ledgers.state)
-        ending = asyncio.run(_ask(config, work, provider, ledgers, reporter, retried))
+        ending = asyncio.run(_ask(config, work, provider, ledgers, reporter, retried, copy))
         n_kept = min(config.n_stories, work.count_kept())
         if ending.kind == "interrupted":
             raise Interrupted(
@@ -139,6 +148,8 @@ def run(
             dataset = write_dataset(
                 folder, config, work, ledgers.state, ledgers.spent, kept, reporter
             )
+            if copy is not None:
+                copy.publish(folder.results())
         return _result(ending, config, n_kept, ledgers, dataset)
 
 
@@ -157,6 +168,7 @@ async def _ask(
     ledgers: Ledgers,
     reporter: Reporter,
     retried: Sequence[int],
+    copy: StoredRun | None,
 ) -> Ending:
     """Ask again for what is to be retried, then for what is missing."""
 
@@ -169,7 +181,11 @@ async def _ask(
             min_accepted_share=config.min_accepted_share,
             only=only,
         )
-        return Pipeline(work, provider, config.provider, settings, ledgers, reporter)
+        made = Pipeline(work, provider, config.provider, settings, ledgers, reporter)
+        if copy is not None:
+            loop = asyncio.get_running_loop()
+            copy.on_lost = partial(loop.call_soon_threadsafe, made.stop)
+        return made
 
     try:
         if retried:
@@ -217,9 +233,21 @@ class Status:
         return "\n".join(lines)
 
 
-def read_status(output: Path) -> Status:
-    """Read where a run stands, also while it runs. Raises DataError when there is none."""
+def read_status(output: Path, store: StoreConfig | None = None) -> Status:
+    """Read where a run stands, also while it runs; without a folder here, as a store has it.
+
+    Raises DataError when there is none.
+    """
     folder = StoriesFolder(output)
+    if store is None or store.url is None or folder.run_file.is_file():
+        return _status(folder)
+    with TemporaryDirectory() as temporary:
+        brought = StoriesFolder(Path(temporary))
+        read_stored(store, brought)
+        return _status(brought)
+
+
+def _status(folder: StoriesFolder) -> Status:
     n_wanted = folder.read_target()
     state, spent = read_state(folder.ledgers)
     rejects = dict(state.reasons.most_common())

@@ -1,0 +1,308 @@
+"""A run that lives in an object store as well: what a lost machine leaves for another.
+
+    s3://bucket/name/
+        dataset.jsonl  train.txt  …      the data set, sent when it is finished, manifests last
+        stories-run/state.json           what the run's files are: lists of blocks; written last
+        stories-run/blocks/…             the blocks (`stored_files.py`)
+
+The folder here is where the run happens; every while, and when it stops, what is new goes to the
+store. A state is one object and names blocks that are there: whoever reads it sees the run as it
+was at one moment. An object store has no locks. Each start writes a token into the state, and a
+process that finds another's token there stops: who comes last goes on, and nothing is mixed.
+"""
+
+import contextlib
+import json
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tinyllm.config.storage import StoreConfig
+from tinyllm.errors import DataError, TinyLLMError
+from tinyllm.files import sha256_file
+from tinyllm.locks import Lock
+from tinyllm.reporting import Reporter
+from tinyllm.storage import Store
+from tinyllm.stories.run_folder import StoriesFolder
+from tinyllm.stories.stored_files import Block, blocks_of, bring, relation, send
+
+_STATE = "stories-run/state.json"
+_VERSION = 1
+_NOT_MIRRORED = (".lock", ".tmp")
+
+
+@dataclass
+class State:
+    """What a store holds of a run."""
+
+    token: str = ""
+    """Of the process that writes it; empty once that has stopped."""
+    writer: str = ""
+    at: str = ""
+    files: dict[str, list[Block]] = field(default_factory=dict)
+    """The run's files by their name in its folder."""
+    dataset: dict[str, str] = field(default_factory=dict)
+    """The finished files, each with its SHA-256."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        files = {name: [b.to_json() for b in blocks] for name, blocks in self.files.items()}
+        return {"version": _VERSION, **self.__dict__, "files": files}
+
+    @classmethod
+    def read(cls, store: Store) -> "State | None":
+        """Read it; None where no run is. Raises DataError."""
+        content = store.read(_STATE)
+        if content is None:
+            return None
+        try:
+            value = json.loads(content)
+            if value["version"] != _VERSION:
+                raise DataError(
+                    f"{store.url}/{_STATE} is of version {value['version']}, and "
+                    f"{_VERSION} is what is read here"
+                )
+            files = {
+                _plain_name(name): [Block(str(sha), int(n)) for sha, n in blocks]
+                for name, blocks in value["files"].items()
+            }
+            dataset = {str(name): str(sha) for name, sha in value["dataset"].items()}
+            return cls(value["token"], value["writer"], value["at"], files, dataset)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{store.url}/{_STATE} is no state of a run") from error
+
+
+def _plain_name(name: str) -> str:
+    """Refuse a name that leads out of the run's folder."""
+    if not name or name.startswith("/") or ".." in Path(name).parts:
+        raise ValueError(name)
+    return name
+
+
+class StoredRun:
+    """The copy of one run in a store, while this process writes it."""
+
+    def __init__(
+        self, store: Store, folder: StoriesFolder, every_seconds: float, reporter: Reporter
+    ) -> None:
+        self._store, self._folder, self._reporter = store, folder, reporter
+        self._every_seconds = every_seconds
+        self._state = State()
+        self._there: set[str] = set()
+        self._sent: dict[str, tuple[int, int]] = {}
+        """By name: size and time of the file that the state tells of."""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_sending, name="store", daemon=True)
+        self._one_at_a_time = threading.Lock()
+        self._is_away = False
+        self.lost: DataError | None = None
+        """Set when another process has taken the run over."""
+        self.on_lost: Callable[[], object] | None = None
+
+    # ---- at the start ----
+
+    def claim(self) -> None:
+        """Bring here what the store has more of, and become the one who writes there.
+
+        Raises DataError when the two went on apart from each other.
+        """
+        found = State.read(self._store)
+        if found is not None:
+            if found.token:
+                self._reporter.note(
+                    f"{self._store.url} was last written by {found.writer}, {found.at}; "
+                    "should that still run, it stops now"
+                )
+            restore(self._store, found, self._folder, self._reporter)
+            self._there = {block.sha256 for blocks in found.files.values() for block in blocks}
+            self._state = found
+        self._state.token = secrets.token_hex(8)
+        self._write_state()
+        self._thread.start()
+
+    # ---- on the way ----
+
+    def _keep_sending(self) -> None:
+        while not self._over.wait(self._every_seconds):
+            try:
+                self._send()
+                self._is_away = False
+            except TinyLLMError as error:
+                if self.lost is not None:
+                    if self.on_lost is not None:
+                        self.on_lost()
+                    return
+                if not self._is_away:
+                    self._reporter.warn(f"{error.message}; it is tried again")
+                self._is_away = True
+
+    def _send(self) -> None:
+        """Send what is new, then the state, then take away what it no longer names."""
+        with self._one_at_a_time:
+            files = self._blocks()
+            if files == self._state.files:
+                return
+            for name, blocks in files.items():
+                send(self._store, self._folder.run / name, blocks, self._there)
+            self._require_ours()
+            self._state.files = files
+            self._write_state()
+            named = {block.sha256 for blocks in files.values() for block in blocks}
+            stale = [Block(sha, 0).name for sha in self._there - named]
+            self._there &= named
+            self._store.delete(stale)
+
+    def _blocks(self) -> dict[str, list[Block]]:
+        """Return the blocks of every file of the run; what has not changed is not read."""
+        found = {}
+        journals = [path.name for path in self._folder.ledgers.journals]
+        for name in _names(self._folder):
+            path = self._folder.run / name
+            try:
+                about = path.stat()
+            except FileNotFoundError:  # it was there a moment ago
+                continue
+            stamp = (about.st_size, about.st_mtime_ns)
+            known = self._state.files.get(name, [])
+            if self._sent.get(name) != stamp:
+                known = blocks_of(path, known if name in journals else ())
+            found[name] = known
+            self._sent[name] = stamp
+        return found
+
+    def _require_ours(self) -> None:
+        """Raise DataError when another process has written its token."""
+        found = State.read(self._store)
+        if found is None or found.token != self._state.token:
+            who = "somebody" if found is None else found.writer
+            self.lost = DataError(
+                f"{who} has gone on with the run in {self._store.url}: this one stops",
+                f"What was made here is in {self._folder.path}.",
+            )
+            raise self.lost
+
+    def _write_state(self) -> None:
+        self._state.writer = socket.gethostname()
+        self._state.at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._store.write(_STATE, json.dumps(self._state.to_json()).encode())
+
+    # ---- at the end ----
+
+    def publish(self, files: Sequence[Path]) -> None:
+        """Send the finished files, manifests last, where they are not there yet."""
+        place = self._folder.path
+        wanted = {path.relative_to(place).as_posix(): sha256_file(path) for path in files}
+        with self._one_at_a_time:
+            before = self._state.dataset
+            if wanted == before:
+                return
+            self._require_ours()
+            with self._reporter.stage(f"send {len(files)} files to {self._store.url}"):
+                self._state.dataset = {}
+                self._store.delete(n for n in before if n not in wanted or _is_manifest(n))
+                for name in sorted(wanted, key=_is_manifest):
+                    self._store.upload(place / name, name)
+            self._state.dataset = wanted
+            self._write_state()
+
+    def close(self) -> None:
+        """Send what is left and say that nobody writes here any more. Raises DataError."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self.lost is not None:
+            raise self.lost
+        self._send()
+        self._state.token = ""
+        self._write_state()
+
+
+def _is_manifest(name: str) -> bool:
+    return name.endswith(".manifest.json")
+
+
+@contextlib.contextmanager
+def stored_run(
+    config: StoreConfig, folder: StoriesFolder, reporter: Reporter, *, locks: bool
+) -> Iterator[StoredRun | None]:
+    """Keep a run's copy in its store while the block runs; None where the config names none.
+
+    What the store has more of is brought here first. However the block ends, what is new is sent;
+    an error that is already on its way is not replaced by another. Raises DataError.
+    """
+    if config.url is None:
+        yield None
+        return
+    run = StoredRun(Store(config), folder, config.upload_seconds, reporter)
+    with Lock(folder.ledgers.lock) if locks else contextlib.nullcontext():
+        run.claim()
+    try:
+        yield run
+    except BaseException as error:
+        try:
+            run.close()
+        except TinyLLMError as late:
+            if isinstance(error, TinyLLMError) and late is run.lost:
+                raise late from error
+            reporter.warn(f"{late.message}; all of it is in {folder.path}")
+        raise
+    run.close()
+
+
+def restore(store: Store, state: State, folder: StoriesFolder, reporter: Reporter) -> None:
+    """Bring the run's folder up to what the store has, where that is more.
+
+    Raises DataError when neither journal is the beginning of the other.
+    """
+    journals = {path.name for path in folder.ledgers.journals}
+    relations = {
+        relation(folder.run / name, blocks, store)
+        for name, blocks in state.files.items()
+        if name in journals
+    }
+    if "other" in relations or {"longer", "shorter"} <= relations:
+        raise DataError(
+            f"the run in {folder.path} and the one in {store.url} went on apart from each other",
+            "Another --output goes on with what is in the store; another `store.url` with this.",
+        )
+    if "shorter" not in relations and folder.run_file.is_file():
+        return
+    with reporter.stage(f"bring the run from {store.url}"):
+        for name, blocks in _run_file_last(state.files, folder):
+            bring(store, blocks, folder.run / name)
+
+
+def read_stored(config: StoreConfig, folder: StoriesFolder) -> None:
+    """Write the run as a store has it into a folder. Raises DataError when there is none."""
+    store = Store(config)
+    state = State.read(store)
+    if state is None:
+        raise DataError(f"there is no run in {store.url}", "Check --output and `store.url`.")
+    for name, blocks in state.files.items():
+        bring(store, blocks, folder.run / name)
+
+
+def _run_file_last(
+    files: Mapping[str, list[Block]], folder: StoriesFolder
+) -> list[tuple[str, list[Block]]]:
+    """Return the files so that a run which was brought by half is brought again."""
+    return sorted(files.items(), key=lambda item: item[0] == folder.run_file.name)
+
+
+def _names(folder: StoriesFolder) -> list[str]:
+    """Return the names of a run's files, the journals in the order in which they may be read.
+
+    An accepted story has its line in the attempts already: those are read last.
+    """
+    first = [path.name for path in folder.ledgers.journals if path.is_file()]
+    rest = sorted(
+        path.relative_to(folder.run).as_posix()
+        for path in folder.run.rglob("*")
+        if path.is_file() and not path.name.endswith(_NOT_MIRRORED)
+    )
+    return [*first, *(name for name in rest if name not in first)]

@@ -1,0 +1,288 @@
+"""A run in an object store: lost with its machine, gone on with elsewhere to the same bytes."""
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.stories.fault_server import Fault, FaultServer
+from tests.stories.object_server import BUCKET, KEYS, ObjectServer
+from tests.stories.small_runs import config_for, data_of, ledger, make
+from tinyllm.config.base import load_config
+from tinyllm.config.stories import StoriesConfig
+from tinyllm.errors import ConfigError, DataError
+from tinyllm.reporting import RecordingReporter
+from tinyllm.stories import stored_files
+from tinyllm.stories.stored_files import Block, blocks_of
+from tinyllm.stories.workflow import read_status
+
+
+@pytest.fixture(scope="module")
+def objects() -> Iterator[ObjectServer]:
+    with ObjectServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+def at(objects: ObjectServer, name: str) -> dict[str, Any]:
+    return {"store__url": f"s3://{BUCKET}/{name}", "store__endpoint_url": objects.url}
+
+
+def state_of(objects: ObjectServer, name: str) -> dict[str, Any]:
+    content = objects.files.cat_file(f"{BUCKET}/{name}/stories-run/state.json")
+    state: dict[str, Any] = json.loads(content)
+    return state
+
+
+def test_a_data_set_lies_in_the_store_as_it_lies_here(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer
+) -> None:
+    make(tmp_path / "here", server, **at(objects, "whole"))
+    sent = objects.files.find(f"{BUCKET}/whole")
+    names = {name.removeprefix(f"{BUCKET}/whole/") for name in sent}
+    for name, content in data_of(tmp_path / "here").items():
+        assert objects.files.cat_file(f"{BUCKET}/whole/{name}") == content
+        assert f"{Path(name).stem}.manifest.json" in names
+    state = state_of(objects, "whole")
+    assert state["token"] == ""
+    blocks = {sha for blocks in state["files"].values() for sha, _ in blocks}
+    assert {name.rpartition("/")[2] for name in names if "blocks/" in name} == blocks
+    secret = KEYS["AWS_SECRET_ACCESS_KEY"].encode()
+    assert not any(secret in objects.files.cat_file(name) for name in sent)
+
+
+def test_another_machine_goes_on_to_the_same_bytes_and_pays_nothing_again(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer
+) -> None:
+    make(tmp_path / "undisturbed", server)
+    n_before = len(server.requests)
+    place = at(objects, "lost")
+    make(tmp_path / "a", server, provider__budget__max_requests=5, **place)
+    shutil.rmtree(tmp_path / "a")
+    status = read_status(tmp_path / "b", config_for(tmp_path / "b", server, **place).store)
+    assert status.n_wanted == 8
+    assert status.spent.requests == 5
+    make(tmp_path / "b", server, **place)
+    assert data_of(tmp_path / "b") == data_of(tmp_path / "undisturbed")
+    assert len(server.requests) - n_before == n_before
+    n_sent = len(ledger(tmp_path / "b", "attempts"))
+    assert n_sent == n_before
+
+
+def test_a_finished_run_is_sent_later_and_brought_back_by_asking_for_it(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer
+) -> None:
+    make(tmp_path / "a", server)
+    n_requests = len(server.requests)
+    place = at(objects, "later")
+    make(tmp_path / "a", server, **place)
+    made = make(tmp_path / "b", server, **place)
+    assert made.dataset is not None
+    assert data_of(tmp_path / "b") == data_of(tmp_path / "a")
+    assert len(server.requests) == n_requests
+
+
+def test_an_older_copy_here_catches_up_and_one_that_went_its_own_way_is_refused(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer
+) -> None:
+    place = at(objects, "apart")
+    make(tmp_path / "a", server, provider__budget__max_requests=3, **place)
+    shutil.copytree(tmp_path / "a", tmp_path / "old")
+    shutil.copytree(tmp_path / "a", tmp_path / "own")
+    make(tmp_path / "own", server, provider__budget__max_requests=5)
+    make(tmp_path / "a", server, **place)
+    make(tmp_path / "old", server, **place)
+    assert data_of(tmp_path / "old") == data_of(tmp_path / "a")
+    with pytest.raises(DataError, match="went on apart from each other"):
+        make(tmp_path / "own", server, **place)
+
+
+def test_who_comes_last_goes_on_and_the_other_stops(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer
+) -> None:
+    """The first one's story is held until the second has taken the run over."""
+    place = at(objects, "taken")
+    taken: list[int] = []
+
+    def take_over(number: int, _: str) -> None:
+        if number == 0 and not taken:
+            taken.append(number)
+            name = f"{BUCKET}/taken/stories-run/state.json"
+            state = {**state_of(objects, "taken"), "token": "another", "writer": "elsewhere"}
+            objects.files.pipe_file(name, json.dumps(state).encode())
+
+    server.fault_for = take_over
+    with pytest.raises(DataError, match="elsewhere has gone on with the run"):
+        make(tmp_path / "a", server, **place)
+    assert state_of(objects, "taken")["token"] == "another"
+
+
+@pytest.mark.long
+def test_a_machine_that_dies_takes_no_more_with_it_than_what_was_not_sent(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer
+) -> None:
+    """Five stories are sent by a process that is then killed, with all that was on its disk."""
+    make(tmp_path / "undisturbed", server)
+    n_before = len(server.requests)
+    server.fault_for = lambda number, _: None if number < n_before + 5 else Fault(hang=True)
+    place = at(objects, "killed")
+    flags = {**place, "provider__concurrency": 1, "store__upload_seconds": 1}
+    dying = multiprocessing.get_context("spawn").Process(
+        target=make, args=(tmp_path / "a", server.url), kwargs=flags
+    )
+    dying.start()
+    while n_stored(objects, "killed") < 5 and dying.is_alive():
+        pass
+    assert dying.is_alive()
+    dying.kill()
+    dying.join()
+    shutil.rmtree(tmp_path / "a")
+    server.fault_for = None
+    n_asked = len(server.requests)
+    reporter = RecordingReporter()
+    make(tmp_path / "b", server, reporter, **place)
+    assert data_of(tmp_path / "b") == data_of(tmp_path / "undisturbed")
+    assert len(server.requests) - n_asked == n_before - 5
+    assert any("was last written by" in note for note in reporter.notes)
+
+
+def n_stored(objects: ObjectServer, name: str) -> int:
+    """Return how many stories a store's copy of a run holds."""
+    try:
+        (sha, _), *_ = state_of(objects, name)["files"]["stories.jsonl"]
+        content = objects.files.cat_file(f"{BUCKET}/{name}/stories-run/blocks/{sha}")
+    except (FileNotFoundError, KeyError, ValueError):
+        return 0
+    return int(content.count(b"\n"))
+
+
+@pytest.mark.long
+def test_a_store_that_is_away_for_a_while_costs_nothing(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    with ObjectServer() as objects:
+        place = at(objects, "away")
+
+        def go_away(number: int, _: str) -> None:
+            if number == 3:
+                objects.stop()
+
+        server.fault_for = go_away
+        with pytest.raises(DataError, match="does not answer"):
+            make(tmp_path / "a", server, **place)
+        n_requests = len(server.requests)
+        objects.start()
+        make(tmp_path / "a", server, **place)
+    assert len(server.requests) == n_requests
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"store__url": "s3://nobucket/name"}, "there is no bucket nobucket"),
+        ({"store__endpoint_url": "http://127.0.0.1:9"}, "the store does not answer"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_told_before_anything_is_paid(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer, flags: dict[str, str], told: str
+) -> None:
+    with pytest.raises(DataError, match=told):
+        make(tmp_path, server, **{**at(objects, "x"), **flags})
+    assert not server.requests
+
+
+def test_keys_that_are_refused_or_missing_are_told_and_never_shown(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects.refuse_strangers(refuses=True)
+    try:
+        with pytest.raises(DataError, match="refuses the keys") as found:
+            make(tmp_path, server, **at(objects, "x"))
+    finally:
+        objects.refuse_strangers(refuses=False)
+    assert not any(secret in str(found.value) for secret in list(KEYS.values())[:2])
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(DataError, match="there are no keys"):
+        make(tmp_path, server, **at(objects, "x"))
+    assert not server.requests
+
+
+def test_what_came_back_changed_is_refused(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer
+) -> None:
+    place = at(objects, "broken")
+    make(tmp_path / "a", server, **place)
+    (sha, _), *_ = state_of(objects, "broken")["files"]["stories.jsonl"]
+    objects.files.pipe_file(f"{BUCKET}/broken/stories-run/blocks/{sha}", b"something else")
+    with pytest.raises(DataError, match="is not what was written there"):
+        make(tmp_path / "b", server, **place)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "[]",
+        "{",
+        '{"version": 1}',
+        '{"version": 9}',
+        '{"version":1,"token":"","writer":"","at":"","dataset":{},"files":{"../../x":[]}}',
+    ],
+)
+def test_a_state_that_is_none_is_one_sentence(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer, state: str
+) -> None:
+    objects.files.pipe_file(f"{BUCKET}/odd/stories-run/state.json", state.encode())
+    with pytest.raises(DataError, match="state"):
+        make(tmp_path, server, **at(objects, "odd"))
+
+
+@pytest.mark.parametrize("url", ["stories", "s3://bucket", "http://host/x", "s3://key@bucket/x"])
+def test_a_place_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        load_config(StoriesConfig, flags={"store.url": url})
+
+
+def test_an_output_in_a_store_is_sent_to_the_right_setting() -> None:
+    with pytest.raises(ConfigError, match=r"store\.url"):
+        load_config(StoriesConfig, flags={"output": "s3://bucket/name"})
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), max_size=12),
+    st.integers(0, 12),
+    st.binary(max_size=9).map(lambda b: b.replace(b"\n", b"")),
+)
+def test_blocks_are_those_of_the_whole_lines_however_a_file_grew(
+    lines: list[bytes], n_before: int, torn: bytes
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.jsonl"
+        patch.setattr(stored_files, "BLOCK_BYTES", 64)
+        before = b"".join(line + b"\n" for line in lines[:n_before])
+        path.write_bytes(before + torn)
+        known = blocks_of(path)
+        assert sum(block.n_bytes for block in known) == len(before)
+        whole = b"".join(line + b"\n" for line in lines)
+        path.write_bytes(whole + torn)
+        blocks = blocks_of(path, known)
+        offset = 0
+        for block in blocks:
+            piece = whole[offset : offset + block.n_bytes]
+            assert block == Block(hashlib.sha256(piece).hexdigest(), len(piece))
+            offset += block.n_bytes
+        assert offset == len(whole)
