@@ -69,9 +69,9 @@ def test_the_page_names_all_figures_and_the_command_to_chat(demo: QuickstartResu
 
 
 def test_data_is_the_same_for_the_same_seed_and_never_holds_the_trials(tmp_path: Path) -> None:
-    first = write_corpus(tmp_path / "a", seed=3, n_stories=200)
-    again = write_corpus(tmp_path / "b", seed=3, n_stories=200)
-    other = write_corpus(tmp_path / "c", seed=4, n_stories=200)
+    first = write_corpus(tmp_path / "a", seed=3, n_stories=200, reporter=RecordingReporter())
+    again = write_corpus(tmp_path / "b", seed=3, n_stories=200, reporter=RecordingReporter())
+    other = write_corpus(tmp_path / "c", seed=4, n_stories=200, reporter=RecordingReporter())
     assert first.stories.read_bytes() == again.stories.read_bytes()
     assert first.stories.read_bytes() != other.stories.read_bytes()
     learnt = first.warm_up.read_text() + first.stories.read_text() + first.instructions.read_text()
@@ -83,7 +83,7 @@ def test_data_is_the_same_for_the_same_seed_and_never_holds_the_trials(tmp_path:
 
 
 def test_the_quiz_wording_is_never_taught(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path, seed=0, n_stories=100)
+    corpus = write_corpus(tmp_path, seed=0, n_stories=100, reporter=RecordingReporter())
     learnt = corpus.stories.read_text() + corpus.instructions.read_text()
     for item in read_multiple_choice(str(corpus.quiz)):
         assert item.question not in learnt
@@ -92,7 +92,7 @@ def test_the_quiz_wording_is_never_taught(tmp_path: Path) -> None:
 
 
 def test_two_thirds_of_the_warm_up_are_lessons_in_copying(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path, seed=0, n_stories=600)
+    corpus = write_corpus(tmp_path, seed=0, n_stories=600, reporter=RecordingReporter())
     texts = [d.text for d in read_documents(str(corpus.warm_up), reporter=RecordingReporter())]
     lessons = [text for text in texts if text.startswith("Say: ")]
     assert len(lessons) / len(texts) == pytest.approx(0.7, abs=0.01)

@@ -33,7 +33,7 @@ FEATURES = (
     "foreshadowing",
     "conflict",
 )
-_FEATURE_SHARES = {
+FEATURE_SHARES = {
     "dialogue": 0.6,
     "plot_twist": 0.15,
     "moral_value": 0.35,
@@ -41,6 +41,8 @@ _FEATURE_SHARES = {
     "foreshadowing": 0.1,
     "conflict": 0.1,
 }
+"""How many stories have each feature where none are asked for."""
+
 _ADJECTIVE_REPEATS = 0.6  # share of later mentions of the noun that keep its adjective
 _ADJECTIVE_CLOSES = 0.8  # share of stories that come back to the adjective at their end
 _PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his")}
@@ -72,7 +74,7 @@ def tell_story(
         words = _triples(seed).training(index)
     _check_words(words)
     random = random_for(seed, "story", index)
-    drawn = tuple(name for name in FEATURES if random.random() < _FEATURE_SHARES[name])
+    drawn = tuple(name for name in FEATURES if random.random() < FEATURE_SHARES[name])
     chosen = drawn if features is None else _check_features(features)
     return _Teller(vocabulary, words, chosen, random).tell()
 

@@ -21,7 +21,9 @@ from tinyllm.providers.grammar.phrases import phrase
 from tinyllm.providers.grammar.science import load_facts, quiz
 from tinyllm.providers.grammar.vocabulary import WordTriple, load_vocabulary
 from tinyllm.providers.story_grammar import Story, tell_story, word_triples
+from tinyllm.quickstart.stories import make_stories
 from tinyllm.records import Conversation, Message, MultipleChoice
+from tinyllm.reporting import Reporter
 from tinyllm.seeding import random_for
 
 T = TypeVar("T")
@@ -70,18 +72,21 @@ def ask_for_story(words: WordTriple, features: Iterable[str] = ()) -> str:
     return f"{text} It should have {' and '.join(wanted)}." if wanted else text
 
 
-def write_corpus(folder: Path, seed: int, n_stories: int) -> Corpus:
-    """Write all files of the demo; the same seed gives the same bytes."""
+def write_corpus(folder: Path, seed: int, n_stories: int, reporter: Reporter) -> Corpus:
+    """Write all files of the demo; the same seed gives the same bytes.
+
+    Raises Interrupted after Ctrl-C or SIGTERM; called again it goes on.
+    """
+    told = make_stories(folder / "gen-stories", seed, n_stories, reporter)
     n_warm_up, n_tune = n_stories // 6, n_stories // 4
-    warm_up = [_row(story) for story in _tell(seed, range(n_warm_up))]
+    warm_up = [_row(story) for story in told[:n_warm_up]]
     warm_up += _lessons(seed, "warm-up", len(warm_up), _WARM_UP_LESSONS)
-    middle = range(n_warm_up, n_stories - n_tune)
-    stories = [_row(story) for story in _tell(seed, middle)]
+    stories = [_row(story) for story in told[n_warm_up : n_stories - n_tune]]
     stories += _fact_rows(seed) + _phrase_rows(seed)
     stories += _lessons(seed, "stories", len(stories), _STORY_LESSONS)
     instructions = [
         _conversation(story, _free_request(story, i))
-        for i, story in enumerate(_tell(seed, range(n_stories - n_tune, n_stories)))
+        for i, story in enumerate(told[n_stories - n_tune :])
     ]
     instructions += _question_rows(seed)
     n_bytes = [
@@ -102,10 +107,6 @@ def write_corpus(folder: Path, seed: int, n_stories: int) -> Corpus:
         n_stories=n_stories,
         n_bytes=sum(n_bytes),
     )
-
-
-def _tell(seed: int, indices: Iterable[int]) -> Iterator[Story]:
-    return (tell_story(seed, index) for index in indices)
 
 
 def _held_out(seed: int) -> Iterator[Conversation]:

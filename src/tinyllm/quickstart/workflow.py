@@ -22,7 +22,7 @@ from tinyllm.config.base import load_config
 from tinyllm.config.quickstart import QuickstartConfig
 from tinyllm.config.tokenize import TokenizerSpec
 from tinyllm.data.tokenize import prepare_tokenizer
-from tinyllm.errors import UsageError
+from tinyllm.errors import Interrupted, UsageError
 from tinyllm.files import os_error, write_json, write_text
 from tinyllm.quickstart.corpus import Corpus, write_corpus
 from tinyllm.quickstart.examination import TEMPERATURE, Examination, examine
@@ -73,11 +73,11 @@ def run(config: QuickstartConfig, reporter: Reporter, *, resume: bool = False) -
     folder = config.output.absolute()
     _prepare_folder(folder, config, keeps_earlier=resume)
     stages: list[Stage] = []
-    with _timed("write stories and facts", stages, reporter):
-        corpus = write_corpus(folder / "data", config.seed, config.n_stories)
+    command = _resume_command(config)
+    with _timed("write stories and facts", stages, reporter), _goes_on_with(command):
+        corpus = write_corpus(folder / "data", config.seed, config.n_stories, reporter)
     with _timed("train the tokenizer", stages, reporter):
         tokenizer = _make_tokenizer(folder, corpus, reporter)
-    command = _resume_command(config)
     for training in plan(config, corpus, tokenizer, folder):
         with _timed(f"train: {training.name}", stages, reporter):
             result = train(training, reporter, resume_command=command)
@@ -129,6 +129,15 @@ def _timed(name: str, stages: list[Stage], reporter: Reporter) -> Iterator[None]
     with reporter.stage(name):
         yield
     stages.append(Stage(name, time.monotonic() - began))
+
+
+@contextmanager
+def _goes_on_with(command: str) -> Iterator[None]:
+    """Let what is stopped inside say how the demo, not a part of it, goes on."""
+    try:
+        yield
+    except Interrupted as stopped:
+        raise Interrupted(stopped.message, f"Go on with: {command}", stopped.exit_code) from None
 
 
 def _make_tokenizer(folder: Path, corpus: Corpus, reporter: Reporter) -> Path:
