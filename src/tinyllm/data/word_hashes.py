@@ -144,17 +144,16 @@ def longer_runs(runs: Hashes, following: Hashes) -> Hashes:
 class HashTable:
     """Finds hashes in a fixed set of them; key i is number i."""
 
-    _SLOTS_PER_KEY = 16
+    _SLOTS_PER_KEY = 8
 
     def __init__(self, keys: Hashes) -> None:
-        """Take keys that all differ."""
+        """Take keys that all differ, in rising order."""
         self.keys = keys
         bits = max(10, int(self._SLOTS_PER_KEY * max(1, len(keys)) - 1).bit_length())
         self._shift = np.uint64(64 - bits)
         slots = (keys >> self._shift).astype(np.int64)
         self._slots = np.full(1 << bits, -1, dtype=np.int32)
         self._slots[slots] = np.arange(len(keys), dtype=np.int32)
-        self._order = np.argsort(keys)
         lost = self._slots[slots] != np.arange(len(keys))
         self._is_shared = np.zeros(1 << bits, dtype=np.bool_)
         self._is_shared[slots[lost]] = True
@@ -173,8 +172,7 @@ class HashTable:
         unsure = np.flatnonzero(~is_right & self._is_shared[slots[places]])
         if len(unsure):
             wanted = hashes[places[unsure]]
-            nearest = np.searchsorted(self.keys, wanted, sorter=self._order)
-            number = self._order[np.minimum(nearest, len(self.keys) - 1)]
+            number = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
             found[unsure] = number
             is_right[unsure] = self.keys[number] == wanted
         return places[is_right], found[is_right]

@@ -52,8 +52,9 @@ class Matcher:
                 for start in probes[number].starts:
                     found[int(hashes[first + start])].append((probes[number], start))
                     beginnings.add(int(short[first + start]))
-            self._runs[size] = list(found.values())
-            self._tables[size] = HashTable(np.array(list(found), dtype=np.uint64))
+            keys = sorted(found)
+            self._runs[size] = [found[key] for key in keys]
+            self._tables[size] = HashTable(np.array(keys, dtype=np.uint64))
         self._beginnings = HashTable(np.array(sorted(beginnings), dtype=np.uint64))
 
     def candidates(self, block: Block) -> Iterator[Candidate]:

@@ -6,9 +6,19 @@ repetition.py    loops and phrases said again
 names.py         do the people of a prompt stay?
 measure.py       all measures of a model's texts, with intervals and values per prompt
 memorisation.py  what stands in the training text
+spans.py         … as runs of words
+nearest.py       … as the nearest story
 """
 
 from tinyllm.evaluation.story_metrics.measure import Measure, StoryMetrics, measure_stories
+from tinyllm.evaluation.story_metrics.memorisation import Memorisation, memorisation
 from tinyllm.evaluation.story_metrics.sample import StorySample
 
-__all__ = ["Measure", "StoryMetrics", "StorySample", "measure_stories"]
+__all__ = [
+    "Measure",
+    "Memorisation",
+    "StoryMetrics",
+    "StorySample",
+    "measure_stories",
+    "memorisation",
+]
