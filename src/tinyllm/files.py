@@ -47,10 +47,42 @@ def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any
         raise
 
 
+@contextlib.contextmanager
+def atomic_place(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` for a file or folder, which takes its place when the block ends.
+
+    What others write there under their own names is kept whole or not at all; a folder that is in
+    the way is replaced. Raises DataError for whatever the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        yield temporary
+        for part in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+            if part.is_file():
+                _sync(part)
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        _remove_quietly(temporary)
+        raise os_error(error, f"write {path}") from error
+    except BaseException:
+        _remove_quietly(temporary)
+        raise
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _remove_quietly(path: Path) -> None:
-    """Remove a file where that is possible; the error that led here matters more."""
+    """Remove a file or folder where that is possible; the error that led here matters more."""
     with contextlib.suppress(OSError):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -58,7 +90,7 @@ def _remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         pid = leftover.name.rsplit(".", 2)[-2]
         if pid.isdigit() and not is_alive(int(pid)):
-            leftover.unlink(missing_ok=True)
+            _remove_quietly(leftover)
 
 
 def is_alive(pid: int) -> bool:

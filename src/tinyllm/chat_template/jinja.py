@@ -75,7 +75,7 @@ class JinjaTemplate:
 
     def prompt_ids(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
         """Return the ids before an answer; see `ChatTemplate`."""
-        if not any(token in m.content for m in messages for token in tokenizer.special_tokens):
+        if not any(token in m.content for m in messages for token in tokenizer.special_ids):
             return tokenizer.encode_marked(self.text(messages, opens_answer=True))
         held = [Message(m.role, f"\ue000{i}\ue001") for i, m in enumerate(messages)]
         pieces = _HELD.split(self.text(held, opens_answer=True))
@@ -110,7 +110,7 @@ class JinjaTemplate:
         return [self._segments(c.messages, tokenizer) for c in conversations]
 
     def _segments(self, messages: Sequence[Message], tokenizer: Tokenizer) -> Segments:
-        special = {tokenizer.special_id(name) for name in tokenizer.special_tokens}
+        special = set(tokenizer.special_ids.values())
         segments: Segments = []
         left: list[int] = []
         for exchange in self.exchanges(messages):

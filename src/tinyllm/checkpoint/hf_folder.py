@@ -155,7 +155,7 @@ def _weights(
     kept = {name for name in homes if name in wanted or not _is_idle(name, config)}
     for shard in shards:
         mine = {n: shape for n, shape in wanted.items() if homes.get(n, shards[0]) is shard}
-        require_tensors(path, shard.only(kept), config, mine)
+        require_tensors(path, shard.only(kept), mine)
         require_finite(path, shard, [name for name in shard if name in kept])
     return FolderWeights(sources)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from tinyllm.chat_template import ChatTemplate, template_from_json
-from tinyllm.checkpoint.checks import USE_ANOTHER, require_finite, require_tensors
+from tinyllm.checkpoint.checks import USE_ANOTHER, require_finite, require_layers, require_tensors
 from tinyllm.checkpoint.loaded import CheckpointInfo, Kind, StoredModel
 from tinyllm.checkpoint.weights import METADATA_KEY, StoredWeights, open_weights, write_weights
 from tinyllm.config.model import ModelConfig
@@ -80,7 +80,8 @@ def read_file(path: Path) -> StoredModel:
         info, about = _read_about(path, file)
         tokenizer, template = _read_language(path, info, about)
         weights = StoredWeights(path, file)
-    require_tensors(path, weights, info.config, dict(parameter_shapes(info.config)))
+    require_layers(path, info.config, len(weights))
+    require_tensors(path, weights, parameter_shapes(info.config))
     require_finite(path, weights)
     return StoredModel(weights, tokenizer, template, info)
 

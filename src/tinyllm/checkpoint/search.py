@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tinyllm.checkpoint.hf_folder import is_model_folder
 from tinyllm.checkpoint.weights import METADATA_KEY, open_weights
+from tinyllm.data.hub import PREFIX
+from tinyllm.data.model_names import is_model_name
 from tinyllm.errors import CheckpointError
 from tinyllm.files import nearest_file_hint, os_error
 
@@ -36,12 +38,20 @@ class FoundCheckpoint:
     reason: str
     was_sought: bool = True
     """False for a file that was named in full."""
+    name: str = ""
+    """What to call it; the name of its file or folder where nothing better is known."""
+
+    def __post_init__(self) -> None:
+        """Name it after its place."""
+        if not self.name:
+            object.__setattr__(self, "name", self.path.stem if self.path.name else "model")
 
 
 def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
     """Find a checkpoint by file, folder or bare name; without a name, the newest one.
 
-    A bare name is that of a file, with or without its suffix, or of a folder on the way to one,
+    `owner/name` that is nowhere here, and `hf:owner/name`, are fetched from the Hub. A bare name is
+    that of a file, with or without its suffix, or of a folder on the way to one,
     such as a training plan's. A folder gives the newest in it. States that training keeps for
     resuming are no checkpoints and never found. Raises CheckpointError that lists where it looked.
     """
@@ -50,6 +60,8 @@ def find_checkpoint(name: str | None = None) -> FoundCheckpoint:
     if not name.strip():
         raise CheckpointError("the name of the checkpoint is empty", "Give a file, folder or name.")
     try:
+        if name.startswith(PREFIX):
+            return _from_hub(name)
         return _at_path(name) or _named(name)
     except OSError as error:
         doing = f"look for a checkpoint {shown(name)}"
@@ -75,11 +87,30 @@ def _at_path(name: str) -> FoundCheckpoint | None:
         raise CheckpointError(f"{shown(str(path))} is a link to {target}, which is not there")
     if path.exists():
         raise CheckpointError(f"{shown(str(path))} is neither a file nor a folder")
+    if is_model_name(name) and not path.parent.exists():
+        return _from_hub(name)
     if len(path.parts) > 1:
         raise CheckpointError(
             f"there is no checkpoint at {shown(str(path))}", nearest_file_hint(path) or _MAKE_ONE
         )
     return None
+
+
+def _from_hub(name: str) -> FoundCheckpoint:
+    """Fetch a model from the Hub. Raises CheckpointError that says what is not here either."""
+    from tinyllm.data.model_hub import fetch_model
+
+    try:
+        folder = fetch_model(name)
+    except CheckpointError as error:
+        if name.startswith(PREFIX):
+            raise
+        raise CheckpointError(
+            f"there is no checkpoint at {shown(name)} here, and none on the Hub: {error.message}",
+            error.hint,
+        ) from error
+    label = name.removeprefix(PREFIX)
+    return FoundCheckpoint(folder, f"from the Hub: {label}", name=label.partition("/")[2])
 
 
 def _named(name: str) -> FoundCheckpoint:

@@ -37,6 +37,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, dict[str, Entry]] = {
     "data": {
         "download": Entry("download", "download", "Get a dataset and put it in our text format."),
+        "clean-data": Entry("clean_data", "clean_data", "Clean texts by named rules."),
         "mix-datasets": Entry("mix_datasets", "mix_datasets", "Mix texts by weight into one."),
         "extract-wiki": Entry("extract_wiki", "extract_wiki", "Make text of a MediaWiki dump."),
         "scan-contamination": Entry(
@@ -73,6 +74,11 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "infer": Entry("infer", "infer", "Complete or answer prompts."),
         "chat": Entry("chat", "chat", "Talk to a model."),
         "serve": Entry("serve", "serve", "Serve models over HTTP, with a web page to talk to."),
+    },
+    "models": {
+        "export": Entry(
+            "export", "export", "Write a model for transformers, llama.cpp or Ollama."
+        ),
     },
     "help": {
         "quickstart": Entry(

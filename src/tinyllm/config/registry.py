@@ -14,6 +14,7 @@ from tinyllm.errors import UsageError
 _SCHEMAS = {
     "train": ("tinyllm.config.train", "TrainConfig"),
     "download": ("tinyllm.config.data", "DownloadConfig"),
+    "clean-data": ("tinyllm.config.clean", "CleanDataConfig"),
     "mix-datasets": ("tinyllm.config.data", "MixConfig"),
     "extract-wiki": ("tinyllm.config.wiki", "ExtractWikiConfig"),
     "scan-contamination": ("tinyllm.config.contamination", "ScanContaminationConfig"),
@@ -29,6 +30,7 @@ _SCHEMAS = {
     "infer": ("tinyllm.config.generation", "InferConfig"),
     "chat": ("tinyllm.config.generation", "ChatConfig"),
     "serve": ("tinyllm.config.serve", "ServeConfig"),
+    "export": ("tinyllm.config.export", "ExportConfig"),
     "bench-infer": ("tinyllm.config.bench", "BenchInferConfig"),
     "bench-data": ("tinyllm.config.bench", "BenchDataConfig"),
     "quickstart": ("tinyllm.config.quickstart", "QuickstartConfig"),

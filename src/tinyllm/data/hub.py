@@ -80,7 +80,7 @@ def _load(name: str, config: str | None, split: str, reporter: Reporter) -> Any:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     token = own.hf_token.get_secret_value() if own.hf_token else None
     reporter.note(f"fetching {name}{f' ({config})' if config else ''}, split {split}, {endpoint}")
-    absent = _find_absent(endpoint)
+    absent = find_absent(endpoint)
     try:
         with _from_cache_alone() if absent else contextlib.nullcontext():
             return datasets.load_dataset(name, config, split=split, token=token)
@@ -90,7 +90,7 @@ def _load(name: str, config: str | None, split: str, reporter: Reporter) -> Any:
         raise _translate(name, endpoint, error) from error
 
 
-def _find_absent(endpoint: str) -> DataError | None:
+def find_absent(endpoint: str) -> DataError | None:
     """Try twice, without the library's long patience, whether anybody is there at all."""
     import httpx
     import huggingface_hub.constants

@@ -157,18 +157,11 @@ class Tokenizer:
         """Return the ids of a text in which the names of special tokens are those tokens."""
         return list(self._marking.encode(without_surrogates(text), add_special_tokens=False).ids)
 
-    def special_id(self, name: str) -> int:
-        """Return the id of a token by its name. Raises KeyError for one that is not there."""
-        found: int | None = self._inner.token_to_id(name)
-        if found is None:
-            raise KeyError(name)
-        return found
-
     @cached_property
-    def special_tokens(self) -> frozenset[str]:
-        """The names of all special tokens."""
-        added = self._inner.get_added_tokens_decoder().values()
-        return frozenset(token.content for token in added if token.special)
+    def special_ids(self) -> dict[str, int]:
+        """All special tokens and their ids."""
+        added = self._inner.get_added_tokens_decoder()
+        return {token.content: token_id for token_id, token in added.items() if token.special}
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of every text, computed on all cores. Lone surrogates become U+FFFD."""
