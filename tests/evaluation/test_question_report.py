@@ -23,7 +23,8 @@ def result(n_right, n_wrong, n_tied=0):
     [
         (142, 358, 0, "above chance"),
         (141, 359, 0, "not distinguishable from chance"),
-        (50, 450, 0, "not distinguishable from chance"),
+        (109, 391, 0, "not distinguishable from chance"),
+        (108, 392, 0, "below chance (chance 25.0 %, one-sided p = 0.04"),
         (0, 0, 500, "tells nothing apart"),
     ],
 )

@@ -93,5 +93,5 @@ def examine(task: "MultipleChoiceTask", config: "QuestionsConfig", *, as_json: b
         print_text(table(tables.pairing_rows(report.pairings), tables.PAIRING_HEADER))
         for pairing in report.pairings:
             print_text(f"{pairing.form}: {pairing.verdict}")
-    print_text(report.verdict)
+    print_text(str(report.results["verdict"]))
     say.note(f"report: {report.folder}")

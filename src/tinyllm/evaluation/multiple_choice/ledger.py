@@ -54,7 +54,12 @@ class TestUse:
 
     def to_json(self) -> dict[str, object]:
         """Return plain values for JSON."""
-        return {**asdict(self), "path": str(self.path), "is_selection": self.is_selection}
+        return {
+            **asdict(self),
+            "path": str(self.path),
+            "is_selection": self.is_selection,
+            "sentence": self.sentence,
+        }
 
 
 def lineage_of(info: CheckpointInfo) -> str:

@@ -52,11 +52,15 @@ def as_html(results: Mapping[str, Any], forms: Sequence[Result], other: Rival | 
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{escape(title)}</h1>\n"
         f"<p>Checkpoint <code>{escape(str(results['checkpoint']))}</code>. "
-        f"{escape(str(results['verdict']))}.</p>\n"
+        f"{escape(str(results['verdict']))}.</p>\n{_against(other)}"
         f"{body}</main>\n"
         f'<script type="application/json" id="data">{text}</script>\n'
         f"<script>\n{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _against(other: Rival | None) -> str:
+    return f"<p>The other: <code>{escape(other.name)}</code>.</p>\n" if other else ""
 
 
 def _form(result: Result, theirs: Credits | None) -> dict[str, object]:

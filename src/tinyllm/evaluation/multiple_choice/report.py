@@ -43,19 +43,21 @@ def judge(result: Result) -> str:
         f"{result.primary} {percent(score.value)} % ± {percent(score.standard_error)} on "
         f"{result.n_questions} questions"
     )
-    against = f"chance {percent(result.chance)} %, one-sided p = {score.p_value:.3g}"
+    finding, p_value = "not distinguishable from chance", score.p_value
+    if score.n_ties > result.n_questions / 2:
+        finding = "most choices tie, so the model tells nothing apart"
+    elif score.p_value < _ALPHA:
+        finding = "above chance"
+    elif score.p_value_below < _ALPHA:
+        finding, p_value = "below chance", score.p_value_below
+    against = f"chance {percent(result.chance)} %, one-sided p = {p_value:.3g}"
     if "choices_only_acc_norm" in result.baselines:
         blind = result.baselines["choices_only_acc_norm"]
         against += f"; {percent(blind)} % without the question"
     if "unmatched_rate" in result.details:
-        against += (
-            f"; {percent(float(str(result.details['unmatched_rate'])))} % of answers unmatched"
-        )
-    if score.n_ties > result.n_questions / 2:
-        return f"{figures}: most choices tie, so the model tells nothing apart ({against})"
-    if score.p_value < _ALPHA:
-        return f"{figures}: above chance ({against})"
-    return f"{figures}: not distinguishable from chance ({against})"
+        rate = float(str(result.details["unmatched_rate"]))
+        against += f"; {percent(rate)} % of answers unmatched"
+    return f"{figures}: {finding} ({against})"
 
 
 def percent(share: float) -> str:
@@ -185,6 +187,7 @@ def _score_json(score: Score) -> dict[str, object]:
         "standard_error": None if math.isnan(score.standard_error) else score.standard_error,
         "interval_95": list(score.interval),
         "p_value": score.p_value,
+        "p_value_below": score.p_value_below,
         "n_ties": score.n_ties,
         "n_questions": score.n_questions,
     }

@@ -74,45 +74,48 @@ def find_predictions(other: str) -> Path | None:
     return path if path.suffix == ".jsonl" else None
 
 
-def read_rival(path: Path) -> Rival:
-    """Read another model's predictions. Raises DataError for what are none."""
+def read_rival(path: Path, questions: Mapping[str, str]) -> Rival:
+    """Read another model's predictions on these questions, texts by id.
+
+    Raises DataError for a file that holds none, or predictions on other questions.
+    """
     forms: dict[str, dict[str, dict[str, float]]] = {}
+    asked: dict[str, str] = {}
     require_file(path, "file of predictions")
     for number, row in enumerate(read_rows(path), start=1):
         try:
             worth = {str(name): float(value) for name, value in row["credits"].items()}
+            asked[str(row["id"])] = row["question"]
             forms.setdefault(str(row["form"]), {})[str(row["id"])] = worth
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{path}:{number}: this is not a prediction on a multiple-choice question",
                 "Name a predictions.jsonl that this command wrote, or a checkpoint.",
             ) from error
-    if not forms:
-        raise DataError(f"{path} holds no prediction")
+    if asked != questions or any(answered.keys() != asked.keys() for answered in forms.values()):
+        n_same = len(asked.items() & questions.items())
+        raise DataError(
+            f"{path} holds answers to {len(asked)} questions, of which {n_same} are among the "
+            f"{len(questions)} asked here",
+            "Compare two runs on the same file, with the same --limit.",
+        )
     return Rival(str(path), forms)
 
 
-def pair(result: Result, rival: Rival) -> Pairing | None:
-    """Compare a form's primary score with the rival's; None where the rival has no such form.
+def pair(result: Result, rival: Rival) -> Pairing:
+    """Compare a form's primary score with the rival's, which must have that form.
 
-    Raises DataError unless both answered the same questions.
+    Raises DataError where the rival's answers were never scored that way.
     """
-    theirs = rival.forms.get(result.form)
-    if theirs is None:
-        return None
-    ours = credits_of(result)
-    if ours.keys() != theirs.keys():
-        n_missing, n_more = len(ours.keys() - theirs.keys()), len(theirs.keys() - ours.keys())
-        raise DataError(
-            f"{rival.name} answered other questions: {n_missing} of these {len(ours)} are missing "
-            f"there, and {n_more} are there besides",
-            "Compare two runs on the same file, with the same --limit.",
-        )
+    ours, theirs = credits_of(result), rival.forms[result.form]
+    metric = result.primary
+    if not all(metric in worth for worth in theirs.values()):
+        raise DataError(f"{rival.name} holds no {metric} of its answers")
     return pair_credits(
         result.form,
-        result.primary,
-        [ours[key][result.primary] for key in ours],
-        [theirs[key].get(result.primary, 0.0) for key in ours],
+        metric,
+        [ours[key][metric] for key in ours],
+        [theirs[key][metric] for key in ours],
     )
 
 

@@ -9,6 +9,7 @@
 Choices that share the top share the credit: 1/t for t of them.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,12 +64,16 @@ class Prediction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One accuracy with its uncertainty. `p_value`: chance alone would do as well or better."""
+    """One accuracy with its uncertainty.
+
+    `p_value`: chance alone would do as well or better; `p_value_below`: as badly or worse.
+    """
 
     value: float
     standard_error: float
     interval: Interval
     p_value: float
+    p_value_below: float
     n_ties: int
     n_questions: int
 
@@ -115,12 +120,13 @@ def score(predictions: Sequence[Prediction], metric: str) -> Score:
     """Return one accuracy over some questions, at least one."""
     best = [p.best(metric) for p in predictions]
     credits = [credit(b, p.question.answer) for b, p in zip(best, predictions, strict=True)]
-    total, n = sum(credits), len(credits)
+    total, n, chance = sum(credits), len(credits), _chance(predictions)
     return Score(
         value=total / n,
         standard_error=standard_error(credits),
         interval=wilson_interval(total, n),
-        p_value=binomial_tail(int(total + 1e-9), n, _chance(predictions)),
+        p_value=binomial_tail(int(total + 1e-9), n, chance),
+        p_value_below=binomial_tail(n - math.ceil(total - 1e-9), n, 1 - chance),
         n_ties=sum(len(b) > 1 for b in best),
         n_questions=n,
     )

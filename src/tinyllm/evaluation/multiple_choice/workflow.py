@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyllm.checkpoint import LoadedModel, find_checkpoint, load_checkpoint
+from tinyllm.checkpoint import CheckpointInfo, LoadedModel, find_checkpoint, load_checkpoint
 from tinyllm.config.multiple_choice import MultipleChoiceTask, QuestionsConfig
 from tinyllm.data.contamination import contaminated_ids
 from tinyllm.data.multiple_choice import read_multiple_choice
 from tinyllm.errors import DataError, UsageError
 from tinyllm.evaluation.multiple_choice import ledger, report, rival
 from tinyllm.evaluation.multiple_choice.asking import Asking
+from tinyllm.evaluation.multiple_choice.ledger import TestUse
 from tinyllm.evaluation.multiple_choice.page import write_page
 from tinyllm.evaluation.multiple_choice.rival import Pairing, Rival
 from tinyllm.evaluation.multiple_choice.scores import Result, score
@@ -33,8 +34,18 @@ class Report:
     forms: list[Result]
     subsets: list[report.Subsets]
     pairings: list[Pairing]
-    verdict: str
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Paper:
+    """What is asked, and how."""
+
+    task: MultipleChoiceTask
+    name: str
+    source: str
+    questions: list[MultipleChoice]
+    asking: Asking
 
 
 def run(
@@ -43,42 +54,27 @@ def run(
     """Evaluate and write results.json, results.md, predictions.jsonl and questions.html.
 
     Raises UsageError for a chat template that the checkpoint lacks, DataError for questions that
-    cannot be read.
+    cannot be read or were not asked of the model to compare with.
     """
     if config.chat_template and loaded.template is None:
         raise UsageError(
             f"{loaded.info.path} is not chat-tuned, so it has no chat template",
             "Leave out --chat-template: the plain form is meant for such a model.",
         )
-    source = find_questions(task, config.data, config.split)
-    every = list(read_multiple_choice(source, reporter, task.columns))
-    questions = _with_unique_ids(every[: config.limit])
-    shots = draw_shots(task, config, source, questions, reporter)
-    name = _name_of_run(task, config)
-    folder = report_folder(config.output, loaded.info.path, f"{name}-{_stem_of(source)}")
-    asking = Asking(task, config.style, shots, config.with_fact)
-    forms = ask_all(loaded, questions, asking, config, reporter)
-    other = _find_rival(config, loaded, questions, asking, reporter)
-    seen = contaminated_ids(loaded.info, questions)
+    paper = _set_paper(task, config, reporter)
+    stem = Path(paper.source.replace(":", "-")).stem
+    folder = report_folder(config.output, loaded.info.path, f"{paper.name}-{stem}")
+    other = _find_rival(config, loaded, paper, reporter)
+    forms = ask_all(loaded, paper.questions, paper.asking, config, reporter)
+    use = _count_use(loaded.info, paper, config, reporter)
+    if use is not None and use.is_selection:
+        reporter.warn(use.sentence)
+    seen = contaminated_ids(loaded.info, paper.questions)
     subsets = [part_by_training(form, seen) for form in forms]
-    pairings = [p for form in forms if other and (p := rival.pair(form, other))]
+    pairings = _pair_all(forms, other, reporter)
     results: dict[str, object] = {
-        **report_head(loaded, name),
-        "title": task.title + (" with the fact given" if config.with_fact else ""),
-        "data": {
-            "source": source,
-            "sha256": sha256_file(Path(source)) if Path(source).is_file() else None,
-            "n_questions": len(questions),
-        },
-        "settings": {
-            "style": config.style,
-            "with_fact": config.with_fact,
-            "chat_template": config.chat_template,
-            "n_shots": config.n_shots,
-            "seed": config.seed,
-            "shots": [shot.id for shot in shots],
-        },
-        "asked": _how_asked(config, shots),
+        **report_head(loaded, paper.name),
+        **_about(paper, config),
         "primary": {"form": forms[0].form, "metric": forms[0].primary},
         "verdict": report.judge(forms[0]),
         "forms": {
@@ -88,12 +84,44 @@ def run(
         "contaminated": None if seen is None else sorted(seen),
         "compared_with": other.name if other else None,
         "comparisons": [pairing.to_json() for pairing in pairings],
-        "test_use": _count_use(loaded, task, config, source, len(questions), name, reporter),
+        "test_use": use and use.to_json(),
     }
     lines = [report.prediction_json(form.form, p) for form in forms for p in form.predictions]
     write_page(folder / "questions.html", results, forms, other)
     write_report(folder, results, report.as_markdown(results, forms, subsets, pairings), lines)
-    return Report(results, forms, subsets, pairings, str(results["verdict"]), folder)
+    return Report(results, forms, subsets, pairings, folder)
+
+
+def _set_paper(task: MultipleChoiceTask, config: QuestionsConfig, reporter: Reporter) -> _Paper:
+    """Read the questions, and draw the examples that stand before them."""
+    source = find_questions(task, config.data, config.split)
+    every = list(read_multiple_choice(source, reporter, task.columns))
+    questions = _with_unique_ids(every[: config.limit])
+    shots = draw_shots(task, config, source, questions, reporter)
+    asking = Asking(task, config.style, shots, config.with_fact)
+    return _Paper(task, _name_of_run(task, config), source, questions, asking)
+
+
+def _about(paper: _Paper, config: QuestionsConfig) -> dict[str, object]:
+    """Return what results.json tells of the questions and of how they were asked."""
+    path = Path(paper.source)
+    return {
+        "title": paper.task.title + (" with the fact given" if config.with_fact else ""),
+        "data": {
+            "source": paper.source,
+            "sha256": sha256_file(path) if path.is_file() else None,
+            "n_questions": len(paper.questions),
+        },
+        "settings": {
+            "style": config.style,
+            "with_fact": config.with_fact,
+            "chat_template": config.chat_template,
+            "n_shots": config.n_shots,
+            "seed": config.seed,
+            "shots": [shot.id for shot in paper.asking.shots],
+        },
+        "asked": _how_asked(config, paper.asking.shots),
+    }
 
 
 def ask_all(
@@ -139,47 +167,43 @@ def part_by_training(result: Result, seen: set[str] | None) -> report.Subsets:
 
 
 def _find_rival(
-    config: QuestionsConfig,
-    loaded: LoadedModel,
-    questions: Sequence[MultipleChoice],
-    asking: Asking,
-    reporter: Reporter,
+    config: QuestionsConfig, loaded: LoadedModel, paper: _Paper, reporter: Reporter
 ) -> Rival | None:
     """Read the other's predictions, or ask the other checkpoint the same questions."""
     if config.compare is None:
         return None
     path = rival.find_predictions(config.compare)
     if path is not None:
-        return rival.read_rival(path)
-    other = load_checkpoint(
-        find_checkpoint(config.compare).path, device=next(loaded.model.parameters()).device
-    )
-    results = ask_all(other, questions, asking, config, reporter)
+        return rival.read_rival(path, {q.id: q.question for q in paper.questions})
+    device = next(loaded.model.parameters()).device
+    other = load_checkpoint(find_checkpoint(config.compare).path, device=device)
+    results = ask_all(other, paper.questions, paper.asking, config, reporter)
+    _count_use(other.info, paper, config, reporter)
     forms = {result.form: rival.credits_of(result) for result in results}
     return Rival(str(other.info.path), forms)
 
 
+def _pair_all(forms: Sequence[Result], other: Rival | None, reporter: Reporter) -> list[Pairing]:
+    if other is None:
+        return []
+    for form in forms:
+        if form.form not in other.forms:
+            reporter.note(f"{other.name} has no answers in the form {form.form!r} to compare with")
+    return [rival.pair(form, other) for form in forms if form.form in other.forms]
+
+
 def _count_use(
-    loaded: LoadedModel,
-    task: MultipleChoiceTask,
-    config: QuestionsConfig,
-    source: str,
-    n_questions: int,
-    name: str,
-    reporter: Reporter,
-) -> dict[str, object] | None:
-    """Count an evaluation on the split whose scores are published; tell when it is too many."""
-    path = Path(source)
-    if not path.is_file() or not is_reported_split(task, path, config.split):
+    info: CheckpointInfo, paper: _Paper, config: QuestionsConfig, reporter: Reporter
+) -> TestUse | None:
+    """Count an evaluation on the split whose scores are published; None where it is another."""
+    path = Path(paper.source)
+    if not path.is_file() or not is_reported_split(paper.task, path, config.split):
         return None
     try:
-        use = ledger.count_use(path, loaded.info, name, n_questions)
+        return ledger.count_use(path, info, paper.name, len(paper.questions))
     except DataError as error:
         reporter.warn(f"this evaluation on a test split is not counted: {error.message}")
         return None
-    if use.is_selection:
-        reporter.warn(use.sentence)
-    return {**use.to_json(), "sentence": use.sentence}
 
 
 def _with_unique_ids(questions: Sequence[MultipleChoice]) -> list[MultipleChoice]:
@@ -204,10 +228,6 @@ def _name_of_run(task: MultipleChoiceTask, config: QuestionsConfig) -> str:
     if config.n_shots:
         parts.append(f"{config.n_shots}_shot")
     return "_".join(parts)
-
-
-def _stem_of(source: str) -> str:
-    return Path(source.replace(":", "-")).stem
 
 
 def _how_asked(config: QuestionsConfig, shots: Sequence[MultipleChoice]) -> str:

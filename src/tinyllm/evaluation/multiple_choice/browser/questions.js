@@ -127,7 +127,8 @@ function card(form, i, metric) {
   }
   const parts = [head, make("p", { class: "asked" }, question.text)];
   if (item.written !== null) {
-    parts.push(make("p", { class: "written" }, `Written: “${item.written}”`));
+    parts.push(make("p", { class: "written" },
+      item.written === "" ? "Nothing was written." : `Written: “${item.written}”`));
   }
   return make("li", {}, ...parts, table(question, item, metric));
 }

@@ -1,0 +1,66 @@
+"""How often a test was taken is counted by lineage, whatever happens to the file."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import write_tiny_checkpoint
+from tinyllm.checkpoint import read_checkpoint_info
+from tinyllm.errors import DataError
+from tinyllm.evaluation.multiple_choice.ledger import count_use, ledger_path, lineage_of
+
+PRETRAINING = {"config": {"max_steps": 9, "seed": 1}, "data": [{"source": "a.txt"}]}
+
+
+@pytest.fixture
+def questions(tmp_path):
+    path = tmp_path / "test.jsonl"
+    path.write_text("{}\n")
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    def make(name, training, seed=0):
+        path = write_tiny_checkpoint(tmp_path / f"{name}.safetensors", training=training, seed=seed)
+        return read_checkpoint_info(path)
+
+    return make
+
+
+def test_checkpoints_of_one_pretraining_are_one_lineage(checkpoint):
+    early = checkpoint("early", {**PRETRAINING, "step": 10})
+    late = checkpoint("late", {**PRETRAINING, "step": 90}, seed=1)
+    tuned = checkpoint("tuned", {"config": {"lr": 1}, "started_from": {**PRETRAINING, "step": 90}})
+    other = checkpoint("other", {**PRETRAINING, "config": {"seed": 2}})
+    bare, bare_too = checkpoint("bare", {}), checkpoint("bare_too", {}, seed=1)
+    assert lineage_of(early) == lineage_of(late) == lineage_of(tuned)
+    assert len({lineage_of(info) for info in (early, other, bare, bare_too)}) == 4
+
+
+def test_one_checkpoint_may_be_asked_twice_and_two_are_a_choice(questions, checkpoint):
+    early = checkpoint("early", {**PRETRAINING, "step": 10})
+    late = checkpoint("late", {**PRETRAINING, "step": 90}, seed=1)
+    other = checkpoint("other", {}, seed=2)
+    uses = [count_use(questions, info, "t", 5) for info in (early, early, other, late)]
+    assert [use.n_evaluations for use in uses] == [1, 2, 1, 3]
+    assert [use.n_checkpoints for use in uses] == [1, 1, 1, 2]
+    assert [use.n_lineages for use in uses] == [1, 1, 2, 2]
+    assert [use.is_selection for use in uses] == [False, False, False, True]
+    assert "chooses on the test" in uses[3].sentence
+    assert "choose" not in uses[1].sentence
+
+
+def test_a_line_torn_by_a_crash_costs_that_line_only(questions, checkpoint):
+    info = checkpoint("one", {})
+    count_use(questions, info, "t", 5)
+    path = ledger_path(questions)
+    path.write_bytes(path.read_bytes() + b'{"id":"torn","lineage":"4')
+    assert count_use(questions, info, "t", 5).n_evaluations == 2
+
+
+@pytest.mark.parametrize("line", [b'{"id":"x"}\n', b"hello\nyou\n"])
+def test_a_file_that_is_no_ledger_is_named(questions, checkpoint, line):
+    ledger_path(questions).write_bytes(line)
+    with pytest.raises(DataError, match=ledger_path(Path(questions.name)).name):
+        count_use(questions, checkpoint("one", {}), "t", 5)
