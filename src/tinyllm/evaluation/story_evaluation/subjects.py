@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from random import Random
 from typing import Any
 
 from tinyllm.evaluation.story_evaluation.writers import Written
@@ -131,7 +132,7 @@ def _damaged(kind: str, ending: str, other: str, seed: int) -> str:
     if kind == "other_ending":
         return other
     if kind == "shuffled_sentences":
-        return " ".join(random.sample(sentences, len(sentences)))
+        return " ".join(_displaced(sentences, random))
     if kind == "shuffled_words":
         words = ending.split()
         return " ".join(random.sample(words, len(words)))
@@ -140,3 +141,11 @@ def _damaged(kind: str, ending: str, other: str, seed: int) -> str:
     if kind == "cut":
         return ending[: round(_KEPT_SHARE * len(ending))]
     return ending
+
+
+def _displaced(sentences: list[str], random: Random) -> list[str]:
+    """Shuffle sentences so that none stays in its place."""
+    order = list(range(len(sentences)))
+    while any(i == place for place, i in enumerate(order)):
+        random.shuffle(order)
+    return [sentences[i] for i in order]
