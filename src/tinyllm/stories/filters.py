@@ -4,19 +4,18 @@
     markup refusal meta language word_missing feature_missing vocab_oov profanity repetition
 
 Rules look at the story alone, so the verdict does not depend on what else was written. What does,
-duplicates, is `dedup.py`.
+duplicates, is `data/duplicates.py`.
 """
 
 import re
 import unicodedata
-import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 from tinyllm.config.stories import FilterConfig
+from tinyllm.data.clean.measures import compressed_share, repeated_share, trigram_share
 from tinyllm.providers.grammar.inflection import forms
 from tinyllm.providers.grammar.vocabulary import Vocabulary
 from tinyllm.stories.cleaning import clean, patterns
@@ -27,7 +26,6 @@ _SENTENCE_ENDS = re.compile(r"(?<=[.!?])[\"']?\s+")
 _SPEECH = re.compile(r'"[^"\n]*[a-zA-Z][^"\n]*"')
 _ASCII_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 _LEAST_COMMON_SHARE = 0.15
-_LEAST_TRIGRAMS = 4
 _LEAST_SENTENCES = 5
 
 
@@ -132,7 +130,8 @@ class StoryFilter:
     def _oov_share(self, text: Text) -> float:
         if not text.words:
             return 0.0
-        unknown = {w for w in text.different_words if w.partition("'")[0] not in self._known}
+        strange = text.different_words - self._known
+        unknown = {w for w in strange if w.partition("'")[0] not in self._known}
         return sum(map(unknown.__contains__, text.words)) / len(text.words)
 
     def _too_short(self, text: Text) -> Fault | None:
@@ -190,26 +189,16 @@ class StoryFilter:
     def _repetition(self, text: Text) -> Fault | None:
         config = self._config
         if len(text.sentences) >= _LEAST_SENTENCES:
-            repeated = 1 - len(set(text.sentences)) / len(text.sentences)
+            repeated = repeated_share(text.sentences)
             if repeated > config.max_repeated_sentences:
                 return Fault("repetition", {"sentences": round(repeated, 3)})
-        share = _trigram_share(text.words)
+        share = trigram_share(text.words)
         if share > config.max_trigram_share:
             return Fault("repetition", {"trigram": round(share, 3)})
-        raw = text.text.encode("utf-8", "replace")
-        compressed = len(zlib.compress(raw, 6)) / max(1, len(raw))
+        compressed = compressed_share(text.text)
         if compressed < config.min_compressed_share:
             return Fault("repetition", {"compressed": round(compressed, 3)})
         return None
-
-
-def _trigram_share(words: Sequence[str]) -> float:
-    """Return the share of the commonest run of three words; 0 when it is there three times only."""
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
-    if len(trigrams) - len(set(trigrams)) < _LEAST_TRIGRAMS - 1:  # spares counting most stories
-        return 0.0
-    top = max(Counter(trigrams).values())
-    return top / len(trigrams) if top >= _LEAST_TRIGRAMS else 0.0
 
 
 @lru_cache(10_000)
