@@ -5,6 +5,7 @@ or locked.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class Store:
             try:
                 content: bytes = self._system.cat_file(f"{self._root}/{name}")
             except FileNotFoundError as error:
-                if _is_bucket_missing(error):
+                if "bucket does not exist" in str(error):  # S3 says which of the two is not there
                     raise
                 return None
             return content
@@ -85,7 +86,7 @@ class Store:
     def _translated(self, error: Exception, doing: str) -> DataError:
         names = {kind.__name__ for kind in type(error).__mro__}
         code = _code(error)
-        if _is_bucket_missing(error):
+        if isinstance(error, FileNotFoundError):
             return DataError(f"there is no bucket {self._bucket}", "Make it, or check `store.url`.")
         if names & {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}:
             return DataError(f"there are no keys for {self.url}", _KEYS_HINT)
@@ -112,7 +113,9 @@ def _file_system(scheme: str, endpoint_url: str | None) -> "AbstractFileSystem":
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
         if endpoint_url is not None:
             options["endpoint_url"] = endpoint_url
-        if scheme == "s3":
+        if scheme == "gs":
+            logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it is told here, once
+        else:
             options["config_kwargs"] = {
                 "connect_timeout": _CONNECT_SECONDS,
                 "read_timeout": _READ_SECONDS,
@@ -124,13 +127,6 @@ def _file_system(scheme: str, endpoint_url: str | None) -> "AbstractFileSystem":
             f"{scheme}:// needs the package {_PROTOCOLS[scheme]}, which is not installed",
             'pip install "tinyllm[cloud]"',
         ) from error
-
-
-def _is_bucket_missing(error: BaseException) -> bool:
-    told = f"{error} {error.__cause__ or ''}"
-    return isinstance(error, FileNotFoundError) and (
-        "NoSuchBucket" in told or "bucket does not exist" in told
-    )
 
 
 def _code(error: BaseException) -> object:

@@ -1,4 +1,7 @@
-"""An S3 server on loopback in a process of its own, written by others (moto)."""
+"""Object stores on loopback, in processes of their own, written by others.
+
+moto speaks Amazon's protocol, gcp-storage-emulator Google's.
+"""
 
 import http.client
 import os
@@ -12,12 +15,20 @@ KEYS = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-_SERVE = """
+_SERVE_AMAZONS = """
 import sys
 from moto.server import ThreadedMotoServer
 server = ThreadedMotoServer("127.0.0.1", int(sys.argv[1]), verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+_SERVE_GOOGLES = """
+import sys
+from gcp_storage_emulator.server import create_server
+server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
+server.start()
+print(server._api._httpd.server_address[1], flush=True)
 sys.stdin.read()
 """
 BUCKET = "bucket"
@@ -26,7 +37,8 @@ BUCKET = "bucket"
 class ObjectServer:
     """Serves while its block runs; may be stopped and started again on the same port."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "s3") -> None:
+        self._kind = kind
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
 
@@ -37,8 +49,9 @@ class ObjectServer:
 
     def start(self) -> None:
         """Start with nothing but one bucket."""
+        script = _SERVE_AMAZONS if self._kind == "s3" else _SERVE_GOOGLES
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _SERVE, str(self._port)],
+            [sys.executable, "-W", "ignore", "-c", script, str(self._port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -47,7 +60,8 @@ class ObjectServer:
         )
         assert self._process.stdout is not None
         self._port = int(self._process.stdout.readline())
-        self.files.mkdir(BUCKET)
+        if self._kind == "s3":
+            self.files.mkdir(BUCKET)
 
     def stop(self) -> None:
         """Go away, as after a power cut."""

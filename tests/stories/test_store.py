@@ -4,11 +4,13 @@ import hashlib
 import json
 import multiprocessing
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import fsspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from tests.stories.object_server import BUCKET, KEYS, ObjectServer
 from tests.stories.small_runs import config_for, data_of, ledger, make
 from tinyllm.config.base import load_config
 from tinyllm.config.stories import StoriesConfig
-from tinyllm.errors import ConfigError, DataError
+from tinyllm.errors import ConfigError, DataError, MissingPartError
 from tinyllm.reporting import RecordingReporter
 from tinyllm.stories import stored_files
 from tinyllm.stories.stored_files import Block, blocks_of
@@ -159,6 +161,20 @@ def test_a_machine_that_dies_takes_no_more_with_it_than_what_was_not_sent(
     assert any("was last written by" in note for note in reporter.notes)
 
 
+@pytest.mark.long
+def test_googles_store_serves_as_well(tmp_path: Path, server: FaultServer) -> None:
+    make(tmp_path / "undisturbed", server)
+    with ObjectServer("gs") as objects:
+        place = {"store__url": f"gs://{BUCKET}/run", "store__endpoint_url": objects.url}
+        make(tmp_path / "a", server, provider__budget__max_requests=5, **place)
+        make(tmp_path / "b", server, **place)
+        make(tmp_path / "c", server, **place)
+        with pytest.raises(DataError, match="there is no bucket nobucket"):
+            make(tmp_path / "d", server, **{**place, "store__url": "gs://nobucket/run"})
+    assert data_of(tmp_path / "b") == data_of(tmp_path / "undisturbed")
+    assert data_of(tmp_path / "c") == data_of(tmp_path / "undisturbed")
+
+
 def n_stored(objects: ObjectServer, name: str) -> int:
     """Return how many stories a store's copy of a run holds."""
     try:
@@ -256,9 +272,22 @@ def test_a_place_that_is_none_is_refused(url: str) -> None:
         load_config(StoriesConfig, flags={"store.url": url})
 
 
-def test_an_output_in_a_store_is_sent_to_the_right_setting() -> None:
+def test_without_the_packages_a_store_names_what_to_install(
+    tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    fsspec.register_implementation("s3", "s3fs.S3FileSystem", clobber=True)
+    with pytest.raises(MissingPartError, match="needs the package s3fs") as found:
+        make(tmp_path, server, store__url="s3://bucket/name")
+    assert found.value.hint == 'pip install "tinyllm[cloud]"'
+
+
+def test_an_output_in_a_store_is_sent_to_the_right_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"store\.url"):
         load_config(StoriesConfig, flags={"output": "s3://bucket/name"})
+    (tmp_path / "stories.json").write_text('{"output": "gs://bucket/name"}')
+    with pytest.raises(ConfigError, match=r"store\.url"):
+        load_config(StoriesConfig, tmp_path / "stories.json")
 
 
 @settings(max_examples=40, deadline=None)

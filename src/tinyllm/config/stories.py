@@ -168,7 +168,7 @@ class DedupConfig(Strict):
 
 
 def _is_here(path: Path) -> Path:
-    if path.parts and path.parts[0].lower() in ("s3:", "gs:"):
+    if not {"s3:", "gs:"}.isdisjoint(path.parts):
         raise ValueError(
             "`output` is a folder on this machine, where the run happens; `store.url` keeps a copy "
             "of it in an object store"
