@@ -8,6 +8,7 @@ measure.py       all measures of a model's texts, with intervals and values per 
 memorisation.py  what stands in the training text
 spans.py         … as runs of words
 nearest.py       … as the nearest story
+protocol.py      held-out stories, cut and completed
 """
 
 from tinyllm.evaluation.story_metrics.measure import Measure, StoryMetrics, measure_stories

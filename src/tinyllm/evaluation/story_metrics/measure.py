@@ -112,7 +112,7 @@ def measure_stories(samples: Sequence[StorySample], *, seed: int) -> StoryMetric
     for name, (unit, meaning, of_prompt) in _MEASURES.items():
         values = {id: value for id, s in prompts.items() if (value := of_prompt(s)) is not None}
         if values:
-            interval = _interval(list(values.values()), seed, name)
+            interval = interval_of(list(values.values()), seed, name)
             value = mean(list(values.values()))
             measures[name] = Measure(value, interval, unit, meaning, values)
     measures |= _of_all(prompts, seed)
@@ -127,7 +127,7 @@ def measure_stories(samples: Sequence[StorySample], *, seed: int) -> StoryMetric
     )
 
 
-def _interval(values: Sequence[float], seed: int, name: str) -> Interval | None:
+def interval_of(values: Sequence[float], seed: int, name: str) -> Interval | None:
     """Return the interval of a mean; None where one value says nothing of how they scatter."""
     if len(values) < 2:
         return None
@@ -148,7 +148,7 @@ def _of_all(prompts: Mapping[str, Sequence[_Read]], seed: int) -> dict[str, Meas
         values = [_overlap(a, b) for a, b in pairs]
         measures["self_rouge_2_across_prompts"] = Measure(
             mean(values),
-            _interval(values, seed, "across"),
+            interval_of(values, seed, "across"),
             "F1",
             f"Rouge-2 of {len(pairs)} pairs drawn from different prompts, each text in one at most",
             {},
