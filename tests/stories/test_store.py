@@ -1,6 +1,7 @@
 """A run in an object store: lost with its machine, gone on with elsewhere to the same bytes."""
 
 import hashlib
+import importlib
 import json
 import multiprocessing
 import shutil
@@ -10,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import fsspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -276,7 +276,8 @@ def test_without_the_packages_a_store_names_what_to_install(
     tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    fsspec.register_implementation("s3", "s3fs.S3FileSystem", clobber=True)
+    opened = importlib.import_module("fsspec.registry").__dict__["_registry"]
+    monkeypatch.delitem(opened, "s3", raising=False)
     with pytest.raises(MissingPartError, match="needs the package s3fs") as found:
         make(tmp_path, server, store__url="s3://bucket/name")
     assert found.value.hint == 'pip install "tinyllm[cloud]"'
