@@ -18,6 +18,7 @@ QUICK = {
     "provider.retries.max_tries": 20,
     "provider.concurrency": 4,
     "n_stories": 8,
+    "charts": False,
 }
 DATA = ("dataset.jsonl", "train.txt", "valid.txt")
 

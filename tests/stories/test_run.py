@@ -1,5 +1,6 @@
 """Runs that are stopped, resumed, changed, limited or refused."""
 
+import csv
 import errno
 import fcntl
 import json
@@ -635,6 +636,24 @@ def test_the_files_are_ordinary_data_with_their_history(
     assert len(list(read_documents(str(tmp_path / "train.txt")))) == train.documents
     report = (tmp_path / "report.md").read_text()
     assert report.startswith("# 40 stories\n")
+
+
+def test_the_report_draws_what_its_figures_say(tmp_path: Path, server: FaultServer) -> None:
+    make(tmp_path, server, n_stories=6, charts=True)
+    report = (tmp_path / "report.md").read_text()
+    rows = lines(tmp_path / "dataset.jsonl")
+    for name in ("length", "features", "openings", "variety"):
+        assert f"![{name}](charts/{name}.png)" in report
+        assert (tmp_path / "charts" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    with open(tmp_path / "charts" / "length.csv", newline="") as file:
+        bins = [(int(low), int(high), int(n)) for low, high, n in list(csv.reader(file))[1:]]
+    lengths = [row["checks"]["n_words"] for row in rows]
+    assert sum(n for _, _, n in bins) == 6
+    assert all(sum(low <= n <= high for n in lengths) == count for low, high, count in bins)
+    assert f"| most | {max(lengths)} |" in report
+    make(tmp_path, server, n_stories=7, options=RunOptions(extend=True))
+    assert not list((tmp_path / "charts").iterdir())
+    assert "charts/" not in (tmp_path / "report.md").read_text()
 
 
 def test_a_dry_run_asks_nobody(tmp_path: Path, server: FaultServer) -> None:

@@ -225,6 +225,9 @@ class StoriesConfig(Strict):
     licence: str | None = None
     """Licence of the texts, for the manifest; left out, Apache-2.0 for offline stories."""
 
+    charts: bool = True
+    """Draw the charts of report.md, which takes a second or two."""
+
     keep_prompts: bool = False
     """Keep each story's prompt in the ledger; it can be made again without."""
 

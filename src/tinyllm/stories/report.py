@@ -2,8 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
 from typing import Any
 
+from tinyllm.charts import Bar, Line, bar_chart, histogram, line_chart
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.evaluation.report import markdown_table
 from tinyllm.evaluation.story_metrics.overlap import distinct, shared_runs
@@ -14,8 +17,9 @@ from tinyllm.stories.filters import Text
 from tinyllm.stories.run_folder import StoriesFolder
 
 _SAMPLED = 2000
-_BAR = 30
-_BINS = 12
+_HALVINGS = 6
+_DISTINCT = (1, 2, 3)
+_CHARTS = ("length", "features", "openings", "variety")
 _OVERLAP_WORDS = 5
 _OPENING_WORDS = 3
 _MOST_OPENINGS = 10
@@ -47,6 +51,10 @@ class Survey:
         if len(self._sample) < _SAMPLED:
             self._sample.append(words)
 
+    def share(self, n: int) -> float:
+        """Return the share of the stories that n of them are."""
+        return n / max(1, self.n)
+
     def distinct(self, n: int) -> float:
         """Return the share of different runs of n words among all, over the first stories."""
         return distinct(self._sample, n) or 0.0
@@ -54,6 +62,19 @@ class Survey:
     def overlap(self) -> float:
         """Return the mean share of a story's runs of words that another story has too."""
         return shared_runs(self._sample, _OVERLAP_WORDS)
+
+    def distinct_by_size(self, n: int) -> list[tuple[float, float]]:
+        """Return (stories, distinct-n) of growing beginnings of the sample."""
+        return [(size, distinct(self._sample[:size], n) or 0.0) for size in self._sizes()]
+
+    def overlap_by_size(self) -> list[tuple[float, float]]:
+        """Return (stories, share of shared runs) of growing beginnings of the sample."""
+        return [(size, shared_runs(self._sample[:size], _OVERLAP_WORDS)) for size in self._sizes()]
+
+    def _sizes(self) -> list[int]:
+        """Return how many stories to look at: all of the sample, and its halves."""
+        sizes = [len(self._sample) >> i for i in range(_HALVINGS)]
+        return sorted({size for size in sizes if size})
 
 
 def write_report(
@@ -63,14 +84,39 @@ def write_report(
     spent: Spent,
     config: StoriesConfig,
 ) -> None:
-    """Write report.md."""
+    """Write report.md, and its charts where the config wants them."""
+    if config.charts:
+        draw_charts(folder.charts, survey)
+    elif folder.charts.is_dir():
+        for name in _CHARTS:
+            for suffix in (".png", ".csv"):
+                (folder.charts / f"{name}{suffix}").unlink(missing_ok=True)
     write_text(folder.report, as_markdown(survey, dropped, spent, config))
+
+
+def draw_charts(place: Path, survey: Survey) -> None:
+    """Draw each chart as PNG, with its figures as CSV. Raises DataError."""
+    x, y = "words in a story", "stories"
+    histogram(place / "length.png", survey.n_words, x=x, y=y, title="How long the stories are")
+    shares = [Bar(name, survey.share(survey.features[name])) for name in sorted(survey.features)]
+    y = "share of the stories"
+    bar_chart(place / "features.png", shares, y=y, title="What the stories were asked for")
+    found = survey.openings.most_common(_MOST_OPENINGS)
+    openings = [Bar(words, survey.share(n)) for words, n in found]
+    bar_chart(place / "openings.png", openings, y=y, title="How the stories begin")
+    lines = [
+        *(Line(f"distinct-{n}", survey.distinct_by_size(n), "dots") for n in _DISTINCT),
+        Line(f"shared runs of {_OVERLAP_WORDS} words", survey.overlap_by_size(), "dots"),
+    ]
+    title = "Variety, by how many stories are looked at"
+    line_chart(place / "variety.png", lines, x="stories", y="share", title=title)
 
 
 def as_markdown(
     survey: Survey, dropped: Mapping[str, int], spent: Spent, config: StoriesConfig
 ) -> str:
     """Return the report."""
+    openings = survey.openings.most_common(_MOST_OPENINGS)
     lines = [
         f"# {survey.n:,} stories",
         "",
@@ -86,28 +132,32 @@ def as_markdown(
         "",
         "## Length in words",
         "",
-        *_chart(_histogram(survey.n_words)),
+        *_image("length", config),
+        *_table(("", "words"), _middle_and_ends(survey.n_words)),
         "",
         "## Features asked for",
         "",
-        *_chart([(name, survey.features[name]) for name in sorted(survey.features)], survey.n),
+        *_image("features", config),
+        *_shares("feature", [(name, n) for name, n in sorted(survey.features.items())], survey),
         "",
         "## Prompts",
         "",
-        *_chart(sorted(survey.templates.items()), survey.n),
+        *_shares("prompt", sorted(survey.templates.items()), survey),
         "",
         "## Openings",
         "",
-        *_chart(survey.openings.most_common(_MOST_OPENINGS), survey.n),
+        *_image("openings", config),
+        *_shares("first words", openings, survey),
         "",
         "## Variety",
         "",
+        *_image("variety", config),
         f"Over the first {min(survey.n, _SAMPLED):,} stories.",
         "",
         *_table(
             ("measure", "share"),
             [
-                *((f"different runs of {n} words", f"{survey.distinct(n):.3f}") for n in (1, 2, 3)),
+                *((f"different runs of {n} words", f"{survey.distinct(n):.3f}") for n in _DISTINCT),
                 (
                     f"runs of {_OVERLAP_WORDS} words that another story has too",
                     f"{survey.overlap():.3f}",
@@ -120,30 +170,26 @@ def as_markdown(
     return "\n".join(lines) + "\n"
 
 
+def _image(name: str, config: StoriesConfig) -> list[str]:
+    return [f"![{name}](charts/{name}.png)", ""] if config.charts else []
+
+
 def _table(header: tuple[str, str], rows: Sequence[tuple[object, object]]) -> list[str]:
     return markdown_table(header, rows or [("nothing", 0)])
 
 
-def _chart(rows: Sequence[tuple[str, int]], total: int | None = None) -> list[str]:
-    """Draw counts as bars of text, with their share of the total where one is given."""
-    if not rows:
-        return ["none"]
-    most = max(count for _, count in rows)
-    width = max(len(name) for name, _ in rows)
-    lines = []
-    for name, count in rows:
-        bar = "█" * max(1 if count else 0, round(_BAR * count / max(1, most)))
-        share = f" {100 * count / total:5.1f} %" if total else ""
-        lines.append(f"{name.ljust(width)}  {count:>8,}{share}  {bar}")
-    return ["```", *lines, "```"]
+def _shares(name: str, rows: Sequence[tuple[str, int]], survey: Survey) -> list[str]:
+    """Write counts with their share of the stories."""
+    body = [(label, f"{n:,}", f"{100 * survey.share(n):.1f} %") for label, n in rows]
+    return markdown_table((name, "stories", "share"), body or [("nothing", 0, "")])
 
 
-def _histogram(values: Sequence[int]) -> list[tuple[str, int]]:
+def _middle_and_ends(values: Sequence[int]) -> list[tuple[object, object]]:
     if not values:
         return []
-    low, high = min(values), max(values)
-    step = max(1, -(-(high - low + 1) // _BINS))
-    counts = Counter((value - low) // step for value in values)
     return [
-        (f"{low + i * step}-{low + (i + 1) * step - 1}", counts[i]) for i in range(max(counts) + 1)
+        ("fewest", f"{min(values):,}"),
+        ("median", f"{median(values):,.0f}"),
+        ("mean", f"{sum(values) / len(values):,.1f}"),
+        ("most", f"{max(values):,}"),
     ]
