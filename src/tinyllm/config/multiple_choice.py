@@ -10,6 +10,7 @@ from tinyllm.config.layers import FileString
 
 Split = Literal["train", "validation", "test"]
 Metric = Literal["acc", "acc_norm", "acc_bytes", "acc_token", "acc_uncond"]
+Names = Annotated[tuple[str, ...], Field(strict=False, min_length=2)]
 _QUESTION, _FACT = "{question}", "{fact}"
 
 
@@ -21,13 +22,12 @@ class Columns(Strict):
         description='The question\'s text, columns in braces, as in "{label}: {start}"; '
         "{name:capitalize} begins with a capital and goes on in small letters.",
     )
-    choices: str | list[str] = Field(
+    choices: str | Names = Field(
         description="The column that holds all choices, or one column for each."
     )
     answer: str = Field(description="The column that holds the number or label of the right one.")
-    labels: list[str] | None = Field(
+    labels: Names | None = Field(
         default=None,
-        min_length=2,
         description="What the answer's column calls the choices, in their order; null takes the "
         "table's own labels, else A, B, C … or numbers from 0.",
     )

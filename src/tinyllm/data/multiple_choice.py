@@ -98,11 +98,11 @@ def _question(
 
 
 def _by_columns(row: Row, place: str, default_id: str, columns: Columns) -> MultipleChoice:
-    if isinstance(columns.choices, list):
+    if isinstance(columns.choices, tuple):
         labels, texts = _labels_and_texts([str(row[name]) for name in columns.choices])
     else:
         labels, texts = _labels_and_texts(row[columns.choices])
-    labels = columns.labels or labels
+    labels = list(columns.labels or labels)
     clean = _CLEANERS[columns.clean]
     answer = row[columns.answer]
     if columns.labels is not None and not isinstance(answer, str):
@@ -123,7 +123,7 @@ def _names_of(columns: Columns) -> set[str]:
         in_question = {name for _, name, _, _ in string.Formatter().parse(columns.question) if name}
     except ValueError as error:
         raise ConfigError(f"columns.question: {columns.question!r}: {error}") from error
-    choices = [columns.choices] if isinstance(columns.choices, str) else columns.choices
+    choices = (columns.choices,) if isinstance(columns.choices, str) else columns.choices
     own_id = {columns.id} if columns.id is not None else set()
     return {*in_question, *choices, columns.answer, *own_id}
 

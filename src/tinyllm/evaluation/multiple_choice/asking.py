@@ -117,7 +117,10 @@ class Asking:
         if not self.with_fact:
             return _fill(self.task.prompt, question)
         if self.task.prompt_with_fact is None or question.fact is None:
-            raise DataError(f"question {question.id} has no fact that could be given with it")
+            raise DataError(
+                f"question {question.id} has no fact that could be given with it",
+                "OpenBookQA's facts come with `tinyllm download openbookqa:additional`.",
+            )
         return _fill(self.task.prompt_with_fact, question)
 
     def _shown(self, question: MultipleChoice, order: Sequence[int]) -> str:

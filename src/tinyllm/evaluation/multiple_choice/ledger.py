@@ -1,4 +1,4 @@
-"""How often the questions of a test split were asked: `NAME.evaluations.jsonl` beside them.
+"""How often the questions of a test split were asked: `NAME.evaluations.journal` beside them.
 
     {"id":"9f…","lineage":"4c…","checkpoint":"…","sha256":"…","task":"openbookqa","n":500,"at":"…"}
 
@@ -77,8 +77,8 @@ def lineage_of(info: CheckpointInfo) -> str:
 
 
 def ledger_path(questions: Path) -> Path:
-    """Return where the uses of a file of questions are counted."""
-    return questions.with_name(f"{questions.stem}.evaluations.jsonl")
+    """Return where the uses of a file of questions are counted; no name of a data file."""
+    return questions.with_name(f"{questions.stem}.evaluations.journal")
 
 
 def count_use(questions: Path, info: CheckpointInfo, task: str, n_questions: int) -> TestUse:
