@@ -77,10 +77,9 @@ def _library() -> Any:
     os.environ["HF_ENDPOINT"] = _endpoint()
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-    import huggingface_hub
-    from huggingface_hub.utils import disable_progress_bars
+    import huggingface_hub.utils
 
-    disable_progress_bars()
+    huggingface_hub.utils.disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return huggingface_hub
 
