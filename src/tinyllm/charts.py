@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _WIDTH_INCHES = 8.0
 _HEIGHT_INCHES = 4.5
@@ -32,6 +33,7 @@ _BARE_INCHES = 1.2
 _MOST_BARS = 100
 _MOST_LABEL = 60
 _MOST_BINS = 40
+_DECADE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,13 @@ def line_chart(
                 _draw(axes, line)
         if log_x:
             axes.set_xscale("log")
+            _label_logarithmic(axes.xaxis, axes.get_xlim())
         if log_y:
             axes.set_yscale("log")
+            _label_logarithmic(axes.yaxis, axes.get_ylim())
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.grid(alpha=0.3, which="both" if log_x or log_y else "major")
+        axes.grid(alpha=0.3)
         if any(line.points and line.style != "faint" for line in lines):
             legend = axes.legend(frameon=False)
             for text in legend.get_texts():
@@ -94,6 +98,19 @@ def _rows_with_intervals(lines: Sequence[Line]) -> "Iterator[Sequence[object]]":
         for i, point in enumerate(line.points):
             low, high = (line.intervals[i] if line.intervals else None) or (None, None)
             yield line.label, *point, low, high
+
+
+def _label_logarithmic(axis: "Axis", ends: tuple[float, float]) -> None:
+    """Write plain numbers (200k, 1M, 3.2) at a few places, not powers of ten."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    low, high = ends
+    is_narrow = low > 0 and high / low < _DECADE
+    axis.set_major_locator(MaxNLocator(6) if is_narrow else LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())
+    if is_narrow:
+        axis.set_minor_locator(NullLocator())
 
 
 def _draw(axes: "Axes", line: Line) -> None:

@@ -97,6 +97,11 @@ def compare(
 def _compared(
     config: "CompareConfig", reporter: "Reporter"
 ) -> tuple[dict[str, object], Path, list[str]]:
+    if config.scaling:
+        from tinyllm.evaluation import scaling
+
+        study = scaling.run(config, reporter, command=_command())
+        return study.results, study.folder, study.sentences
     from tinyllm.bench.decoding import decode_speeds
     from tinyllm.evaluation import compare
 

@@ -70,9 +70,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> l
 
 
 def figure_columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[bool]:
-    """Tell for each column whether all its cells begin like numbers; those stand to the right."""
+    """Tell for each column whether all its cells begin like numbers; those stand to the right.
+
+    The first column names the rows and stands to the left, even where the names are numbers.
+    """
     columns = list(zip(*rows, strict=True)) or [()] * len(header)
-    return [bool(column) and all(_is_figure(_cell(cell)) for cell in column) for column in columns]
+    are_figures = [
+        bool(column) and all(_is_figure(_cell(cell)) for cell in column) for column in columns
+    ]
+    return [False, *are_figures[1:]]
 
 
 def _cell(value: object) -> str:

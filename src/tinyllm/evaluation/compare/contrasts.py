@@ -99,22 +99,25 @@ def _contrast(
 
 def _judged(contrast: Contrast, better: str) -> Contrast:
     """Add who is better, if that is shown, and the sentence that says so."""
-    figures = (
-        f"{contrast.difference:+.3g} {contrast.unit}, 95 % interval "
-        f"{contrast.interval.low:+.3g} to {contrast.interval.high:+.3g}, {p_words(contrast.p_holm)}"
-    )
+    size = abs(contrast.difference)
+    low, high = sorted(end if contrast.difference >= 0 else -end for end in contrast.interval)
+    sure = f"95 % interval {low:.3g} to {high:.3g}, {p_words(contrast.p_holm)}"
     if contrast.p_holm >= ALPHA or contrast.difference == 0:
-        return replace(contrast, sentence=f"no difference shown ({figures})")
-    if abs(contrast.difference) < contrast.smallest_claim:
-        reason = f"less than the {contrast.smallest_claim:.2g} that would mean something"
-        return replace(contrast, sentence=f"no difference shown: {reason} ({figures})")
-    is_a = (contrast.difference > 0) != (better == "lower")
-    winner = contrast.a if is_a else contrast.b
-    word = "higher" if better == "neither" else "better"
-    size = f"{abs(contrast.difference):.3g} {contrast.unit}"
-    return replace(contrast, better=winner, sentence=f"{winner} is {word} by {size} ({figures})")
+        sentence = f"no difference shown ({size:.3g} {contrast.unit}, {sure})"
+    elif size < contrast.smallest_claim:
+        sentence = (
+            f"no difference shown: {size:.3g} {contrast.unit} is less than the "
+            f"{contrast.smallest_claim:.2g} that would mean something ({sure})"
+        )
+    else:
+        is_a = (contrast.difference > 0) != (better == "lower")
+        winner = contrast.a if is_a else contrast.b
+        word = "higher" if better == "neither" else "better"
+        sentence = f"{winner} is {word} by {size:.3g} {contrast.unit} ({sure})"
+        contrast = replace(contrast, better=winner)
+    return replace(contrast, sentence=sentence)
 
 
 def p_words(p_value: float) -> str:
     """Write a p-value as papers do."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3g}"

@@ -69,7 +69,7 @@ def _base_against_tuned(
                 continue
             sign = 100 / abs(value) * (1 if c.a == after else -1)
             ends = sorted(sign * end for end in c.interval)
-            bars.append(Bar(f"{c.task}: {c.metric}", sign * c.difference, *ends))
+            bars.append(Bar(c.metric.replace("_", " "), sign * c.difference, *ends))
         if bars:
             file = f"{_file_name(base)}-to-{_file_name(after)}.png"
             bar_chart(folder / file, bars, y=f"{after} against {base}, % of {base}")

@@ -148,7 +148,7 @@ def _read_multiple_choice(report: StoredReport) -> list[Score]:
             Score(
                 task=report.task,
                 metric=f"{metric} ({form})",
-                unit="share right",
+                unit="of the questions",
                 value=score["value"],
                 interval=Interval(*score["interval_95"]),
                 better="higher",

@@ -41,10 +41,27 @@ def blocks_of(results: Results) -> list[Block]:
     ]
 
 
+def sentences_of(results: Results) -> list[str]:
+    """Say of every primary score and pair, in one sentence, what is shown."""
+    several = len(results["models"]) > 2
+    sentences = []
+    for c in results["contrasts"]:
+        if c["is_primary"]:
+            pair = f", {c['a']} and {c['b']}" if several else ""
+            sentences.append(f"{_named(c)}{pair}: {c['sentence']}.")
+    return sentences
+
+
+def _named(score: Results) -> str:
+    """Name a score for people: what is measured says it, but for accuracies and a judge's."""
+    metric = score["metric"].replace("_", " ")
+    return metric if score["task"] in ("loss", "stories") else f"{score['task']}, {metric}"
+
+
 def _summary(results: Results) -> Iterator[Block]:
-    primary = [c for c in results["contrasts"] if c["is_primary"]]
-    if primary:
-        yield Bullets([f"{c['metric']}, {c['a']} and {c['b']}: {c['sentence']}." for c in primary])
+    sentences = sentences_of(results)
+    if sentences:
+        yield Bullets(sentences)
     else:
         yield Paragraph(
             "No score that two of these models have in common: name a held-out text with `--data`."
@@ -55,36 +72,38 @@ def _summary(results: Results) -> Iterator[Block]:
 
 def _models(models: Sequence[Results]) -> Iterator[Block]:
     yield Heading("Models")
-    header = (
-        "model", "kind", "parameters", "non-embedding", "layers x width x heads", "context",
-        "vocabulary", "tokens learnt", "trained for", "file", "tokens/s",
-    )  # fmt: skip
-    yield Table("Size, training and speed", header, [_model_row(model) for model in models])
+    facts = [_facts(model) for model in models]
+    rows = [[name, *(of_model[name] for of_model in facts)] for name in facts[0]]
+    known = [row for row in rows if any(cell != UNKNOWN for cell in row[1:])]
+    yield Table("Size, training and speed", ("", *(model["name"] for model in models)), known)
     if any(model["training"] and model["training"]["n_stages"] > 1 for model in models):
         yield Paragraph(
             "Tokens and time include those of the checkpoint that a model started from."
         )
 
 
-def _model_row(model: Results) -> list[str]:
+def _facts(model: Results) -> dict[str, str]:
     parameters = model["parameters"] or {}
     shape, training = model["shape"] or {}, model["training"] or {}
-    layers = (
-        f"{shape['n_layers']} x {shape['hidden_size']} x {shape['n_heads']}" if shape else UNKNOWN
-    )
-    return [
-        model["name"],
-        " ".join(filter(None, (shape.get("family"), model["kind"]))) or UNKNOWN,
-        _or_unknown(parameters.get("total"), format_count),
-        _or_unknown(parameters.get("non_embedding"), format_count),
-        layers,
-        _or_unknown(shape.get("context_length"), "{:,}".format),
-        _or_unknown(shape.get("vocab_size"), "{:,}".format),
-        _or_unknown(training.get("trained_tokens"), format_count),
-        _or_unknown(training.get("elapsed_seconds"), format_duration),
-        _or_unknown(model["file_bytes"], format_bytes),
-        _or_unknown(model["tokens_per_second"], "{:,.0f}".format),
-    ]
+    layers = f"{shape['n_layers']} of width {shape['hidden_size']}" if shape else UNKNOWN
+    validation = training.get("validation") or {}
+    return {
+        "kind": " ".join(filter(None, (shape.get("family"), model["kind"]))) or UNKNOWN,
+        "parameters": _or_unknown(parameters.get("total"), format_count),
+        "without embeddings": _or_unknown(parameters.get("non_embedding"), format_count),
+        "layers": layers,
+        "heads": _or_unknown(shape.get("n_heads"), str),
+        "context, tokens": _or_unknown(shape.get("context_length"), "{:,}".format),
+        "vocabulary, tokens": _or_unknown(shape.get("vocab_size"), "{:,}".format),
+        "tokenizer": _or_unknown(model["tokenizer_fingerprint"], lambda name: name[:8]),
+        "learnt from, tokens": _or_unknown(training.get("trained_tokens"), format_count),
+        "trained for": _or_unknown(training.get("elapsed_seconds"), format_duration),
+        "own validation, bits per byte": _or_unknown(
+            validation.get("bits_per_byte"), "{:.4f}".format
+        ),
+        "file": _or_unknown(model["file_bytes"], format_bytes),
+        "writes, tokens/s": _or_unknown(model["tokens_per_second"], "{:,.0f}".format),
+    }
 
 
 def _or_unknown(value: Any, write: Any) -> str:
@@ -100,6 +119,7 @@ def _scores(results: Results) -> Iterator[Block]:
     if primary:
         yield Heading("Scores")
         yield _score_table("Scores with 95 % intervals", primary, names)
+        yield _measured_on([s for s in primary if s["is_primary"]] or primary)
     if measured:
         yield Heading("Measured without a judge")
         yield Paragraph(
@@ -107,21 +127,36 @@ def _scores(results: Results) -> Iterator[Block]:
             "judge, and says nothing of how good a story is."
         )
         yield _score_table("Measures with 95 % intervals", measured, names)
+        yield _measured_on(measured)
 
 
 def _score_table(caption: str, scores: Sequence[Results], names: Sequence[str]) -> Table:
-    """Return a row for each score, a column for each model; a setting of one model is a row too."""
+    """Return a row for each score in each setting, a column for each model."""
     rows: dict[tuple[str, ...], dict[str, Results]] = {}
     for score in scores:
         key = (score["task"], score["metric"], score["setting"])
         rows.setdefault(key, {})[score["model"]] = score
     body = []
-    for (task, metric, setting), of_models in rows.items():
+    for of_models in rows.values():
         first = next(iter(of_models.values()))
-        what = f"{task}: {metric}" if task not in metric else metric
         cells = [_score_cell(of_models.get(name)) for name in names]
-        body.append([what, *cells, first["unit"], _direction(first["better"]), setting])
-    return Table(caption, ("score", *names, "unit", "better", "measured on"), body)
+        body.append([_named(first), *cells, _unit(first)])
+    return Table(caption, ("", *names, "unit"), body)
+
+
+def _unit(score: Results) -> str:
+    """Write the unit, and which way is better where one is."""
+    return (
+        str(score["unit"])
+        if score["better"] == "neither"
+        else f"{score['unit']}, {score['better']} is better"
+    )
+
+
+def _measured_on(scores: Sequence[Results]) -> Bullets:
+    """Say once what each kind of score was measured on."""
+    settings = dict.fromkeys((s["task"], s["setting"]) for s in scores)
+    return Bullets([f"{task}: {setting}." for task, setting in settings])
 
 
 def _score_cell(score: Results | None) -> str:
@@ -136,10 +171,6 @@ def _figure(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _direction(better: str) -> str:
-    return UNKNOWN if better == "neither" else better
-
-
 def _differences(contrasts: Sequence[Results]) -> Iterator[Block]:
     if not contrasts:
         return
@@ -149,21 +180,25 @@ def _differences(contrasts: Sequence[Results]) -> Iterator[Block]:
         "items; p is that of a sign-flip permutation test (McNemar's exact test for right and "
         "wrong), corrected by Holm for all comparisons of this kind in the report."
     )
-    header = ("score", "models", "difference", "95 % interval", "p", "items", "verdict")
-    yield Table("Paired differences", header, [_difference_row(c) for c in contrasts])
+    header = ("", "models", "difference", "95 % interval", "p", "items", "verdict")
+    for caption, is_primary in (("Scores", True), ("Measures without a judge", False)):
+        rows = [_difference_row(c) for c in contrasts if c["is_primary"] == is_primary]
+        if rows:
+            yield Table(f"Paired differences: {caption.lower()}", header, rows)
 
 
 def _difference_row(contrast: Results) -> list[str]:
     low, high = contrast["interval_95"]
-    verdict = contrast["sentence"].split(" (")[0]
+    word = "better" if contrast["is_primary"] else "higher"
+    shown = f"{contrast['better']} is {word}" if contrast["better"] else "no difference shown"
     return [
-        f"{contrast['task']}: {contrast['metric']}",
+        _named(contrast),
         f"{contrast['a']} - {contrast['b']}",
         f"{contrast['difference']:+.3g}",
         f"{low:+.3g} to {high:+.3g}",
         p_words(contrast["p_holm"]).removeprefix("p = ").removeprefix("p "),
         str(contrast["n_items"]),
-        verdict,
+        shown,
     ]
 
 

@@ -73,7 +73,9 @@ def open_subject(name: str, reporter: Reporter) -> Subject:
     """
     path = Path(name).expanduser()
     if path.suffix == ".jsonl" and path.is_file():
-        return Subject(path.stem, path, sha256_file(path), completions=path)
+        sha256 = sha256_file(path)
+        reports = reports_of(path, sha256, reporter)
+        return Subject(path.stem, path, sha256, reports=tuple(reports), completions=path)
     if path.is_dir() and (reports := _reports_in(path)):
         return Subject(path.resolve().name.removesuffix("-eval"), path, reports=tuple(reports))
     found = find_checkpoint(name).path
@@ -87,15 +89,15 @@ def open_subject(name: str, reporter: Reporter) -> Subject:
     )
 
 
-def reports_of(checkpoint: Path, sha256: str, reporter: Reporter) -> list[StoredReport]:
-    """Return the reports beside a checkpoint that are of this very file; tell of the others."""
-    folder = checkpoint.with_name(f"{checkpoint.stem}-eval")
+def reports_of(path: Path, sha256: str, reporter: Reporter) -> list[StoredReport]:
+    """Return the reports beside a file that are of this very file; tell of the others."""
+    folder = path.with_name(f"{path.stem}-eval")
     reports = _reports_in(folder) if folder.is_dir() else []
     own = [report for report in reports if report.results.get("sha256") == sha256]
     if len(own) < len(reports):
         reporter.note(
             f"{len(reports) - len(own)} of {len(reports)} reports in {folder} are of another "
-            f"{checkpoint.name} (or do not say of which), and are left out"
+            f"{path.name} (or do not say of which), and are left out"
         )
     return own
 

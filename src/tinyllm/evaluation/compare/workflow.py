@@ -15,7 +15,7 @@ from tinyllm.evaluation.compare.facts import facts_of, tuned_pairs
 from tinyllm.evaluation.compare.missing import complete
 from tinyllm.evaluation.compare.samples import draw_samples
 from tinyllm.evaluation.compare.scores import Score, read_scores
-from tinyllm.evaluation.compare.sections import blocks_of, title_of
+from tinyllm.evaluation.compare.sections import blocks_of, sentences_of, title_of
 from tinyllm.evaluation.compare.subjects import StoredReport, Subject, open_subjects
 from tinyllm.evaluation.pages import as_html, as_markdown
 from tinyllm.evaluation.report import report_folder, write_report
@@ -36,11 +36,7 @@ class Comparison:
     @property
     def sentences(self) -> list[str]:
         """What is to be said of each primary score and pair, in one sentence each."""
-        return [
-            f"{c['metric']}, {c['a']} and {c['b']}: {c['sentence']}"
-            for c in self.results["contrasts"]
-            if c["is_primary"]
-        ]
+        return sentences_of(self.results)
 
 
 def run(

@@ -1,6 +1,7 @@
 """Blocks as Markdown."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from tinyllm.evaluation.pages.blocks import (
     Block,
@@ -13,6 +14,9 @@ from tinyllm.evaluation.pages.blocks import (
     Table,
 )
 from tinyllm.evaluation.report import markdown_table
+
+_WIDTH = 96
+"""Letters in a line of a model's text, which a reader's screen does not break."""
 
 
 def as_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -49,5 +53,6 @@ def _one_line(text: str) -> str:
 
 
 def _quoted(text: str) -> list[str]:
-    """Quote a model's text so that nothing in it is read as markup of the report."""
-    return [f"    {line}".rstrip() for line in text.strip("\n").splitlines()] or ["    (nothing)"]
+    """Set a model's text so that nothing in it is read as markup of the report."""
+    lines = [part for line in text.strip("\n").splitlines() for part in wrap(line, _WIDTH) or [""]]
+    return [f"    {line}".rstrip() for line in lines] or ["    (nothing)"]
