@@ -45,14 +45,14 @@ TWINS = [
 QUESTIONS = [SHORT, LONG, COMMON, *TWINS]
 
 
-def wanted(questions: list[MultipleChoice] = QUESTIONS, n_words: int = 13) -> Wanted:
+def wanted(questions: list[MultipleChoice] = QUESTIONS, n_words: int = 8) -> Wanted:
     items = items_of(questions)
     return Wanted(
         items, [{"source": "q", "sha256": None, "items": 5}], n_words, Matcher(items, n_words)
     )
 
 
-def found_in(*texts: str, n_words: int = 13) -> dict[str, str]:
+def found_in(*texts: str, n_words: int = 8) -> dict[str, str]:
     scan = Scan(wanted(n_words=n_words))
     scan.read("text", texts)
     return {finding.item.id: finding.worst for finding in scan.findings}
@@ -73,9 +73,9 @@ def test_a_changed_copy_of_a_long_stem_is_partial() -> None:
     changed = LONG.question.replace("A boy", "One girl")
     assert found_in(changed) == {"long": "partial"}
     assert found_in("On a hot day a glass of cold water in the sun gets warm.") == {}
-    in_the_middle = LONG.question.replace("in the sun", "under it")
-    assert found_in(in_the_middle) == {}
-    assert found_in(in_the_middle.replace("it on", "the sun on"), n_words=8) == {"long": "partial"}
+    in_the_middle = LONG.question.replace("in the sun", "under the sun")
+    assert found_in(in_the_middle) == {"long": "partial"}
+    assert found_in(in_the_middle, n_words=13) == {}
 
 
 def test_a_fact_and_a_stem_that_tells_nothing_are_listed_and_not_counted() -> None:

@@ -14,7 +14,7 @@ class ScanContaminationConfig(Strict):
     questions: DataSources | None = None
     """Files of questions; left out, those in datasets/260207-openbook-qa."""
 
-    n_words: int = Field(default=13, ge=8, le=13)
+    n_words: int = Field(default=8, ge=8, le=13)
     """The longest run of words that is looked for as a whole; fewer find more changed copies."""
 
     output: ConfigPath | None = None

@@ -29,7 +29,7 @@ OVERLAP_CHARACTERS = 2000
 
 _BETWEEN_DOCUMENTS = b" \x01 "
 _SPACE = 32
-_NON_ASCII = re.compile(r"[A-Za-z]?[^\x00-\x7f]+")
+_NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NO_WORD = re.compile(r"[\W_]+")
 _APOSTROPHES = re.compile("[’ʼ‘]")
 _LETTERS = bytes(
@@ -44,15 +44,16 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 def normalise(text: str) -> bytes:
     """Return the words of a text with spaces between them, as UTF-8; outer spaces may be there."""
     if not text.isascii():
-        text = _NON_ASCII.sub(lambda found: _plain(found.group()), text)
+        plain = unicodedata.normalize("NFKC", text)
+        text = _NON_ASCII.sub(lambda found: _plain(found.group()), plain)
     return text.encode("utf-8", "replace").translate(_LETTERS, b"'")
 
 
 @lru_cache(100_000)
-def _plain(piece: str) -> str:
-    """Normalise letters outside ASCII, with the one before that an accent may belong to."""
-    text = unicodedata.normalize("NFKC", _APOSTROPHES.sub("", piece))
-    return _NO_WORD.sub(" ", "".join(c.lower() for c in text).replace("'", ""))
+def _plain(letters: str) -> str:
+    """Normalise letters outside ASCII."""
+    kept = _APOSTROPHES.sub("", letters)
+    return _NO_WORD.sub(" ", "".join(c.lower() for c in kept))
 
 
 def split_words(text: str) -> list[str]:
