@@ -52,6 +52,11 @@ class Engine:
         self._idle: list[Batch] = []  # at most one, kept for what its rows have read
         self._samplers = Samplers(self.tokenizer, self._config.vocab_size)
 
+    @property
+    def max_batch_size(self) -> int:
+        """How many texts are drawn at the same time at most."""
+        return self._max_batch_size
+
     @cached_property
     def runner(self) -> Runner:
         """What computes."""
@@ -66,6 +71,21 @@ class Engine:
             context_length=self.context_length,
             max_rows=self._max_batch_size,
         )
+
+    def parts(self) -> "list[Engine]":
+        """Return engines that may draw side by side, each in a thread of its own.
+
+        They share the network, its threads and `max_batch_size`. It is this one alone where drawing
+        together is faster.
+        """
+        runners = self.runner.parts()[: self._max_batch_size]
+        if len(runners) == 1:
+            return [self]
+        shares = [-(-(self._max_batch_size - i) // len(runners)) for i in range(len(runners))]
+        return [
+            Engine(self.loaded, runner=runner, max_batch_size=share)
+            for runner, share in zip(runners, shares, strict=True)
+        ]
 
     def forget(self) -> None:
         """Give back the memory of what was read; the next prompt is read from its beginning."""

@@ -55,6 +55,12 @@ class Decoding(Protocol):
 class Runner(Protocol):
     """A network that texts are drawn from."""
 
+    def parts(self) -> Sequence["Runner"]:
+        """Return runners of the same network that share its threads and may run side by side.
+
+        It is this one alone where that would be slower than drawing all texts together.
+        """
+
     def open(self, n_rows: int, max_length: int) -> Decoding:
         """Return empty rows with room for max_length tokens each."""
 

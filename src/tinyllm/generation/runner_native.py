@@ -7,7 +7,7 @@ from tinyllm.checkpoint import LoadedModel, SpeakingModel
 from tinyllm.checkpoint.weights import Weight
 from tinyllm.generation.penalties import Logits
 from tinyllm.generation.row_samplers import RowSamplers
-from tinyllm.generation.runner import Decoding, StepDecoding
+from tinyllm.generation.runner import Decoding, Runner, StepDecoding
 from tinyllm.generation.sampling import Ids
 from tinyllm.kernels.build import is_built, load_library
 from tinyllm.kernels.decode import NativeDecoder
@@ -17,6 +17,8 @@ from tinyllm.kernels.sampling import default_threads
 from tinyllm.process import cores
 
 _MOST_THREADS = 64
+_MOST_PARTS = 2
+"""Of more, those would wait for Python whose tokens are drawn."""
 _STEPS_BESIDE_ODDS = 4
 """Longest block while another row is drawn step by step, which gets one token a block."""
 
@@ -58,6 +60,13 @@ class NativeRunner:
         n_threads = min(default_threads(library), cores(), _MOST_THREADS)
         decoder = NativeDecoder.load(config, weights, dtype=dtype, n_threads=n_threads)
         return None if decoder is None else cls(decoder)
+
+    def parts(self) -> Sequence[Runner]:
+        """Return two runners where threads do not work together anyway; see `Runner`."""
+        n_threads = self.decoder.n_threads // _MOST_PARTS
+        if n_threads == 0 or not self.decoder.is_drawn_in_groups:
+            return [self]
+        return [NativeRunner(self.decoder.sharing(n_threads)) for _ in range(_MOST_PARTS)]
 
     def open(self, n_rows: int, max_length: int) -> Decoding:
         """Return empty rows; see `Runner`."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tinyllm.generation.penalties import Logits
-from tinyllm.generation.runner import Decoding, StepDecoding
+from tinyllm.generation.runner import Decoding, Runner, StepDecoding
 from tinyllm.generation.sampling import Ids
 from tinyllm.model.transformer import KVCache, Transformer
 
@@ -17,6 +17,10 @@ class TorchRunner:
 
     def __init__(self, model: Transformer) -> None:
         self._model = model.eval()
+
+    def parts(self) -> Sequence[Runner]:
+        """Return this runner alone: all threads work at every product; see `Runner`."""
+        return [self]
 
     def open(self, n_rows: int, max_length: int) -> Decoding:
         """Return empty rows; see `Runner`."""

@@ -101,6 +101,7 @@ extern "C" {
 
 int64_t tinyllm_decode_panel_rows() { return panel_rows; }
 int64_t tinyllm_decode_lanes() { return lanes<float>; }
+int64_t tinyllm_decode_grouped_bytes() { return Groups::most_weight_bytes; }
 
 int64_t tinyllm_decode_value_bytes(int64_t format, int64_t rows, int64_t columns) {
     int64_t bytes = 0;

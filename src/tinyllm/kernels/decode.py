@@ -14,6 +14,7 @@ a scale per 64 columns, like the weights. Accuracy is tested in tests/kernels/te
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from threading import Lock
 from typing import NamedTuple, Self
 
@@ -64,7 +65,7 @@ class Chooser(NamedTuple):
 class NativeDecoder:
     """A network's weights, packed for this processor, and the calls that read and write tokens.
 
-    Calls may come from several threads; one runs at a time.
+    Calls may come from several threads; one runs at a time, but for those of `sharing` decoders.
     """
 
     def __init__(
@@ -91,11 +92,21 @@ class NativeDecoder:
         self.config, self.dtype, self.n_threads = config, dtype, n_threads
         self._library = library
         self._weights = PackedWeights(library, config, weights, dtype, n_threads)
+        self._make_workplace()
+
+    def _make_workplace(self) -> None:
         self._scratch = aligned_bytes(0)
         self._scratch_for = (0, 0, 0)
-        self._logits = np.empty((0, config.vocab_size), np.float32)
+        self._logits = np.empty((0, self.config.vocab_size), np.float32)
         self._crowd = np.zeros(1, np.int64)  # `Crowd` of team.h
         self._lock = Lock()
+
+    def sharing(self, n_threads: int) -> Self:
+        """Return a decoder with the same weights whose calls may run beside this one's."""
+        other = copy(self)
+        other.n_threads = n_threads
+        other._make_workplace()
+        return other
 
     @classmethod
     def load(
@@ -118,6 +129,11 @@ class NativeDecoder:
     def nbytes_weights(self) -> int:
         """Bytes of the packed matrices, head included: what a step reads once."""
         return self._weights.nbytes
+
+    @property
+    def is_drawn_in_groups(self) -> bool:
+        """Whether many rows are drawn in groups by one thread each, which never meet."""
+        return self.nbytes_weights <= self._library.grouped_bytes
 
     @property
     def likeliest(self) -> int:

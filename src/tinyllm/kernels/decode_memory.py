@@ -125,6 +125,7 @@ class DecodeLibrary:
     lanes: int
     panel_rows: int
     most_threads: int
+    grouped_bytes: int
     choose_likeliest: int
     value_bytes: Callable[..., int]
     scale_bytes: Callable[..., int]
@@ -151,6 +152,7 @@ def _bound(library: ctypes.CDLL) -> DecodeLibrary:
         lanes=function("lanes")(),
         panel_rows=function("panel_rows")(),
         most_threads=_MOST_THREADS,
+        grouped_bytes=function("grouped_bytes")(),
         choose_likeliest=likeliest,
         value_bytes=function("value_bytes", _Size, _Size, _Size),
         scale_bytes=function("scale_bytes", _Size, _Size, _Size),

@@ -19,9 +19,11 @@ from tinyllm.generation.steps import Passage
 from tinyllm.generation.stop_strings import StopStrings
 from tinyllm.serving.dialects import Dialect, Piece
 from tinyllm.serving.failures import ApiError, of_bug, of_tinyllm, to_json
+from tinyllm.serving.jobs import Event, Job
+from tinyllm.serving.lanes import Broken
 from tinyllm.serving.metrics import ModelMetrics
 from tinyllm.serving.orders import Order
-from tinyllm.serving.worker import Broken, Event, Job, TooSlow, Worker
+from tinyllm.serving.worker import TooSlow, Worker
 from tinyllm.tokenizer import TextStream, Tokenizer
 
 T = TypeVar("T")
