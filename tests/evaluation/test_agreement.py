@@ -5,11 +5,13 @@ model class, its task files with the functions they name, its scoring. The quest
 the columns in which the data sets are published.
 """
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from tests.model.test_parity import reference as hugging_face_model
 from tests.tiny import tiny_loaded, tiny_tokenizer
@@ -22,6 +24,7 @@ from tinyllm.generation.engine import Engine
 from tinyllm.generation.loglikelihood import encode_pair
 from tinyllm.model.hf_weights import place_of
 from tinyllm.reporting import SilentReporter
+from tinyllm.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
 CONTEXT_LENGTH = 128
@@ -63,9 +66,18 @@ def harness():
     return transformers, HFLM, ConfigurableTask, datasets, load_yaml, folder
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt-neo"])
+@pytest.fixture(scope="module", params=["llama", "gpt-neo", "llama with a first token"])
 def loaded(request):
-    return tiny_loaded(context_length=CONTEXT_LENGTH, seed=4, family=request.param)
+    """A model of each family, and one that wants a special token before every text."""
+    family = request.param.split()[0]
+    made = tiny_loaded(context_length=CONTEXT_LENGTH, seed=4, family=family)
+    if family == request.param:
+        return made
+    inner = tokenizers.Tokenizer.from_str(made.tokenizer.to_json())
+    inner.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    return dataclasses.replace(made, tokenizer=Tokenizer.from_json(inner.to_str()))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +95,10 @@ def reference(harness, loaded, tmp_path_factory):
     file = tmp_path_factory.mktemp("reference") / "tokenizer.json"
     file.write_text(tokenizer.to_json(), encoding="utf-8")
     fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_file=str(file), eos_token="<|endoftext|>", model_max_length=CONTEXT_LENGTH
+        tokenizer_file=str(file),
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        model_max_length=CONTEXT_LENGTH,
     )
     return harness_model(
         pretrained=copied, tokenizer=fast, device="cpu", batch_size=4, max_length=CONTEXT_LENGTH
@@ -175,6 +190,30 @@ def test_examples_before_the_question_are_the_harness_s_own_text(harness, name):
         ]
 
 
+@pytest.mark.parametrize("name", TASK_FILES)
+def test_turns_are_the_harness_s_own_and_the_answer_follows_without_a_space(harness, chatty, name):
+    path, rows = rows_of(name)
+    task, template = known_tasks()[name], chatty.template
+    questions = list(read_multiple_choice(str(path), columns=task.columns))
+    asking = Asking(task, shots=tuple(questions[:2]), template=template)
+
+    def as_text(messages, add_generation_prompt):
+        parts = {"user": template.user, "assistant": template.assistant_header + "{content}"}
+        text = [parts[m["role"]].replace("{content}", m["content"]) for m in messages]
+        return "".join(text) + template.assistant_header
+
+    samples = {"sampler": "first_n", "samples": process(harness, name, rows)[:2]}
+    theirs = make_task(harness, name, rows[2:], fewshot_config=samples)
+    how = {"apply_chat_template": True, "chat_template": as_text}
+    for question, doc in zip(questions[2:], theirs.eval_docs, strict=True):
+        context = theirs.fewshot_context(doc, 2, fewshot_as_multiturn=True, **how)
+        requests = theirs.construct_requests(doc=doc, ctx=context, metadata=("t", 2, 1), **how)
+        assert ["".join(request.args) for request in requests] == [
+            chatty.tokenizer.decode(request.context + request.continuation)
+            for request in asking.cloze_requests(question, chatty.tokenizer)
+        ]
+
+
 @pytest.mark.parametrize("name", ["arc_easy", "hellaswag", "piqa", "winogrande"])
 def test_a_downloaded_file_holds_the_published_questions(tmp_path, name):
     path, _ = rows_of(name)
@@ -189,6 +228,7 @@ def test_a_downloaded_file_holds_the_published_questions(tmp_path, name):
 @pytest.mark.parametrize("context", ["A fox", "A fox ", "A fox  ", "What is", "naïve 🌍 ", "a\n"])
 def test_pairs_are_tokenised_alike(loaded, reference, context):
     context_ids, continuation_ids, _ = encode_pair(loaded.tokenizer, context, " red house")
+    context_ids = [*loaded.tokenizer.prefix_ids, *context_ids]
     assert (context_ids, continuation_ids) == reference._encode_pair(context, " red house")
 
 

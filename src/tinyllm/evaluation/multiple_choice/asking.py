@@ -91,11 +91,13 @@ class Asking:
         shown = self._shown(question, range(len(question.choices)))
         if self.template is not None:
             return render_prompt((*self._turns(), Message("user", shown)), tokenizer, self.template)
-        return tokenizer.encode(self._examples() + shown)
+        return tokenizer.encode_prompt(self._examples() + shown)
 
     def _request(self, prompt: str, answer: str, tokenizer: Tokenizer) -> Request:
         if self.template is None:
-            return Request(*encode_pair(tokenizer, self._examples() + prompt, _BETWEEN + answer))
+            text = self._examples() + prompt
+            context, continuation, is_moved = encode_pair(tokenizer, text, _BETWEEN + answer)
+            return Request([*tokenizer.prefix_ids, *context], continuation, is_moved)
         messages = (*self._turns(), Message("user", prompt))
         context = render_prompt(messages, tokenizer, self.template)
         return Request(context, tokenizer.encode(answer))

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tinyllm.checkpoint import CheckpointInfo
+from tinyllm.checkpoint import CheckpointInfo, checkpoint_fingerprint
 from tinyllm.errors import DataError
-from tinyllm.files import sha256_file, sha256_text
+from tinyllm.files import sha256_text
 from tinyllm.journal import Journal, read
 from tinyllm.reporting import counted
 
@@ -72,7 +72,7 @@ def lineage_of(info: CheckpointInfo) -> str:
     while isinstance(root.get("started_from"), Mapping):
         root = root["started_from"]
     known = {key: root[key] for key in _OF_THE_RUN if key in root}
-    text = json.dumps(known, sort_keys=True) if known else sha256_file(info.path)
+    text = json.dumps(known, sort_keys=True) if known else checkpoint_fingerprint(info.path)
     return sha256_text(text)[:16]
 
 
@@ -85,7 +85,7 @@ def count_use(questions: Path, info: CheckpointInfo, task: str, n_questions: int
     """Add this evaluation to the ledger, and count. Raises DataError as the disk does."""
     path, lineage = ledger_path(questions), lineage_of(info)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    sha256 = sha256_file(info.path)
+    sha256 = checkpoint_fingerprint(info.path)
     entry = {
         "id": sha256_text(f"{sha256} {now}")[:16],
         "lineage": lineage,
