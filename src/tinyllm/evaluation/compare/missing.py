@@ -16,6 +16,7 @@ from tinyllm.config.evaluation import EvalLossConfig
 from tinyllm.config.multiple_choice import QuestionsConfig
 from tinyllm.data.multiple_choice_task import known_tasks
 from tinyllm.device import choose_device, prepare_arithmetic
+from tinyllm.errors import UsageError
 from tinyllm.evaluation.compare.subjects import StoredReport, Subject, reports_of
 from tinyllm.evaluation.loss import run as measure_loss
 from tinyllm.evaluation.multiple_choice.workflow import run as ask_questions
@@ -142,4 +143,12 @@ def _story_work(subject: Subject, config: CompareConfig, settings: StorySettings
         output=_beside(subject.path, "stories"),
         device=config.device,
     )
-    return lambda reporter: evaluate_stories(wanted, reporter)
+    return lambda reporter: _write_stories(subject, wanted, reporter)
+
+
+def _write_stories(subject: Subject, config: EvalStoriesConfig, reporter: Reporter) -> None:
+    """Have stories written; a model that cannot go on with them is compared without."""
+    try:
+        evaluate_stories(config, reporter)
+    except UsageError as error:  # a context that holds no beginning
+        reporter.warn(f"{subject.name} writes no stories: {error.message}")

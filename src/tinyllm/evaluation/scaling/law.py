@@ -27,7 +27,7 @@ FEWEST_KINDS = 3
 """So many different sizes, and amounts of data: an exponent takes three."""
 
 _EXPONENTS = (0.02, 2.0)
-_COARSE, _FINE, _N_ZOOMS = 48, 9, 12
+_COARSE, _FINE, _N_ZOOMS = 40, 7, 12
 _N_DRAWS = 400
 _SUBSETS = [s for n in (3, 2, 1) for s in combinations(range(3), n)]
 
@@ -163,7 +163,8 @@ def _solve(points: Sequence[Point], losses: Array, a: Array, b: Array) -> tuple[
     parts = np.zeros((len(a), 3, losses.shape[1]))
     for subset in _SUBSETS:  # a part that would be below 0 is left out instead
         some = design[:, :, subset]
-        solved = np.linalg.pinv(some) @ wanted  # (pairs, parts, sets)
+        across, upper = np.linalg.qr(some)
+        solved = np.linalg.solve(upper, across.swapaxes(1, 2) @ wanted)  # (pairs, parts, sets)
         errors = ((some @ solved - wanted) ** 2).sum(axis=1)
         better = (solved >= 0).all(axis=1) & (errors < best)
         whole = np.zeros_like(parts)
@@ -176,7 +177,7 @@ def _solve(points: Sequence[Point], losses: Array, a: Array, b: Array) -> tuple[
 def _intervals(
     points: Sequence[Point], law: Law, expected: Array, residuals: Array, seed: int
 ) -> dict[str, Interval]:
-    """Return 95 % intervals, which are as coarse as the first grid: steps of a tenth."""
+    """Return 95 % intervals, which are as coarse as the first grid: steps of an eighth."""
     generator = np.random.default_rng(seed)
     degrees = len(points) - N_UNKNOWNS
     spread = np.sqrt(float(residuals @ residuals) / generator.chisquare(degrees, _N_DRAWS))

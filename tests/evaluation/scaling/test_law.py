@@ -1,0 +1,85 @@
+"""The fit finds a law that is there, and says when none can be found."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyllm.evaluation.scaling.law import Law, Point, fit, why_not
+
+CHINCHILLA = Law(1.69, 406.4, 0.34, 410.7, 0.28)
+"""The published numbers (arXiv:2203.15556, approach 3)."""
+SIZES, AMOUNTS = (2e5, 8e5, 3e6), (1e6, 2e6, 4e6)
+
+
+def points(law, noise=0.0, seed=0, sizes=SIZES, amounts=AMOUNTS):
+    generator = np.random.default_rng(seed)
+    return [
+        Point(n, d, law.loss(n, d) * float(np.exp(generator.normal(0, noise))))
+        for n, d in itertools.product(sizes, amounts)
+    ]
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    st.floats(0.2, 2),
+    st.floats(0.1, 0.8),
+    st.floats(0.1, 0.8),
+    st.floats(0.1, 3),
+    st.floats(0.1, 3),
+)
+def test_a_law_without_noise_is_found_exactly(irreducible, a, b, of_size, of_data):
+    law = Law(irreducible, of_size * 1e6**a, a, of_data * 2e6**b, b)
+    found = fit(points(law), seed=0)
+    assert found.largest_residual < 1e-5
+    assert found.law.size_exponent == pytest.approx(a, rel=0.02)
+    assert found.law.data_exponent == pytest.approx(b, rel=0.02)
+    assert found.law.irreducible == pytest.approx(irreducible, abs=0.05)
+    assert found.left_out_error < 1e-4
+
+
+def test_noise_widens_the_intervals_and_shows_in_the_residuals():
+    quiet, loud = (fit(points(CHINCHILLA, noise), seed=0) for noise in (0.001, 0.02))
+    assert quiet.residual_error < 0.003 < loud.residual_error
+    for name in ("size_exponent", "data_exponent"):
+        widths = [f.intervals[name].high - f.intervals[name].low for f in (quiet, loud)]
+        assert widths[0] < widths[1]
+        low, high = loud.intervals[name]
+        assert low <= getattr(loud.law, name) <= high
+
+
+def test_the_same_points_and_seed_give_the_same_fit():
+    some = points(CHINCHILLA, 0.01)
+    assert fit(some, seed=3) == fit(some, seed=3)
+
+
+def test_loss_that_rises_with_data_gets_no_negative_part():
+    rising = [Point(n, d, 2 + 1e-7 * d) for n, d in itertools.product(SIZES, AMOUNTS)]
+    law = fit(rising, seed=0).law
+    assert min(law.irreducible, law.size_factor, law.data_factor) >= 0
+
+
+@pytest.mark.parametrize(
+    ("some", "reason"),
+    [
+        (points(CHINCHILLA)[:5], "5 unknowns, and 5 models are too few"),
+        (points(CHINCHILLA, amounts=(1e6, 2e6)), "2 different amounts"),
+        (points(CHINCHILLA, sizes=(1e5, 2e5)), "2 different sizes"),
+    ],
+)
+def test_too_few_points_are_refused_with_the_reason(some, reason):
+    assert reason in why_not(some)
+    with pytest.raises(ValueError, match=r"unknowns|takes 3"):
+        fit(some, seed=0)
+
+
+@pytest.mark.long
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    n_held = dict.fromkeys(("irreducible", "size_exponent", "data_exponent"), 0)
+    for seed in range(60):
+        some = points(CHINCHILLA, 0.005, seed, (1e5, 3e5, 1e6, 3e6), (1e6, 2e6, 4e6, 8e6))
+        for name, (low, high) in fit(some, seed=seed).intervals.items():
+            n_held[name] += low <= getattr(CHINCHILLA, name) <= high
+    assert all(n >= 0.86 * 60 for n in n_held.values()), n_held
