@@ -51,12 +51,12 @@ def measured(beginning: str, part: str) -> tuple[int, int, int, int]:
     whole = [s.strip() for s in sentences if s.strip()]
     tidy = sum(s[0].isupper() or i == 0 or s[0] == '"' for i, s in enumerate(whole))
     ends = sum(s[-1] in '.!?"' for s in whole)
-    grammar = (tidy + ends) / (2 * len(whole))
-    variety = len(set(words)) / len(words)
+    grammar = (tidy + ends) / max(1, 2 * len(whole))
+    variety = len(set(words)) / max(1, len(words))
     length = min(1.0, len(words) / _ENOUGH_WORDS)
-    goes_on = beginning.rstrip()[-1] in '.!?"' or part[0].islower()
+    goes_on = beginning.rstrip()[-1] in '.!?"' or part[:1].islower()
     known = set(_LONG_WORD.findall(beginning.lower()))
-    common = len(known & set(_LONG_WORD.findall(part.lower()))) / len(known)
+    common = len(known & set(_LONG_WORD.findall(part.lower()))) / max(1, len(known))
     shares = (grammar, variety * length, min(1.0, 2 * common) * length, goes_on * length * variety)
     grades = [max(1, round(10 * share)) for share in shares]
     return grades[0], grades[1], grades[2], grades[3]

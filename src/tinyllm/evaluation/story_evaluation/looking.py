@@ -24,7 +24,6 @@ from tinyllm.providers.pipeline.ledgers import read_state
 from tinyllm.reporting import Reporter
 
 _SAMPLED = 200
-_SHOWN = 2
 _REPLY_TOKENS = 100
 _CHARACTERS_PER_TOKEN = 4
 _NONCE = "00000000"
@@ -32,9 +31,9 @@ _NONCE = "00000000"
 
 @dataclass(frozen=True)
 class DryRun:
-    """Some questions to a judge, and estimates for all of them."""
+    """What a judge is asked about one text, and estimates for all of them."""
 
-    questions: tuple[str, ...]
+    question: str
     n_texts: int
     n_requests: int
     prompt_tokens: int
@@ -46,7 +45,7 @@ class DryRun:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; money as strings."""
         return {
-            "questions": list(self.questions),
+            "question": self.question,
             "n_texts": self.n_texts,
             "n_requests": self.n_requests,
             "prompt_tokens": self.prompt_tokens,
@@ -59,8 +58,8 @@ class DryRun:
     def as_text(self) -> str:
         """Say it for people."""
         likely, most = format_cost(self.likely_cost), format_cost(self.most_cost)
-        lines = [f"--- question {i}\n{text}\n" for i, text in enumerate(self.questions, 1)]
-        lines += [
+        lines = [
+            f"{self.question}\n",
             f"texts to grade   {self.n_texts:,}, our anchors and repeated gradings among them",
             f"requests         {self.n_requests:,}",
             f"prompt tokens    about {self.prompt_tokens:,}",
@@ -86,10 +85,7 @@ def look_ahead(config: EvalStoriesConfig, reporter: Reporter) -> DryRun:
     provider = config.judge.provider
     purse = Purse(provider.budget, provider.price, Spent())
     return DryRun(
-        tuple(
-            "\n\n".join(m.content for m in conversation(s, protocol, replies, _NONCE))
-            for s, replies in ((subjects[0], _replies(protocol)), *((s, []) for s in subjects[1:2]))
-        ),
+        _question(subjects[0], protocol),
         len(subjects),
         n_requests,
         prompt_tokens,
@@ -100,9 +96,10 @@ def look_ahead(config: EvalStoriesConfig, reporter: Reporter) -> DryRun:
     )
 
 
-def _replies(protocol: Protocol) -> list[str]:
-    """Stand in for what a judge says before the last turn."""
-    return ["(the judge's assessment)"] * (protocol.n_turns - 1)
+def _question(subject: Subject, protocol: Protocol) -> str:
+    """Return all turns about one text, something standing in for what a judge says."""
+    replies = ["(the judge's reply)"] * (protocol.n_turns - 1)
+    return "\n\n".join(m.content for m in conversation(subject, protocol, replies, _NONCE))
 
 
 def _prompt_tokens(subject: Subject, protocol: Protocol) -> int:

@@ -128,6 +128,7 @@ def _ask(engine: Engine, prompt: StoryPrompt, config: WriterConfig) -> tuple[lis
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
         stop=stops,
+        stop_on_loop=False,  # a text that goes round in circles is a text, too
     )
     text = f"{prompt.text}\n\n" if is_raw and prompt.is_instruction else prompt.text
     try:
