@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.here import Here
 from tests.conftest import RunCommand
 from tinyllm.data.writers import open_writer
 from tinyllm.providers.story_grammar import tell_story
@@ -48,3 +49,26 @@ def test_mistakes_are_explained(
     done = run_tinyllm("gen-instructions", *arguments)
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_shows_what_the_run_then_writes_and_the_status_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = Here(tmp_path, monkeypatch, capfd)
+    write_stories(tmp_path / "stories.txt", 12)
+    before = sorted(tmp_path.iterdir())
+    told = json.loads(here("gen-instructions", "stories.txt", "--dry-run", "--json").out)
+    asked = ("--set", "summaries.ask=true", "--set", "summaries.provider.kind=openai")
+    model = ("--set", "summaries.provider.openai.model=m")
+    projected = here("gen-instructions", "stories.txt", "--dry-run", *asked, *model)
+    assert sorted(tmp_path.iterdir()) == before
+    assert projected.out.count("--- ") == 6
+    assert "\nsummaries        12\n" in projected.out
+    assert here("gen-instructions", "stories.txt", "--status").code == 3
+    assert here("gen-instructions", "stories.txt").code == 0
+    rows = (tmp_path / "instructions" / "dataset.jsonl").read_text().splitlines()
+    assert told["instructions"] == [json.loads(row)["instruction"] for row in rows[:3]]
+    again = json.loads(here("gen-instructions", "stories.txt", "--dry-run", "--json").out)
+    assert again == told
+    status = here("gen-instructions", "stories.txt", "--status")
+    assert status.out == "stories    12\nwritten    12\n"

@@ -658,7 +658,7 @@ def test_the_report_draws_what_its_figures_say(tmp_path: Path, server: FaultServ
 
 def test_a_dry_run_asks_nobody(tmp_path: Path, server: FaultServer) -> None:
     config = config_for(tmp_path / "out", server, provider__price__input_per_million="1")
-    projected = dry_run(config)
+    projected = dry_run(config).asked
     assert server.requests == []
     assert not (tmp_path / "out").exists()
     make(tmp_path / "out", server)

@@ -5,6 +5,20 @@ from typing import Annotated
 
 import typer
 
+from tinyllm.cli.asking_options import (
+    ConcurrencyOption,
+    DryRunOption,
+    MaxCostOption,
+    MaxRequestsOption,
+    MaxTokensOption,
+    NoLockOption,
+    ProgressOption,
+    RepairOption,
+    StatusOption,
+    asking_flags,
+    progress_reporter,
+    show,
+)
 from tinyllm.cli.options import ConfigOption, JsonOption, SetOption
 
 
@@ -39,9 +53,15 @@ def gen_instructions(
             show_default=False,
         ),
     ] = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Move broken lines of the journals aside first.")
-    ] = False,
+    concurrency: ConcurrencyOption = None,
+    max_cost: MaxCostOption = None,
+    max_tokens: MaxTokensOption = None,
+    max_requests: MaxRequestsOption = None,
+    dry_run: DryRunOption = False,
+    status: StatusOption = False,
+    repair: RepairOption = False,
+    no_lock: NoLockOption = False,
+    progress: ProgressOption = "auto",
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -51,18 +71,36 @@ def gen_instructions(
     Every word, sentence and dialogue that is asked for is in the story. The same command goes on
     where it was stopped.
     """
-    from tinyllm.cli.display import print_json, print_text, reporter
+    from tinyllm.cli.display import print_json, print_text
     from tinyllm.config.base import load_config
     from tinyllm.config.instructions import InstructionsConfig
-    from tinyllm.stories.instructions.workflow import run
 
+    shown = progress_reporter(progress)
     flags = {
         "sources": sources or None,
         "output": output,
         "seed": seed,
         "examples_per_story": examples_per_story,
         "balance": balance or None,
+        **asking_flags(
+            "summaries.provider",
+            concurrency=concurrency,
+            max_cost=max_cost,
+            max_tokens=max_tokens,
+            max_requests=max_requests,
+            no_lock=no_lock,
+        ),
     }
     loaded = load_config(InstructionsConfig, config, sets=sets or (), flags=flags)
-    result = run(loaded, reporter(), repair=repair)
-    print_json(result.to_json()) if as_json else print_text(str(result.train))
+    if status:
+        from tinyllm.stories.instructions.looking import read_status
+
+        return show(read_status(loaded), as_json=as_json)
+    if dry_run:
+        from tinyllm.stories.instructions.looking import dry_run as look_ahead
+
+        return show(look_ahead(loaded, shown), as_json=as_json)
+    from tinyllm.stories.instructions.workflow import run
+
+    result = run(loaded, shown, repair=repair)
+    return print_json(result.to_json()) if as_json else print_text(str(result.train))

@@ -5,6 +5,20 @@ from typing import Annotated
 
 import typer
 
+from tinyllm.cli.asking_options import (
+    ConcurrencyOption,
+    DryRunOption,
+    MaxCostOption,
+    MaxRequestsOption,
+    MaxTokensOption,
+    NoLockOption,
+    ProgressOption,
+    RepairOption,
+    StatusOption,
+    asking_flags,
+    progress_reporter,
+    show,
+)
 from tinyllm.cli.options import ConfigOption, JsonOption, SetOption
 
 
@@ -36,9 +50,15 @@ def gen_vocab(
         int | None,
         typer.Option("--seed", help="Decides what a provider is asked.", show_default="0"),
     ] = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Move broken lines of the journals aside first.")
-    ] = False,
+    concurrency: ConcurrencyOption = None,
+    max_cost: MaxCostOption = None,
+    max_tokens: MaxTokensOption = None,
+    max_requests: MaxRequestsOption = None,
+    dry_run: DryRunOption = False,
+    status: StatusOption = False,
+    repair: RepairOption = False,
+    no_lock: NoLockOption = False,
+    progress: ProgressOption = "auto",
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -49,11 +69,11 @@ def gen_vocab(
     are there twice. What was refused is reported with the reason. A provider's answers are kept:
     the same command goes on where it was stopped.
     """
-    from tinyllm.cli.display import print_json, print_text, reporter
+    from tinyllm.cli.display import print_json, print_text
     from tinyllm.config.base import load_config
     from tinyllm.config.vocabulary import VocabularyConfig
-    from tinyllm.stories.word_list import run
 
+    shown = progress_reporter(progress)
     flags = {
         "output": output,
         "nouns": nouns,
@@ -61,7 +81,25 @@ def gen_vocab(
         "adjectives": adjectives,
         "source": source,
         "seed": seed,
+        **asking_flags(
+            "provider",
+            concurrency=concurrency,
+            max_cost=max_cost,
+            max_tokens=max_tokens,
+            max_requests=max_requests,
+            no_lock=no_lock,
+        ),
     }
     loaded = load_config(VocabularyConfig, config, sets=sets or (), flags=flags)
-    result = run(loaded, reporter(), repair=repair)
-    print_json(result.to_json()) if as_json else print_text(str(result.path))
+    if status:
+        from tinyllm.stories.word_list_looking import read_status
+
+        return show(read_status(loaded), as_json=as_json)
+    if dry_run:
+        from tinyllm.stories.word_list_looking import dry_run as look_ahead
+
+        return show(look_ahead(loaded), as_json=as_json)
+    from tinyllm.stories.word_list import run
+
+    result = run(loaded, shown, repair=repair)
+    return print_json(result.to_json()) if as_json else print_text(str(result.path))

@@ -28,7 +28,7 @@ from tinyllm.providers.base import Provider
 from tinyllm.providers.grammar.vocabulary import Vocabulary, load_vocabulary
 from tinyllm.providers.opening import open_provider
 from tinyllm.providers.pipeline.engine import Ending, Pipeline, Settings
-from tinyllm.providers.pipeline.ledgers import Ledgers
+from tinyllm.providers.pipeline.ledgers import LedgerPaths, Ledgers, State
 from tinyllm.reporting import Reporter
 from tinyllm.stories.run_folder import StoriesFolder
 from tinyllm.stories.vocabulary import CLASSES, vocabulary_sha
@@ -56,7 +56,7 @@ class WordListResult:
         return {**self.__dict__, "path": str(self.path), "report": str(self.report)}
 
 
-class _Folder(StoriesFolder):
+class WordListFolder(StoriesFolder):
     """The journals of one word list lie beside its file."""
 
     @property
@@ -76,15 +76,9 @@ def run(config: VocabularyConfig, reporter: Reporter, *, repair: bool = False) -
     frequencies of words, ConfigError for settings that differ from those of a run that goes on,
     ProviderError when nobody answers, Interrupted after Ctrl-C.
     """
-    grown = WordList(
-        config.rules,
-        {name: getattr(config, name) for name in CLASSES},
-        english_frequency() if config.rules.min_zipf is not None else None,
-    )
-    if config.source != "provider":
-        _take_builtin(grown)
+    grown = begin(config)
     if repair:
-        _Folder(config.output).repair(reporter)
+        WordListFolder(config.output).repair(reporter)
     n_answers = 0
     if config.source != "builtin" and not grown.is_complete:
         n_answers = _ask(config, grown, reporter)
@@ -98,6 +92,21 @@ def run(config: VocabularyConfig, reporter: Reporter, *, repair: bool = False) -
             else "Raise `max_requests`, ask for fewer, or loosen `rules`.",
         )
     return _write(config, grown, n_answers, reporter)
+
+
+def begin(config: VocabularyConfig) -> WordList:
+    """Return what the list begins with, before anybody is asked.
+
+    Raises MissingPartError without the frequencies of words, where the rules need them.
+    """
+    grown = WordList(
+        config.rules,
+        {name: getattr(config, name) for name in CLASSES},
+        english_frequency() if config.rules.min_zipf is not None else None,
+    )
+    if config.source != "provider":
+        _take_builtin(grown)
+    return grown
 
 
 @cache
@@ -118,7 +127,7 @@ def _take_builtin(grown: WordList) -> None:
 
 def _ask(config: VocabularyConfig, grown: WordList, reporter: Reporter) -> int:
     """Ask in rounds until every class has its words; return how many answers it took."""
-    folder = _Folder(config.output)
+    folder = WordListFolder(config.output)
     folder.run.mkdir(parents=True, exist_ok=True)
     with (
         Lock(folder.run / ".lock") if config.lock else nullcontext(),
@@ -149,7 +158,7 @@ async def _rounds(
 ) -> Ending | None:
     """Ask and judge round by round. What was answered before is judged again and not asked."""
     try:
-        for indices in _plan_rounds(config, grown):
+        for indices in plan_rounds(config, grown):
             undecided = [i for i in indices if not ledgers.state.is_decided(i)]
             if undecided:
                 settings = Settings(
@@ -164,13 +173,13 @@ async def _rounds(
                 if ending.kind in ("interrupted", "budget"):
                     return ending
             ledgers.sync()
-            _judge(grown, indices, ledgers)
+            judge(grown, indices, ledgers.paths, ledgers.state)
         return None
     finally:
         await provider.aclose()
 
 
-def _plan_rounds(config: VocabularyConfig, grown: WordList) -> Iterator[list[int]]:
+def plan_rounds(config: VocabularyConfig, grown: WordList) -> Iterator[list[int]]:
     """Yield the requests of each round: the next ones of every class that still lacks words."""
     following = {name: place for place, name in enumerate(CLASSES)}
     while not grown.is_complete:
@@ -185,12 +194,14 @@ def _plan_rounds(config: VocabularyConfig, grown: WordList) -> Iterator[list[int
         yield sorted(index for index in indices if index < config.max_requests)
 
 
-def _judge(grown: WordList, indices: Sequence[int], ledgers: Ledgers) -> None:
+def judge(grown: WordList, indices: Sequence[int], paths: LedgerPaths, state: State) -> None:
     """Offer the words of these requests' answers, in the order of the requests."""
-    with open(ledgers.paths.accepted, "rb") as file:
+    if not state.n_accepted:
+        return
+    with open(paths.accepted, "rb") as file:
         for index in indices:
-            if ledgers.state.is_accepted(index):
-                record = journal.read_at(file, ledgers.state.offsets[index])
+            if state.is_accepted(index):
+                record = journal.read_at(file, state.offsets[index])
                 for word in record["words"]:
                     grown.offer(record["class"], word)
 

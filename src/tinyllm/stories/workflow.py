@@ -22,7 +22,8 @@ from tinyllm.providers.opening import open_provider
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.engine import Ending, EndingKind, Pipeline, Settings
 from tinyllm.providers.pipeline.figures import format_cost
-from tinyllm.providers.pipeline.ledgers import Ledgers, State, read_state
+from tinyllm.providers.pipeline.ledgers import Ledgers, State
+from tinyllm.providers.pipeline.looking import RunStatus, read_run_status
 from tinyllm.reporting import Reporter
 from tinyllm.stories.finalise import Dataset, finished_dataset, write_dataset
 from tinyllm.stories.plan import StoryPlans
@@ -204,36 +205,7 @@ def _take_back(state: State, reasons: Sequence[str]) -> list[int]:
     return found
 
 
-@dataclass(frozen=True)
-class Status:
-    """Where a run stands, from its journals."""
-
-    n_accepted: int
-    n_wanted: int
-    rejects: dict[str, int]
-    spent: Spent
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "accepted": self.n_accepted,
-            "wanted": self.n_wanted,
-            "rejects": self.rejects,
-            "spent": self.spent.to_json(),
-        }
-
-    def as_text(self) -> str:
-        """Say it in a few lines."""
-        spent, cost = self.spent, format_cost(self.spent.cost)
-        lines = [
-            f"accepted   {self.n_accepted:,} of {self.n_wanted:,} stories",
-            f"requests   {spent.requests:,}, {spent.tokens:,} tokens, cost {cost}",
-        ]
-        lines += [f"rejected   {n:,} {reason}" for reason, n in self.rejects.items()]
-        return "\n".join(lines)
-
-
-def read_status(output: Path, store: StoreConfig | None = None) -> Status:
+def read_status(output: Path, store: StoreConfig | None = None) -> RunStatus:
     """Read where a run stands, also while it runs; without a folder here, as a store has it.
 
     Raises DataError when there is none.
@@ -247,8 +219,5 @@ def read_status(output: Path, store: StoreConfig | None = None) -> Status:
         return _status(brought)
 
 
-def _status(folder: StoriesFolder) -> Status:
-    n_wanted = folder.read_target()
-    state, spent = read_state(folder.ledgers)
-    rejects = dict(state.reasons.most_common())
-    return Status(len(state.keys), n_wanted, rejects, spent)
+def _status(folder: StoriesFolder) -> RunStatus:
+    return read_run_status(folder.ledgers, folder.read_target(), "stories")

@@ -12,4 +12,5 @@ patience.py   what follows from a failure, by gate.py backoff.py concurrency.py 
 budget.py     what may be spent
 stopping.py   Ctrl-C, once and twice
 figures.py    what is shown meanwhile
+looking.py    what a run would cost, and how far it is, without asking
 """

@@ -79,7 +79,7 @@ class SummaryWork:
         """No summary waits for another."""
         return None
 
-    def ask(self, index: int, rejected: Sequence[str]) -> Ask | Rejected:
+    def ask(self, index: int, rejected: Sequence[str]) -> Ask:
         """Ask for a summary, with more room after a cut."""
         record = read_record(self._records, self._offsets[index])
         sampling = self._config.sampling
