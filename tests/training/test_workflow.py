@@ -15,7 +15,7 @@ from tinyllm.checkpoint import load_checkpoint
 from tinyllm.config.base import load_config
 from tinyllm.config.train import TrainConfig
 from tinyllm.errors import ConfigError, DataError
-from tinyllm.reporting import RecordingReporter
+from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.start import config_from_anywhere
 from tinyllm.training.state import list_states
@@ -264,6 +264,27 @@ def test_a_copy_of_your_own_test_is_refused(text: Path, tmp_path: Path) -> None:
     kept.write_bytes(text.read_bytes())
     with pytest.raises(DataError, match="my-test"):
         train(config_for(text, data__evaluation_only=[str(kept)]))
+
+
+def test_questions_in_the_text_are_told_and_travel_in_the_checkpoint(
+    text: Path, tmp_path: Path
+) -> None:
+    from tinyllm.checkpoint import read_checkpoint_info
+    from tinyllm.config.contamination import ScanContaminationConfig
+    from tinyllm.data.contamination import contaminated_ids
+    from tinyllm.data.contamination.workflow import run as scan
+    from tinyllm.records import MultipleChoice
+
+    stem = " ".join(text.read_text().split()[:9])
+    question = MultipleChoice("first", stem, ("yes", "no"), 0)
+    file = tmp_path / "questions.jsonl"
+    file.write_text(json.dumps({"question": stem, "choices": ["yes", "no"], "answer": 0}))
+    given = {"texts": [str(text)], "questions": [str(file)], "record": True}
+    scan(load_config(ScanContaminationConfig, flags=given), SilentReporter())
+    result, reporter = train(config_for(text))
+    assert any("holds 1 question of a test" in warning for warning in reporter.warnings)
+    info = read_checkpoint_info(result.checkpoint)
+    assert contaminated_ids(info, [question]) == {"first"}
 
 
 def test_a_prompt_mask_on_running_text_is_refused(text: Path) -> None:

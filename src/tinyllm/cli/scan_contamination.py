@@ -16,7 +16,7 @@ def scan_contamination(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TEXT…",
+            metavar="TEXT",
             help="What a model learns from: files, folders, globs or hf:owner/name.",
             show_default=False,
         ),

@@ -20,7 +20,7 @@ from tinyllm.checkpoint import (
 )
 from tinyllm.config.model import ModelConfig
 from tinyllm.config.train import MICRO_BATCH_SIZE, TrainConfig
-from tinyllm.data.contamination import refuse_evaluation_files
+from tinyllm.data.contamination import refuse_evaluation_files, tell_recorded_leaks
 from tinyllm.data.corpus import Format, resolve_format
 from tinyllm.data.loader import Batch, Loader
 from tinyllm.data.loader import Packing as RowLayout
@@ -107,6 +107,7 @@ def find_beginning(
     """
     for source in config.data.train:
         refuse_evaluation_files(source, config.data.evaluation_only)
+        tell_recorded_leaks(source, reporter)
     format = _format_of(config, reporter)
     if config.init_from is not None:
         found = find_checkpoint(config.init_from)

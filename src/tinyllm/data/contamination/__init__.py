@@ -11,6 +11,9 @@ workflow.py    `tinyllm scan-contamination`
 """
 
 from tinyllm.data.contamination.record import contaminated_ids
-from tinyllm.data.contamination.registry import refuse_evaluation_files
+from tinyllm.data.contamination.registry import (
+    refuse_evaluation_files,
+    tell_recorded_leaks,
+)
 
-__all__ = ["contaminated_ids", "refuse_evaluation_files"]
+__all__ = ["contaminated_ids", "refuse_evaluation_files", "tell_recorded_leaks"]

@@ -47,6 +47,13 @@ def with_record(records: Sequence[Record], new: Record) -> tuple[Record, ...]:
     return (*(record for record in records if record["keys"] != new["keys"]), new)
 
 
+def recorded_leaks(manifest: Mapping[str, Any]) -> int:
+    """Return how many questions a text is known to hold, by its manifest or its sources'."""
+    own = {key for record in manifest.get("contamination") or () for key in record["leaks"]}
+    sources = [source["manifest"] for source in manifest.get("sources") or ()]
+    return max([len(own), *(recorded_leaks(source) for source in sources if source is not None)])
+
+
 def contaminated_ids(
     info: "CheckpointInfo", questions: Sequence[MultipleChoice]
 ) -> set[str] | None:

@@ -10,11 +10,13 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from tinyllm.data.contamination.record import recorded_leaks
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import read_manifest, refuse_evaluation_data
 from tinyllm.data.sources import expand_source
 from tinyllm.errors import DataError
 from tinyllm.files import require_file, sha256_file
+from tinyllm.reporting import Reporter, counted
 
 _HINT = "A model that has seen its questions cannot be judged by them: use other data."
 
@@ -33,6 +35,18 @@ def refuse_evaluation_files(source: str, kept: Sequence[Path] = ()) -> None:
         name = _registered_name(path) or next((str(k) for k in own if _is_copy(path, k)), None)
         if name is not None:
             raise DataError(f"{path} is kept for evaluation: it is {name}", _HINT)
+
+
+def tell_recorded_leaks(source: str, reporter: Reporter) -> None:
+    """Warn of questions of tests that the manifests of a source say it holds."""
+    for path in [] if is_hub_source(source) else expand_source(source):
+        manifest = read_manifest(path)
+        n = 0 if manifest is None else recorded_leaks(manifest.to_json())
+        if n:
+            reporter.warn(
+                f"{path} holds {counted(n, 'question')} of a test: they are left out where the "
+                "model is judged without what it has seen"
+            )
 
 
 def _is_copy(path: Path, other: Path) -> bool:

@@ -1,0 +1,78 @@
+"""`tinyllm scan-contamination`, as a process."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunCommand
+
+STEM = "Frogs that live in ponds eat"
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path) -> None:
+    """A clean text, one with a question, and the questions."""
+    (tmp_path / "clean.txt").write_text("Frogs live in ponds.\n")
+    (tmp_path / "leaky.txt").write_text(f"So: {STEM.upper()}\nsmall flies!\n")
+    row = {"id": "q7", "question": STEM, "choices": ["small flies", "sand"], "answer": 0}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "folder").mkdir()
+
+
+def test_the_exit_code_tells_whether_a_question_was_found(run_tinyllm: RunCommand) -> None:
+    done = run_tinyllm("scan-contamination", "clean.txt", "--questions", "questions.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run_tinyllm(
+        "scan-contamination", "clean.txt", "leaky.txt", "--questions", "questions.jsonl"
+    )
+    assert done.returncode == 3
+    assert "q7 (stem answer): leaky.txt, document 0, character 4: 'FROGS" in done.stdout
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == (
+        [["clean.txt", "0"], ["leaky.txt", "1"]]
+    )
+
+
+def test_json_and_the_file_hold_every_place(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+    done = run_tinyllm(
+        *("scan-contamination", "leaky.txt", "--questions", "questions.jsonl"),
+        *("--json", "--output", "report.json", "--record"),
+    )
+    assert done.returncode == 3
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "report.json").read_text())
+    assert found["texts"][0]["found"][0]["class"] == "stem_answer"
+    manifest = json.loads((tmp_path / "leaky.manifest.json").read_text())
+    assert manifest["contamination"][0]["items"] == 1
+
+
+def test_the_questions_at_hand_are_looked_for(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+    done = run_tinyllm("scan-contamination", "leaky.txt")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "there are no questions" in done.stderr
+    folder = tmp_path / "datasets" / "260207-openbook-qa"
+    folder.mkdir(parents=True)
+    (tmp_path / "questions.jsonl").rename(folder / "test.jsonl")
+    assert "q7" in run_tinyllm("scan-contamination", "leaky.txt").stdout
+    mixed = run_tinyllm("mix-datasets", "leaky.txt:1", "--output", "mix.txt", "--json")
+    assert json.loads(mixed.stdout)["manifest"]["contamination"][0]["items"] == 1
+    assert "holds 1 of 1 question" in mixed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "`texts` is required"),
+        (["clean.txt", "--questions", "folder"], 3, "folder"),
+        (["empty.txt", "--questions", "questions.jsonl"], 3, "holds no text"),
+        (["clean.txt", "--questions", "questions.jsonl", "--output", "folder"], 3, "is a folder"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(
+    run_tinyllm: RunCommand, arguments: list[str], code: int, words: str
+) -> None:
+    done = run_tinyllm("scan-contamination", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
