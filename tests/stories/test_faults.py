@@ -78,6 +78,14 @@ def test_a_clock_that_jumps_changes_no_wait(
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "soon"}])
+def test_tokens_are_paced_by_what_the_answers_say(tmp_path: Path, server: FaultServer) -> None:
+    make(tmp_path, server, n_stories=5, provider__tokens_per_minute=60_000)
+    taken = [a["prompt_tokens"] + a["completion_tokens"] for a in ledger(tmp_path, "attempts")]
+    between = server.requests[-1].at - server.requests[0].at
+    assert len(taken) == 5
+    assert between >= 0.9 * (sum(taken) - max(taken)) / 1000
+
+
 def test_a_limit_that_names_no_time_is_not_hammered(
     tmp_path: Path, server: FaultServer, undisturbed: Data, headers: dict[str, str]
 ) -> None:
