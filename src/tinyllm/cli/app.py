@@ -76,6 +76,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "serve": Entry("serve", "serve", "Serve models over HTTP, with a web page to talk to."),
     },
     "models": {
+        "models": Entry("models", "app", "List, inspect and verify models."),
         "export": Entry(
             "export", "export", "Write a model for transformers, llama.cpp or Ollama."
         ),

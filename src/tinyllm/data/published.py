@@ -67,11 +67,11 @@ def _openbookqa(sources: Sequence[str], tally: Tally, reporter: Reporter) -> Ite
 
 
 def _writingprompts(sources: Sequence[str], tally: Tally, reporter: Reporter) -> Iterator[bytes]:
-    rows = chain.from_iterable(_prompt_rows(source, reporter) for source in sources)
+    rows = chain.from_iterable(read_prompt_rows(source, reporter) for source in sources)
     return (json_bytes(row) for row in normalise.writingprompts(rows, tally))
 
 
-def _prompt_rows(source: str, reporter: Reporter) -> Iterator[Row]:
+def read_prompt_rows(source: str, reporter: Reporter) -> Iterator[Row]:
     """Yield prompt and story, also from the pair of files NAME.wp_source and NAME.wp_target."""
     path = Path(source)
     if path.suffix != ".wp_source":

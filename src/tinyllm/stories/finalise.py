@@ -16,6 +16,7 @@ from typing import Any
 
 from tinyllm import journal
 from tinyllm.config.stories import StoriesConfig
+from tinyllm.data.duplicates import Duplicate
 from tinyllm.data.manifest import (
     Format,
     Manifest,
@@ -29,7 +30,6 @@ from tinyllm.data.writers import DataWriter, open_writer
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.ledgers import State
 from tinyllm.reporting import Reporter
-from tinyllm.stories.dedup import Duplicate
 from tinyllm.stories.report import Survey, write_report
 from tinyllm.stories.run_folder import StoriesFolder
 from tinyllm.stories.work import StoryWork

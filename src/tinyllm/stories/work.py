@@ -14,6 +14,7 @@ from typing import Any
 import tinyllm
 from tinyllm import journal
 from tinyllm.config.stories import StoriesConfig
+from tinyllm.data.duplicates import Deduplicator, Duplicate, text_key
 from tinyllm.providers.base import CallSampling, Capabilities, Completion, usage_to_json
 from tinyllm.providers.pipeline.ledgers import State
 from tinyllm.providers.pipeline.work import (
@@ -25,7 +26,6 @@ from tinyllm.providers.pipeline.work import (
     Verdict,
 )
 from tinyllm.records import Message
-from tinyllm.stories.dedup import Deduplicator, Duplicate, text_key
 from tinyllm.stories.filters import StoryFilter
 from tinyllm.stories.plan import StoryPlan, StoryPlans
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.config.stories import DedupConfig
-from tinyllm.stories.minhash import Bands
+from tinyllm.data.minhash import Bands
 
 if TYPE_CHECKING:
     from collections.abc import Callable

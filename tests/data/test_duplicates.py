@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyllm.config.stories import DedupConfig
+from tinyllm.data.duplicates import Deduplicator, Duplicate, jaccard, shingles, text_key
 from tinyllm.providers.story_grammar import tell_story
-from tinyllm.stories.dedup import Deduplicator, Duplicate, jaccard, shingles, text_key
 
 STORIES = [tell_story(0, i).text for i in range(60)]
 
