@@ -134,6 +134,18 @@ def checkpoints_here() -> list[Path]:
     return [path for path in _candidates(Path(), SEARCHED) if _is_ours(path)]
 
 
+def models_here() -> list[Path]:
+    """Return what `checkpoints_here` does, and models' folders in Hugging Face's form."""
+    folders = [
+        place.parent
+        for searched in SEARCHED
+        for pattern in (f"{searched}/config.json", f"{searched}/*/config.json")
+        for place in Path().glob(pattern)
+        if is_model_folder(place.parent)
+    ]
+    return [*checkpoints_here(), *dict.fromkeys(folders)]
+
+
 def shown(name: str) -> str:
     """Return a name fit for a message: short, and without characters that move a cursor."""
     short = name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 1] + "…"

@@ -127,14 +127,15 @@ def open_weights(path: Path) -> Any:
 def _why_not(path: Path, error: SafetensorError) -> CheckpointError:
     with open(path, "rb") as file:
         start = file.read(9)
-    if start.startswith((b"PK\x03\x04", b"\x80")):
+    is_cut_off = start[8:9] == b"{"
+    if start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and not is_cut_off):
         return CheckpointError(
             f"{path} is a pickle (a PyTorch .pt or .bin file), and these are never opened",
             "A pickle can run any program. Ask for the model as .safetensors.",
         )
     if start.startswith(b"GGUF"):
         return CheckpointError(f"{path} is a GGUF file", "Give the .safetensors it came from.")
-    if start[8:9] == b"{":
+    if is_cut_off:
         return CheckpointError(
             f"{path} is cut off or damaged: it is smaller than its header says, or the header "
             f"is broken ({error})",

@@ -76,10 +76,10 @@ def _library() -> Any:
     # The library reads these when it is first imported.
     os.environ["HF_ENDPOINT"] = _endpoint()
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
-    import huggingface_hub.utils
+    import huggingface_hub
 
-    huggingface_hub.utils.disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return huggingface_hub
 

@@ -5,12 +5,12 @@ nobody recorded is called unknown.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tinyllm
 from tinyllm.checkpoint import CheckpointInfo, checkpoint_fingerprint
+from tinyllm.checkpoint.description import LearntData, data_of, licences, trainings_of
 from tinyllm.errors import TinyLLMError
 from tinyllm.evaluation.report import markdown_table
 from tinyllm.files import read_json
@@ -23,29 +23,17 @@ _FIGURES = ("accuracy", "acc_norm", "bits_per_byte", "nats_per_token", "perplexi
 def model_card(info: CheckpointInfo, name: str, *, licence: str | None, use: str) -> str:
     """Return the card's Markdown; `use` is the section that says how the export is run."""
     data = list(data_of(info.training))
-    licences = sorted({one for _, _, ones in data for one in ones})
     parts = [
         _front_matter(name, licence),
         f"# {name}",
         _summary(info),
         f"## Use\n\n{use}",
-        f"## Data\n\n{_data_section(data, licences)}",
+        f"## Data\n\n{_data_section(data, licences(info))}",
         f"## Training\n\n{_training_section(info.training)}",
         f"## Scores\n\n{_scores_section(info)}",
         f"Made by tinyllm {tinyllm.__version__}.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def data_of(training: Mapping[str, Any]) -> Iterator[tuple[str, int | None, list[str]]]:
-    """Yield name, documents and licences of all data, of the trainings before this one as well."""
-    record: Mapping[str, Any] | None = training
-    while record:
-        for one in record.get("data") or []:
-            manifest = one.get("manifest") or {}
-            name = manifest.get("name") or Path(str(one.get("source"))).name
-            yield name, manifest.get("documents"), list(manifest.get("licence") or [])
-        record = record.get("started_from")
 
 
 def scores_of(info: CheckpointInfo) -> Iterator[tuple[str, str, float]]:
@@ -85,23 +73,26 @@ def _summary(info: CheckpointInfo) -> str:
     )
 
 
-def _data_section(data: list[tuple[str, int | None, list[str]]], licences: list[str]) -> str:
+def _data_section(data: Sequence[LearntData], known: Sequence[str]) -> str:
     if not data:
         return "What it learnt from was not recorded."
     rows = [
-        (name, f"{n:,}" if n is not None else _UNKNOWN, ", ".join(ones) or _UNKNOWN)
-        for name, n, ones in data
+        (
+            one.name,
+            f"{one.documents:,}" if one.documents is not None else _UNKNOWN,
+            ", ".join(one.licences) or _UNKNOWN,
+        )
+        for one in data
     ]
     table = "\n".join(markdown_table(["data", "documents", "licence"], rows))
-    known = f"Licences of the data: {', '.join(licences)}." if licences else ""
-    missing = " Of some data the licence is unknown." if any(not o for _, _, o in data) else ""
-    return f"{table}\n\n{known}{missing}".rstrip()
+    said = f"Licences of the data: {', '.join(known)}." if known else ""
+    missing = " Of some data the licence is unknown." if any(not x.licences for x in data) else ""
+    return f"{table}\n\n{said}{missing}".rstrip()
 
 
 def _training_section(training: Mapping[str, Any]) -> str:
     rows = []
-    record: Mapping[str, Any] | None = training
-    while record:
+    for record in trainings_of(training):
         config = record.get("config") or {}
         rows.append(
             (
@@ -113,7 +104,6 @@ def _training_section(training: Mapping[str, Any]) -> str:
                 f"{record['elapsed_seconds']:,} s" if "elapsed_seconds" in record else _UNKNOWN,
             )
         )
-        record = record.get("started_from")
     if not training:
         return "How it was trained was not recorded."
     return "\n".join(markdown_table(["run", "steps", "tokens", "time"], rows[::-1]))

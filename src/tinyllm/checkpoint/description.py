@@ -1,0 +1,140 @@
+"""What can be told of a checkpoint without running it, and whether it is sound."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyllm.checkpoint.hf_folder import is_model_folder, weight_files
+from tinyllm.checkpoint.loaded import CheckpointInfo, StoredModel
+from tinyllm.checkpoint.reading import read_checkpoint
+from tinyllm.errors import CheckpointError
+from tinyllm.files import sha256_file
+from tinyllm.model.sizing import count_parameters, kv_cache_bytes
+
+_SAMPLE = "Once upon a time, the naïve fox said: “12 + 30 = 42!” 🦊\n\n\tThe end."
+
+
+@dataclass(frozen=True)
+class LearntData:
+    """Data that a model learnt from, in this training or one before it."""
+
+    name: str
+    documents: int | None
+    licences: tuple[str, ...]
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at, and what was found."""
+
+    what: str
+    found: str
+    is_good: bool = True
+
+
+def data_of(training: Mapping[str, Any]) -> Iterator[LearntData]:
+    """Yield the data of a training record, and of the trainings before it."""
+    for record in trainings_of(training):
+        for one in record.get("data") or []:
+            manifest = one.get("manifest") or {}
+            yield LearntData(
+                manifest.get("name") or Path(str(one.get("source"))).name,
+                manifest.get("documents"),
+                tuple(manifest.get("licence") or ()),
+                manifest.get("sha256"),
+            )
+
+
+def trainings_of(training: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a training record, and those of the checkpoints that it began from."""
+    record: Mapping[str, Any] | None = training
+    while record:
+        yield record
+        record = record.get("started_from")
+
+
+def describe(stored: StoredModel) -> dict[str, Any]:
+    """Return what a checkpoint is, as plain values for JSON."""
+    info, tokenizer = stored.info, stored.tokenizer
+    parameters = count_parameters(info.config)
+    return {
+        "path": str(info.path),
+        "kind": info.kind,
+        "n_bytes": n_bytes(info.path),
+        "parameters": {
+            "total": parameters.total,
+            "embedding": parameters.embedding,
+            "non_embedding": parameters.non_embedding,
+        },
+        "kv_cache_bytes": kv_cache_bytes(info.config, 1, info.config.context_length),
+        "model": info.config.model_dump(mode="json"),
+        "tokenizer": {
+            "kind": tokenizer.kind,
+            "vocab_size": tokenizer.vocab_size,
+            "end_of_text": tokenizer.end_of_text,
+            "fingerprint": tokenizer.fingerprint,
+        },
+        "chat_template": stored.template and stored.template.to_json(),
+        "generation": dict(info.generation),
+        "data": [asdict(one) for one in data_of(info.training)],
+        "licences": licences(info),
+        "training": dict(info.training),
+    }
+
+
+def licences(info: CheckpointInfo) -> list[str]:
+    """Return the licences of all data that were recorded."""
+    return sorted({one for data in data_of(info.training) for one in data.licences})
+
+
+def n_bytes(path: Path) -> int:
+    """Return the size of a checkpoint's file, or of all files of its folder."""
+    parts = [path] if path.is_file() else list(path.iterdir())
+    return sum(part.stat().st_size for part in parts if part.is_file())
+
+
+def verify(path: Path) -> list[Check]:
+    """Read every byte of a checkpoint and tell what was found.
+
+    Raises CheckpointError for what cannot be read at all: a broken file, tensors that are missing,
+    of another shape, or hold numbers that are not finite.
+    """
+    stored = read_checkpoint(path)
+    checks = [
+        Check("tensors", f"{len(stored.weights)}, all of their shapes, all numbers finite"),
+        _round_trip(stored),
+    ]
+    if stored.template is not None:
+        checks.append(Check("chat template", stored.template.to_json().get("name", "jinja")))
+    files = weight_files(path) if is_model_folder(path) else [path]
+    return checks + [_hash(file) for file in files]
+
+
+def _round_trip(stored: StoredModel) -> Check:
+    tokenizer = stored.tokenizer
+    again = tokenizer.decode(tokenizer.encode(_SAMPLE))
+    found = f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens"
+    if again == _SAMPLE:
+        return Check("tokenizer", f"{found}, text comes back whole")
+    return Check("tokenizer", f"{found}; some characters do not come back", tokenizer.kind != "bpe")
+
+
+def _hash(file: Path) -> Check:
+    """Return a file's SHA-256; in the Hub's cache a file is named by it, and must agree."""
+    found = sha256_file(file)
+    name = file.resolve().name
+    is_named = len(name) == len(found) and file.is_symlink()
+    return Check(f"sha256 of {file.name}", found, not is_named or name == found)
+
+
+def require_sha256(path: Path, wanted: str) -> None:
+    """Raise CheckpointError unless a checkpoint's file has this SHA-256."""
+    files = weight_files(path) if is_model_folder(path) else [path]
+    found = [sha256_file(file) for file in files]
+    if wanted.lower() not in found:
+        raise CheckpointError(
+            f"{path} has SHA-256 {', '.join(found)}, and {wanted:.80} was expected",
+            "Copy or download it again.",
+        )
