@@ -1,10 +1,15 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
+from tinyllm.config.multiple_choice import Columns, MultipleChoiceTask
+from tinyllm.data.catalog import catalog
 from tinyllm.data.multiple_choice import question_from_row, read_multiple_choice
+from tinyllm.data.multiple_choice_task import known_tasks
 from tinyllm.data.writers import multiple_choice_row
 from tinyllm.errors import DataError
 from tinyllm.records import MultipleChoice
@@ -85,3 +90,42 @@ def test_real_layouts_agree(real_data: Path) -> None:
     assert [q.answer for q in main].count(1) == 138
     assert [(q.id, q.choices) for q in more] == [(q.id, q.choices) for q in main]
     assert all(q.fact for q in more)
+
+
+def test_columns_are_read_to_the_letter() -> None:
+    columns = Columns(question="{a}: {b:capitalize}", choices=("x", "y"), answer="k", fact="f")
+    row = {"a": " Sky ", "b": "the SUN", "x": " one", "y": "two ", "k": 1, "f": "hot "}
+    found = question_from_row(row, "here", "q1", columns)
+    assert found == MultipleChoice("q1", " Sky : The sun", (" one", "two "), 1, "hot")
+
+
+def test_a_row_that_lacks_the_columns_is_read_as_one_of_the_usual_layouts() -> None:
+    columns = Columns(question="{goal}", choices=("sol1", "sol2"), answer="label")
+    assert question_from_row(ARCHIVE, "here", "x", columns) == WANTED
+
+
+@pytest.mark.parametrize(("answer", "wanted"), [("b", 1), ("B", None), (1, None), (None, None)])
+def test_labels_of_the_description_are_the_only_ones(answer: object, wanted: int | None) -> None:
+    columns = Columns(question="{q}", choices="c", answer="k", labels=("a", "b"))
+    row = {"q": "?", "c": ["x", "y"], "k": answer}
+    if wanted is None:
+        with pytest.raises(DataError, match="is not one of the labels a, b"):
+            question_from_row(row, "here", "x", columns)
+    else:
+        assert question_from_row(row, "here", "x", columns).answer == wanted
+
+
+def test_the_documentation_describes_what_there_is() -> None:
+    text = (ROOT / "docs" / "multiple-choice.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    task = MultipleChoiceTask.model_validate(json.loads(example))
+    row = {"country": "Peru", "first": "Lima", "second": "Rome", "third": "Oslo", "right": "1"}
+    found = question_from_row(row, "here", "x", task.columns)
+    assert (found.question, found.answer) == ("The capital of Peru is", 0)
+    for name, known in known_tasks().items():
+        [line] = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
+        assert f"| {known.reported_split} (" in line
+        assert line.endswith(f"| `{known.primary}` |")
+        assert name in catalog()
+        assert catalog()[name].evaluation_only
+        assert known.reported_split in next(iter(catalog()[name].variants.values())).splits
