@@ -49,7 +49,7 @@ def shingles(text: str, n_words: int) -> frozenset[str]:
     words = _WORDS.findall(unicodedata.normalize("NFKC", rest).casefold())
     if len(words) <= n_words:
         return frozenset([" ".join(words)])
-    return frozenset(" ".join(words[i : i + n_words]) for i in range(len(words) - n_words + 1))
+    return frozenset(map(" ".join, zip(*(words[i:] for i in range(n_words)), strict=False)))
 
 
 def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
