@@ -60,7 +60,7 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
 class Deduplicator:
     """Takes stories in any order and tells which stay. `read_text` gives a story again.
 
-    A story is held as some eighty bytes, whatever its length.
+    A story is held as some two hundred bytes, whatever its length.
     """
 
     def __init__(self, config: DedupConfig, read_text: "Callable[[int], str]") -> None:
