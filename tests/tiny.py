@@ -29,13 +29,18 @@ def tiny_tokenizer(kind: str = "bpe") -> Tokenizer:
 
 
 def tiny_model(
-    tokenizer: Tokenizer, *, family: str = "llama", context_length: int = 96, seed: int = 0
+    tokenizer: Tokenizer,
+    *,
+    family: str = "llama",
+    hidden_size: int = 32,
+    context_length: int = 96,
+    seed: int = 0,
 ) -> Transformer:
     """A two-layer model whose odds are uneven enough to tell tokens apart."""
     config = ModelConfig(
         family=family,
         vocab_size=tokenizer.vocab_size,
-        hidden_size=32,
+        hidden_size=hidden_size,
         n_layers=2,
         n_heads=4,
         n_kv_heads=2 if family == "llama" else 4,

@@ -33,7 +33,7 @@ def test_the_better_model_is_named_with_size_and_interval(better, winner, word):
     pair = [("a", score(noisy(7, 1), better=better)), ("b", score(noisy(6, 2), better=better))]
     (found,) = contrasts(pair, seed=0)
     assert found.better == winner
-    assert found.sentence.startswith(f"{winner} is {word} by {found.difference:.3g} points")
+    assert found.sentence.startswith(f"{winner} is {word} by ")
     assert "p < 0.001" in found.sentence
     assert found.interval.low < found.difference < found.interval.high
     (other_way,) = contrasts(pair[::-1], seed=0)

@@ -9,7 +9,8 @@ A test says that two files differ, and two trainings of one recipe always do, a 
 smaller than the smallest difference that would mean something is therefore no claim either.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -99,23 +100,32 @@ def _contrast(
 
 def _judged(contrast: Contrast, better: str) -> Contrast:
     """Add who is better, if that is shown, and the sentence that says so."""
-    size = abs(contrast.difference)
+    size, least = abs(contrast.difference), contrast.smallest_claim
+    write = figures_like(contrast.interval)
     low, high = sorted(end if contrast.difference >= 0 else -end for end in contrast.interval)
-    sure = f"95 % interval {low:.3g} to {high:.3g}, {p_words(contrast.p_holm)}"
+    sure = f"95 % interval {write(low)} to {write(high)}, {p_words(contrast.p_holm)}"
+    amount = f"{write(size)} {contrast.unit}"
     if contrast.p_holm >= ALPHA or contrast.difference == 0:
-        sentence = f"no difference shown ({size:.3g} {contrast.unit}, {sure})"
-    elif size < contrast.smallest_claim:
+        sentence = f"no difference shown ({amount}, {sure})"
+    elif size < least:
         sentence = (
-            f"no difference shown: {size:.3g} {contrast.unit} is less than the "
-            f"{contrast.smallest_claim:.2g} that would mean something ({sure})"
+            f"no difference shown: {amount} is less than the {least:.2g} that would mean "
+            f"something ({sure})"
         )
     else:
         is_a = (contrast.difference > 0) != (better == "lower")
         winner = contrast.a if is_a else contrast.b
         word = "higher" if better == "neither" else "better"
-        sentence = f"{winner} is {word} by {size:.3g} {contrast.unit} ({sure})"
+        sentence = f"{winner} is {word} by {amount} ({sure})"
         contrast = replace(contrast, better=winner)
     return replace(contrast, sentence=sentence)
+
+
+def figures_like(interval: Sequence[float]) -> Callable[[float], str]:
+    """Return what writes figures with as many places as an interval's ends need: three digits."""
+    scale = max(map(abs, interval))
+    places = 3 if scale in (0, math.inf) else max(0, 2 - math.floor(math.log10(scale)))
+    return lambda value: f"{value:.{places}f}"
 
 
 def p_words(p_value: float) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tinyllm.evaluation.compare.contrasts import p_words
+from tinyllm.evaluation.compare.contrasts import figures_like, p_words
 from tinyllm.evaluation.pages import (
     Block,
     Bullets,
@@ -189,13 +189,14 @@ def _differences(contrasts: Sequence[Results]) -> Iterator[Block]:
 
 def _difference_row(contrast: Results) -> list[str]:
     low, high = contrast["interval_95"]
+    write = figures_like((low, high))
     word = "better" if contrast["is_primary"] else "higher"
     shown = f"{contrast['better']} is {word}" if contrast["better"] else "no difference shown"
     return [
         _named(contrast),
         f"{contrast['a']} - {contrast['b']}",
-        f"{contrast['difference']:+.3g}",
-        f"{low:+.3g} to {high:+.3g}",
+        write(contrast["difference"]),
+        f"{write(low)} to {write(high)}",
         p_words(contrast["p_holm"]).removeprefix("p = ").removeprefix("p "),
         str(contrast["n_items"]),
         shown,
