@@ -9,13 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tinyllm
-from tinyllm.checkpoint import SpeakingModel, checkpoint_fingerprint
 from tinyllm.errors import DataError
 from tinyllm.files import os_error, sha256_file, write_json, write_text
-from tinyllm.model.sizing import count_parameters
+
+if TYPE_CHECKING:
+    from tinyllm.checkpoint import SpeakingModel
 
 
 def report_folder(output: Path | None, checkpoint: Path, name: str) -> Path:
@@ -34,8 +35,11 @@ def report_folder(output: Path | None, checkpoint: Path, name: str) -> Path:
     return folder
 
 
-def report_head(loaded: SpeakingModel, task: str) -> dict[str, Any]:
+def report_head(loaded: "SpeakingModel", task: str) -> dict[str, Any]:
     """Return the first keys of every `results.json`: which model was examined, and by what."""
+    from tinyllm.checkpoint import checkpoint_fingerprint
+    from tinyllm.model.sizing import count_parameters
+
     parameters = count_parameters(loaded.info.config)
     return {
         "task": task,
