@@ -30,7 +30,6 @@ from tinyllm.data.writers import DataWriter, open_writer
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.ledgers import State
 from tinyllm.reporting import Reporter
-from tinyllm.stories.report import Survey, write_report
 from tinyllm.stories.run_folder import StoriesFolder
 from tinyllm.stories.work import StoryWork
 
@@ -59,6 +58,8 @@ def write_dataset(
     reporter: Reporter,
 ) -> Dataset:
     """Write all files from the ledger; each appears when it is whole. Raises DataError."""
+    from tinyllm.stories.report import Survey, write_report  # a start need not wait for charts
+
     stay, gone = work.decide()
     chosen = stay[: config.n_stories]
     _write_duplicates(folder, work, gone)
