@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -30,16 +27,16 @@ from tinyllm.serving.answers import (
 from tinyllm.serving.dialects import ChatDialect, CompletionDialect, Dialect
 from tinyllm.serving.document import describe_truthfully, streamed
 from tinyllm.serving.failures import (
+    CLIENT_LEFT,
+    KNOWN_ERRORS,
     ApiError,
     ErrorBody,
-    error_body,
+    answer_to,
     json_response,
     of_bug,
-    of_tinyllm,
-    of_validation,
 )
 from tinyllm.serving.guards import Gate, Guard, Rules
-from tinyllm.serving.json_bodies import JsonRoute
+from tinyllm.serving.json_bodies import JsonRoute, Shortcuts
 from tinyllm.serving.metrics import CONTENT_TYPE, Metrics
 from tinyllm.serving.models import Models, ServedModel
 from tinyllm.serving.orders import Order, chat_order, completion_order
@@ -49,8 +46,6 @@ from tinyllm.serving.streaming import Drawing, EventStream, Gone, whole_answer
 from tinyllm.serving.worker import Worker
 from tinyllm.tokenizer import Tokenizer
 
-_CLIENT_LEFT = 499
-_MESSAGES = {404: "there is no such page here", 405: "there is no such method here"}
 _LONG_TEXT = 4096
 """Bytes of a request above which its text is encoded beside the event loop."""
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -91,9 +86,10 @@ def build(config: ServeConfig, api_key: str | None, reporter: Reporter) -> Servi
     )
     origins = config.cors_origins
     rules = Rules.of(config.host, api_key, origins, config.limits.max_body_bytes)
-    gate = Gate(routes, rules)
+    drawing = _drawing(models, config.limits)
+    gate = Gate(Shortcuts(routes, drawing.routes), rules)
     routes.include_router(_about(models, metrics, gate))
-    routes.include_router(_drawing(models, config.limits))
+    routes.include_router(drawing)
     routes.include_router(_page())
     _answer_errors(routes)
     describe_truthfully(routes)
@@ -206,7 +202,7 @@ async def _draw(
         await stream.draw_first(request.receive)
         return stream
     except Gone:
-        return Response(status_code=_CLIENT_LEFT)
+        return Response(status_code=CLIENT_LEFT)
 
 
 async def _load(models: Models, model: ServedModel) -> tuple[Engine, Worker]:
@@ -239,26 +235,12 @@ def _page() -> APIRouter:
 def _answer_errors(routes: FastAPI) -> None:
     """Put every error into OpenAI's shape."""
 
-    @routes.exception_handler(HTTPException)
-    async def http_error(_request: Request, error: HTTPException) -> Response:
-        if isinstance(error, ApiError):
-            return error.response()
-        message = _MESSAGES.get(error.status_code, str(error.detail))
-        body = error_body(error.status_code, message)
-        return json_response(body, error.status_code, error.headers)
+    async def known(_request: Request, error: Exception) -> Response:
+        return answer_to(error) or of_bug().response()
 
-    @routes.exception_handler(RequestValidationError)
-    async def validation_error(_request: Request, error: RequestValidationError) -> Response:
-        return of_validation(error).response()
-
-    @routes.exception_handler(ClientDisconnect)
-    async def left(_request: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=_CLIENT_LEFT)
-
-    @routes.exception_handler(Exception)
     async def bug(_request: Request, _error: Exception) -> Response:
         return of_bug().response()  # Guard gets to see it too, and reports it
 
-    @routes.exception_handler(TinyLLMError)
-    async def tinyllm_error(_request: Request, error: TinyLLMError) -> Response:
-        return of_tinyllm(error).response()
+    for kind in KNOWN_ERRORS:
+        routes.add_exception_handler(kind, known)
+    routes.add_exception_handler(Exception, bug)

@@ -12,13 +12,16 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from tinyllm.errors import TinyLLMError, UsageError
 
+CLIENT_LEFT = 499
+"""The status that is counted where a client left before it had one."""
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -70,6 +73,28 @@ class ApiError(HTTPException):
         return json_response(self.body(), self.status_code, self.headers)
 
 
+def answer_to(error: Exception) -> Response | None:
+    """Return the answer to a request that failed; None for a bug."""
+    if isinstance(error, ApiError):
+        return error.response()
+    if isinstance(error, HTTPException):
+        message = _MESSAGES.get(error.status_code, str(error.detail))
+        body = error_body(error.status_code, message)
+        return json_response(body, error.status_code, error.headers)
+    if isinstance(error, RequestValidationError):
+        return of_validation(error).response()
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=CLIENT_LEFT)
+    if isinstance(error, TinyLLMError):
+        return of_tinyllm(error).response()
+    return None
+
+
+KNOWN_ERRORS = (HTTPException, RequestValidationError, ClientDisconnect, TinyLLMError)
+"""What `answer_to` knows."""
+_MESSAGES = {404: "there is no such page here", 405: "there is no such method here"}
+
+
 def of_bug() -> ApiError:
     """Return what a client sees of a bug."""
     return ApiError(500, "this is a bug in tinyllm", code="internal_error")
@@ -84,10 +109,12 @@ def error_body(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def to_json(value: object) -> bytes:
     """Write JSON as UTF-8; half a surrogate pair, which a client can send, becomes a `?`."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", errors="replace")
+    return _ENCODER.encode(value).encode("utf-8", errors="replace")
 
 
 def json_response(

@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tinyllm.config.serve import LOCAL_HOSTS, is_local
 from tinyllm.reporting import Reporter
-from tinyllm.serving.failures import ApiError, bug_report, of_bug
+from tinyllm.serving.failures import CLIENT_LEFT, ApiError, bug_report, of_bug
 from tinyllm.serving.metrics import Metrics
 
 _SECURITY_HEADERS: Mapping[str, str] = {
@@ -34,8 +34,11 @@ _SECURITY_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_HEADERS = [
+    (name.lower().encode("ascii"), value.encode("ascii"))
+    for name, value in {**_SECURITY_HEADERS, "Cache-Control": "no-store"}.items()
+]
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_CLIENT_LEFT = 499
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Guard:
                 raise  # uvicorn closes the connection
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            status = answer.status or _CLIENT_LEFT
+            status = answer.status or CLIENT_LEFT
             self._metrics.answered(scope["method"], route, status)
             if self._says_requests:
                 elapsed = time.monotonic() - began
@@ -99,11 +102,10 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in _SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-store")
-            headers.setdefault("X-Request-Id", secrets.token_hex(8))
+            given = message["headers"]
+            names = {name.lower() for name, _ in given}
+            own = (*_HEADERS, (b"x-request-id", secrets.token_hex(8).encode("ascii")))
+            message["headers"] = [*given, *(one for one in own if one[0] not in names)]
         elif message["type"] == "http.response.body":
             self.is_complete = not message.get("more_body", False)
         await self._send(message)

@@ -7,9 +7,9 @@ delays itself: its texts are drawn on, and wait here until it takes them.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -26,8 +26,6 @@ from tinyllm.serving.orders import Order
 from tinyllm.serving.worker import TooSlow, Worker
 from tinyllm.tokenizer import TextStream, Tokenizer
 
-T = TypeVar("T")
-
 _SECONDS_A_TEXT = 0.0016
 _LONGEST_PAUSE_SECONDS = 0.1
 """A stream pauses after an event in proportion to the texts in the batch: with 64 of them 0.1 s,
@@ -40,6 +38,10 @@ class Gone(Exception):
 
 class Stopping(TinyLLMError):
     """The server ends before the text does."""
+
+
+class Left(TinyLLMError):
+    """The client has left before the text was finished."""
 
 
 class TimedOut(TinyLLMError):
@@ -61,6 +63,18 @@ class Drawing:
     _ids: dict[int, list[int]] = field(default_factory=dict)
     _places: dict[int, "_Place"] = field(default_factory=dict)
     _is_first: bool = True
+    _watch: asyncio.Task[None] | None = None
+
+    def watch(self, receive: Receive) -> None:
+        """End the job as soon as the client leaves; who waits for pieces then gets Gone."""
+        self._watch = asyncio.create_task(self._end_with_client(receive))
+
+    async def _end_with_client(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":  # its whole body has been read
+            pass
+        self._watch = None
+        self.job.fail(Left("the client has left"))
+        self.close()
 
     @property
     def numbers(self) -> list[int]:
@@ -70,7 +84,8 @@ class Drawing:
     async def pieces(self) -> AsyncIterator[list[Piece]]:
         """Yield what was drawn since the last time, joined text by text, until all have ended.
 
-        Raises ApiError for a text that failed and when time is up. Closes the job in the end.
+        Raises ApiError for a text that failed and when time is up, Gone when the client has left.
+        Closes the job in the end.
         """
         late = TimedOut("the texts were not finished in time")
         alarm = asyncio.get_running_loop().call_at(self.deadline, self.job.fail, late)
@@ -92,6 +107,9 @@ class Drawing:
 
     def close(self) -> None:
         """End the job and count it; closing again does nothing."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if not self.job.is_closed:
             self.worker.close(self.job)
             self.metrics.ended(self.order, self.n_drawn, time.monotonic() - self.job.began_at)
@@ -109,6 +127,8 @@ class Drawing:
     def _join(self, events: list[Event]) -> list[Piece]:
         pieces: dict[int, Piece] = {}
         for number, what in events:
+            if isinstance(what, Left):
+                raise Gone
             if isinstance(what, TinyLLMError):
                 raise _failure(what) from what
             if self._is_first:
@@ -171,13 +191,7 @@ def _failure(error: TinyLLMError) -> ApiError:
 
 async def whole_answer(drawing: Drawing, dialect: Dialect, receive: Receive) -> dict[str, Any]:
     """Return the answer when all texts have ended. Raises ApiError, and Gone for a lost client."""
-    try:
-        return await _unless_gone(_gather(drawing, dialect), receive)
-    finally:
-        drawing.close()
-
-
-async def _gather(drawing: Drawing, dialect: Dialect) -> dict[str, Any]:
+    drawing.watch(receive)
     wholes = {number: Piece(number) for number in drawing.numbers}
     async for pieces in drawing.pieces():
         for piece in pieces:
@@ -212,20 +226,14 @@ class EventStream(Response):
         Raises ApiError, and Gone for a client that leaves.
         """
 
-        async def first() -> list[Piece]:
-            return await anext(self._pieces)
-
-        try:
-            self._first = await _unless_gone(first(), receive)
-        except BaseException:
-            self._drawing.close()
-            raise
+        self._drawing.watch(receive)
+        self._first = await anext(self._pieces)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, unless the client leaves."""
         try:
             with contextlib.suppress(Gone):
-                await _unless_gone(self._send(send), receive)
+                await self._send(send)
         finally:
             self._drawing.close()
 
@@ -266,23 +274,3 @@ def _event(data: bytes) -> bytes:
 
 def _message(body: bytes, *, is_last: bool = False) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": not is_last}
-
-
-async def _unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """Do the work, and break it off when the client leaves. Raises Gone then."""
-    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_leave(receive))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Gone
-        return task.result()
-    finally:
-        task.cancel()
-        watch.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _leave(receive: Receive) -> None:
-    """Wait until the client has left. Its whole body has been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

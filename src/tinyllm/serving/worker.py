@@ -131,11 +131,12 @@ class Worker:
                 self._hand_out(job, events)
 
     def _hand_out(self, job: Job, events: list[Event]) -> None:
-        n_ended = sum(map(is_last, events))
-        job.n_open -= n_ended
-        self.n_texts -= n_ended
+        for event in events:
+            job.n_pending += n_tokens(event)
+            if is_last(event):
+                job.n_open -= 1
+                self.n_texts -= 1
         job.pending += events
-        job.n_pending += sum(map(n_tokens, events))
         if job.n_pending > job.most_pending:
             job.pending = [(0, TooSlow("the client reads too slowly"))]
             job.is_given_up = True
