@@ -6,8 +6,11 @@ import pytest
 
 from tests.tiny import write_tiny_checkpoint
 from tinyllm.checkpoint import read_checkpoint_info
+from tinyllm.data.manifest import Manifest, write_manifest
+from tinyllm.data.multiple_choice_task import known_tasks
 from tinyllm.errors import DataError
 from tinyllm.evaluation.multiple_choice.ledger import count_use, ledger_path, lineage_of
+from tinyllm.evaluation.multiple_choice.sources import Questions, is_reported_split
 
 PRETRAINING = {"config": {"max_steps": 9, "seed": 1}, "data": [{"source": "a.txt"}]}
 
@@ -64,3 +67,33 @@ def test_a_file_that_is_no_ledger_is_named(questions, checkpoint, line):
     ledger_path(questions).write_bytes(line)
     with pytest.raises(DataError, match=ledger_path(Path(questions.name)).name):
         count_use(questions, checkpoint("one", {}), "t", 5)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "is_reported"),
+    [
+        ("openbookqa", "test.jsonl", True),
+        ("openbookqa", "openbookqa-test-2018.tsv", True),
+        ("openbookqa", "test_complete.jsonl", True),
+        ("openbookqa", "contest.jsonl", False),
+        ("openbookqa", "dev.jsonl", False),
+        ("hellaswag", "hellaswag_val.jsonl", True),
+        ("hellaswag", "dev.jsonl", True),
+        ("hellaswag", "test.jsonl", False),
+    ],
+)
+def test_the_split_whose_scores_are_published_is_known_by_its_name(
+    tmp_path, task, name, is_reported
+):
+    questions = Questions(str(tmp_path / name), None)
+    assert is_reported_split(known_tasks()[task], questions) == is_reported
+
+
+def test_a_manifest_and_the_place_it_was_found_at_know_better_than_the_name(tmp_path):
+    task = known_tasks()["hellaswag"]
+    path = tmp_path / "test.jsonl"
+    path.write_text("{}\n")
+    assert is_reported_split(task, Questions(str(path), "validation"))
+    manifest = Manifest(path.name, "multiple-choice", 1, 3, "", settings={"split": "train"})
+    write_manifest(path, manifest)
+    assert not is_reported_split(task, Questions(str(path), "validation"))

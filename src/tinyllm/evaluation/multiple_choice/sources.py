@@ -1,7 +1,9 @@
 """Where the questions of a task lie, and the examples that stand before them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tinyllm.config.multiple_choice import MultipleChoiceTask, QuestionsConfig, Split
 from tinyllm.data.catalog import catalog
@@ -18,36 +20,48 @@ _FILE_NAMES: dict[Split, tuple[str, ...]] = {
     "validation": ("validation", "dev"),
     "test": ("test",),
 }
+_ALSO_VALIDATION = {"val", "valid"}
 
 
-def find_questions(task: MultipleChoiceTask, data: str | None, split: str | None) -> str:
-    """Return the file or address of the questions: the named one, the described, the downloaded.
+class Questions(NamedTuple):
+    """A file or address of questions, and the split that it is, where that is known."""
+
+    source: str
+    split: Split | None
+
+
+def find_questions(task: MultipleChoiceTask, data: str | None, split: str | None) -> Questions:
+    """Find the questions: the file that was named, the place that is described, the download.
 
     Without a split the reported one, else validation. Raises DataError with the command that gets
     them.
     """
     if data is not None:
-        return data
-    reported = task.reported_split
-    wanted = [_split(split)] if split is not None else list(dict.fromkeys([reported, "validation"]))
-    candidates = [place for name in wanted for place in _places(task, name)]
-    for place in candidates:
+        return Questions(data, _split(split) if split is not None else None)
+    wanted = [_split(split)] if split is not None else [task.reported_split, "validation"]
+    candidates = [(place, name) for name in dict.fromkeys(wanted) for place in _places(task, name)]
+    for place, name in candidates:
         if not isinstance(place, Path) or place.is_file():
-            return str(place)
-    listed = [str(place) for place in candidates]
+            return Questions(str(place), name)
+    listed = [str(place) for place, _ in candidates]
     raise DataError(f"there are no questions at {' or '.join(listed)}", _how_to_get(task))
 
 
-def is_reported_split(task: MultipleChoiceTask, path: Path, split: str | None) -> bool:
-    """Whether a file holds the split whose scores are published, by manifest, config or name."""
+def is_reported_split(task: MultipleChoiceTask, questions: Questions) -> bool:
+    """Whether a file holds the split whose scores are published: by itself, manifest or name.
+
+    Raises DataError for a manifest that is none.
+    """
+    path = Path(questions.source)
     manifest = read_manifest(path)
     told = manifest.settings.get("split") if manifest is not None else None
-    if told is None and split is not None:
-        told = _split(split)
+    told = told or questions.split
     if told is not None:
         return bool(told == task.reported_split)
-    name = path.name.lower()
-    return any(word in name for word in _FILE_NAMES[task.reported_split])
+    words = set(re.split(r"[^a-z]+", path.name.lower()))
+    if words & _ALSO_VALIDATION:
+        words.add("validation")
+    return not words.isdisjoint(_FILE_NAMES[task.reported_split])
 
 
 def draw_shots(

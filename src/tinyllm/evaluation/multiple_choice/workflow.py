@@ -17,7 +17,12 @@ from tinyllm.evaluation.multiple_choice.ledger import TestUse
 from tinyllm.evaluation.multiple_choice.page import write_page
 from tinyllm.evaluation.multiple_choice.rival import Pairing, Rival
 from tinyllm.evaluation.multiple_choice.scores import Result, score
-from tinyllm.evaluation.multiple_choice.sources import draw_shots, find_questions, is_reported_split
+from tinyllm.evaluation.multiple_choice.sources import (
+    Questions,
+    draw_shots,
+    find_questions,
+    is_reported_split,
+)
 from tinyllm.evaluation.multiple_choice.styles import evaluate, n_rows
 from tinyllm.evaluation.report import report_folder, report_head, write_report
 from tinyllm.files import sha256_file
@@ -43,7 +48,7 @@ class _Paper:
 
     task: MultipleChoiceTask
     name: str
-    source: str
+    found: Questions
     questions: list[MultipleChoice]
     asking: Asking
 
@@ -62,11 +67,11 @@ def run(
             "Leave out --chat-template: the plain form is meant for such a model.",
         )
     paper = _set_paper(task, config, reporter)
-    stem = Path(paper.source.replace(":", "-")).stem
+    stem = Path(paper.found.source.replace(":", "-")).stem
     folder = report_folder(config.output, loaded.info.path, f"{paper.name}-{stem}")
     other = _find_rival(config, loaded, paper, reporter)
     forms = ask_all(loaded, paper.questions, paper.asking, config, reporter)
-    use = _count_use(loaded.info, paper, config, reporter)
+    use = _count_use(loaded.info, paper, reporter)
     if use is not None and use.is_selection:
         reporter.warn(use.sentence)
     seen = contaminated_ids(loaded.info, paper.questions)
@@ -94,21 +99,21 @@ def run(
 
 def _set_paper(task: MultipleChoiceTask, config: QuestionsConfig, reporter: Reporter) -> _Paper:
     """Read the questions, and draw the examples that stand before them."""
-    source = find_questions(task, config.data, config.split)
-    every = list(read_multiple_choice(source, reporter, task.columns))
+    found = find_questions(task, config.data, config.split)
+    every = list(read_multiple_choice(found.source, reporter, task.columns))
     questions = _with_unique_ids(every[: config.limit])
-    shots = draw_shots(task, config, source, questions, reporter)
+    shots = draw_shots(task, config, found.source, questions, reporter)
     asking = Asking(task, config.style, shots, config.with_fact)
-    return _Paper(task, _name_of_run(task, config), source, questions, asking)
+    return _Paper(task, _name_of_run(task, config), found, questions, asking)
 
 
 def _about(paper: _Paper, config: QuestionsConfig) -> dict[str, object]:
     """Return what results.json tells of the questions and of how they were asked."""
-    path = Path(paper.source)
+    path = Path(paper.found.source)
     return {
         "title": paper.task.title + (" with the fact given" if config.with_fact else ""),
         "data": {
-            "source": paper.source,
+            "source": paper.found.source,
             "sha256": sha256_file(path) if path.is_file() else None,
             "n_questions": len(paper.questions),
         },
@@ -178,7 +183,7 @@ def _find_rival(
     device = next(loaded.model.parameters()).device
     other = load_checkpoint(find_checkpoint(config.compare).path, device=device)
     results = ask_all(other, paper.questions, paper.asking, config, reporter)
-    _count_use(other.info, paper, config, reporter)
+    _count_use(other.info, paper, reporter)
     forms = {result.form: rival.credits_of(result) for result in results}
     return Rival(str(other.info.path), forms)
 
@@ -192,14 +197,12 @@ def _pair_all(forms: Sequence[Result], other: Rival | None, reporter: Reporter) 
     return [rival.pair(form, other) for form in forms if form.form in other.forms]
 
 
-def _count_use(
-    info: CheckpointInfo, paper: _Paper, config: QuestionsConfig, reporter: Reporter
-) -> TestUse | None:
+def _count_use(info: CheckpointInfo, paper: _Paper, reporter: Reporter) -> TestUse | None:
     """Count an evaluation on the split whose scores are published; None where it is another."""
-    path = Path(paper.source)
-    if not path.is_file() or not is_reported_split(paper.task, path, config.split):
-        return None
+    path = Path(paper.found.source)
     try:
+        if not path.is_file() or not is_reported_split(paper.task, paper.found):
+            return None
         return ledger.count_use(path, info, paper.name, len(paper.questions))
     except DataError as error:
         reporter.warn(f"this evaluation on a test split is not counted: {error.message}")
