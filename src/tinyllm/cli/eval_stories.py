@@ -57,7 +57,10 @@ def eval_stories(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="gpt-eval-2turn, gpt-eval-json, instruct or a file.", show_default=False),
+        typer.Option(
+            help="gpt-eval-2turn, gpt-eval-json, instruct, pairwise-ab or a file.",
+            show_default=False,
+        ),
     ] = None,
     training_text: Annotated[
         str | None,

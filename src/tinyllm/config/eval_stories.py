@@ -59,8 +59,8 @@ class JudgeConfig(Strict):
     """Who judges. Kind offline is nobody: then the texts are measured only."""
 
     protocol: str | None = Field(default=None, min_length=1)
-    """gpt-eval-2turn, gpt-eval-json, instruct, or a file of your own (.json); left out, instruct
-    for instructions and gpt-eval-2turn for beginnings."""
+    """gpt-eval-2turn, gpt-eval-json, instruct, pairwise-ab, or a file of your own (.json); left
+    out, instruct for instructions and gpt-eval-2turn for beginnings."""
 
     sampling: StorySampling = StorySampling(temperature=0.0, max_tokens=400, max_tokens_cap=2400)
     """How the judge's replies are drawn."""

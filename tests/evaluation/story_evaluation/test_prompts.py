@@ -42,11 +42,12 @@ def test_what_ships_changes_only_with_its_version() -> None:
         (1, "bbd7bd2a68e0d8c1"),
         (1, "6df67665fcca1908"),
     ]
-    protocols = ("gpt-eval-2turn", "gpt-eval-json", "instruct")
+    protocols = ("gpt-eval-2turn", "gpt-eval-json", "instruct", "pairwise-ab")
     assert [(p.version, p.sha256) for p in map(read_protocol, protocols)] == [
         (1, "c715b59326a38411"),
         (1, "91efaa029caa040f"),
         (1, "98df7f837bba52f5"),
+        (1, "00022d6243ea409e"),
     ]
 
 

@@ -6,7 +6,7 @@ by half a point on average and so often that guessing would seldom do (a sign te
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ class Calibration:
 
     def sentence(self) -> str:
         """Say it in a sentence."""
-        order = " > ".join(f"{name} {value:.1f}" for name, value in self.means.items())
+        order = " > ".join(f"{name} {value:.3g}" for name, value in self.means.items())
         if self.fitness == "unknown":
             return (
                 f"The judge's fitness is unknown: it graded {self.n_graded} of {self.n_wanted} "
@@ -105,15 +105,21 @@ def calibrate(outcomes: Iterable[Outcome]) -> Calibration | None:
         return None
     means = {kind: mean(list(values.values())) for kind, values in grades.items()}
     return Calibration(
-        tuple(_test(damage, grades[GOOD], grades[damage]) for damage in DAMAGES),
+        tuple(
+            examine_damage(damage, _differences(grades[GOOD], grades[damage])) for damage in DAMAGES
+        ),
         dict(sorted(means.items(), key=lambda item: -item[1])),
         n_wanted,
         n_graded,
     )
 
 
-def _test(damage: str, good: Mapping[str, float], damaged: Mapping[str, float]) -> DamageTest:
-    differences = [good[story] - value for story, value in damaged.items() if story in good]
+def _differences(good: Mapping[str, float], damaged: Mapping[str, float]) -> list[float]:
+    return [good[story] - value for story, value in damaged.items() if story in good]
+
+
+def examine_damage(damage: str, differences: Sequence[float]) -> DamageTest:
+    """Return what some differences of good stories and damaged ones show."""
     n_above = sum(difference > 0 for difference in differences)
     return DamageTest(
         damage,

@@ -13,7 +13,7 @@ from typing import Any
 from tinyllm import journal
 from tinyllm.config.eval_stories import JudgeConfig
 from tinyllm.evaluation.story_evaluation.protocols import Protocol
-from tinyllm.evaluation.story_evaluation.replies import Fault, Grades, read_grades
+from tinyllm.evaluation.story_evaluation.replies import Fault, Grades, read_reply
 from tinyllm.evaluation.story_evaluation.subjects import Subject, shown, task_of, written_by
 from tinyllm.providers.base import CallSampling, Capabilities, Completion, usage_to_json
 from tinyllm.providers.pipeline.ledgers import LedgerPaths, State, item_index
@@ -35,8 +35,8 @@ _GROWTH = 1.5
 _SEED_BITS = 31  # servers take a seed as a signed 32-bit number
 _QUOTED = 2000
 _REPAIR = (
-    "Your reply cannot be used: {fault}. Grade the same text again and reply with this alone, "
-    "each ? replaced:\n{form}"
+    "Your reply cannot be used: {fault}. Judge again and reply with this alone, each ? "
+    "replaced:\n{form}"
 )
 FAULTS = frozenset(
     (
@@ -133,7 +133,7 @@ class GradingWork:
         subject, turn, how = ask.plan
         record: dict[str, Any] = {**subject.names(), "turn": turn, "how": how, "attempt": attempt}
         if turn + 1 == self.protocol.n_turns:
-            read = read_grades(completion.text, self.protocol, shown(subject.sample))
+            read = read_reply(completion.text, self.protocol, subject.texts())
             if isinstance(read, Fault):
                 self._last_reject[index] = (completion.text, read.says)
                 return Rejected(read.reason, read.says, completion.text)
@@ -168,8 +168,10 @@ def conversation(
 
     The nonce marks where the story begins and ends, so that no story can end itself.
     """
+    other = "" if subject.other is None else shown(subject.other)
     values = {
         "nonce": nonce,
+        "other_story": other,
         "story": shown(subject.sample),
         "instruction": task_of(subject),
         "written": written_by(subject),
@@ -205,7 +207,7 @@ def judging_identity(
     model: str,
 ) -> dict[str, Any]:
     """Return what grades are a function of: texts, protocol, judge, seed."""
-    rows = [[*s.names().values(), s.sample.prompt, s.sample.text] for s in subjects]
+    rows = [[*s.names().values(), s.sample.prompt, s.texts()] for s in subjects]
     return {
         "n_subjects": len(subjects),
         "subjects_sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],

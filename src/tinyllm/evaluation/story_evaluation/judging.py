@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyllm.config.eval_stories import EvalStoriesConfig
-from tinyllm.errors import DataError
+from tinyllm.errors import ConfigError, DataError
 from tinyllm.evaluation.story_evaluation.asking import ask_all, open_ledgers, settle
 from tinyllm.evaluation.story_evaluation.calibration import Calibration, calibrate
 from tinyllm.evaluation.story_evaluation.folder import EvaluationFolder
 from tinyllm.evaluation.story_evaluation.grading import GradingWork
+from tinyllm.evaluation.story_evaluation.pairs import calibrate_pairs
 from tinyllm.evaluation.story_evaluation.protocols import Protocol
 from tinyllm.evaluation.story_evaluation.replies import PARSER_VERSION
 from tinyllm.evaluation.story_evaluation.scores import Reliability, reliability
-from tinyllm.evaluation.story_evaluation.subjects import Subject, subjects_of
+from tinyllm.evaluation.story_evaluation.subjects import Subject, pairs_of, subjects_of
 from tinyllm.evaluation.story_evaluation.verdicts import Verdicts, read_verdicts
 from tinyllm.evaluation.story_evaluation.writers import Written
 from tinyllm.files import read_json
@@ -54,9 +55,18 @@ class Judged:
         }
 
 
-def subjects_for(config: EvalStoriesConfig, models: Sequence[Written]) -> list[Subject]:
-    """Return what a judge is to grade."""
+def subjects_for(
+    config: EvalStoriesConfig, protocol: Protocol, models: Sequence[Written]
+) -> list[Subject]:
+    """Return what a judge is to grade. Raises ConfigError for one model that has no other."""
     judge = config.judge
+    if protocol.is_pairwise:
+        if len(models) < 2:
+            raise ConfigError(
+                f"protocol {protocol.name} compares models, and there is one",
+                "Name another --checkpoint or --completions.",
+            )
+        return pairs_of(models, seed=config.seed, with_anchors=judge.anchors)
     return subjects_of(
         models,
         seed=config.seed,
@@ -74,7 +84,7 @@ def judge_all(
     reporter: Reporter,
 ) -> Judged:
     """Ask for what is not graded yet. Raises ProviderError, ConfigError, Interrupted."""
-    subjects = subjects_for(config, models)
+    subjects = subjects_for(config, protocol, models)
     judge = config.judge
     with ExitStack() as stack:
         provider = open_provider(judge.provider, reporter)
@@ -104,7 +114,7 @@ def judged_before(
     if not folder.judge_run.is_file():
         raise DataError(f"nobody has judged in {folder.path} yet", "Check --output.")
     identity = read_json(folder.judge_run)["identity"]
-    subjects = subjects_for(config, models)
+    subjects = subjects_for(config, protocol, models)
     if identity["n_subjects"] != len(subjects) or identity["protocol"]["sha256"] != protocol.sha256:
         raise DataError(
             f"{folder.path} holds replies about other texts or by another protocol",
@@ -129,7 +139,9 @@ def _judged(
         model,
         protocol,
         verdicts,
-        calibrate(verdicts.outcomes),
-        reliability(verdicts.outcomes),
+        calibrate_pairs(verdicts.outcomes)
+        if protocol.is_pairwise
+        else calibrate(verdicts.outcomes),
+        None if protocol.is_pairwise else reliability(verdicts.outcomes),
         spent,
     )

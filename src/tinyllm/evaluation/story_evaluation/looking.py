@@ -75,7 +75,7 @@ def look_ahead(config: EvalStoriesConfig, reporter: Reporter) -> DryRun:
     protocol = protocol_for(config.judge.protocol, prompts)
     _, sources = sources_of(config, reporter)
     models = [_so_far(config, prompts, source) for source in sources]
-    subjects = subjects_for(config, models)
+    subjects = subjects_for(config, protocol, models)
     sampled = subjects[:_SAMPLED]
     share = len(subjects) / len(sampled)
     prompt_tokens = round(share * sum(_prompt_tokens(s, protocol) for s in sampled))

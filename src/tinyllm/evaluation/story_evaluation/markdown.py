@@ -83,6 +83,8 @@ def _grades_table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _judged(result: Mapping[str, Any]) -> list[str]:
     lines = [*_judge(result["judge"]), "", *_coverage(result["coverage"]), ""]
+    if "pairs" in result:
+        return [*lines, "## Beside others", "", *_pairs(result["pairs"])]
     if result["scores"] is None:
         return [*lines, "Too few texts were graded: there is no score."]
     rows = [
@@ -154,10 +156,60 @@ def _coverage(coverage: Mapping[str, Any]) -> list[str]:
     return [text]
 
 
+def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    header = ("one", "two", "wins", "ties", "losses", "share of wins", "first place found better",
+              "other order, other answer", "longer text won")  # fmt: skip
+    rows = [
+        (
+            pair["one"],
+            pair["two"],
+            pair["wins"],
+            pair["ties"],
+            pair["losses"],
+            _win_share(pair),
+            *(_percent(pair[key]) for key in ("first_share", "inconsistent_share", "longer_share")),
+        )
+        for pair in pairs
+    ]
+    return [*markdown_table(header, rows), "", _HOW_PAIRS]
+
+
+_HOW_PAIRS = (
+    "Each pair was judged in both orders. A win is one in both; everything else is a tie and "
+    "counts as half. Intervals by drawing prompts anew."
+)
+
+
+def _win_share(pair: Mapping[str, Any]) -> str:
+    if pair["win_share"] is None:
+        return "none"
+    return f"{pair['win_share']:.2f} {_interval(pair['interval'])}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def _against(result: Mapping[str, Any], other: str) -> str:
+    """Return a model's share of wins against another one."""
+    for pair in result["pairs"]:
+        if (pair["one"], pair["two"]) == (result["name"], other):
+            return _win_share(pair)
+        if (pair["two"], pair["one"]) == (result["name"], other) and pair["win_share"] is not None:
+            low, high = pair["interval"]
+            turned = {"win_share": 1 - pair["win_share"], "interval": (1 - high, 1 - low)}
+            return _win_share(turned)
+    return "–"
+
+
 def score_rows(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Return the grades of several models, a row a category and the coverage below."""
     first = next(iter(results.values()))
-    rows = []
+    rows = [
+        (f"wins against {other}", *(_against(result, other) for result in results.values()))
+        for other in results
+        if "pairs" in first
+    ]
     for name in first["judge"]["protocol"]["categories"]:
         cells = [
             "none" if r["scores"] is None

@@ -21,7 +21,7 @@ from tinyllm.errors import ConfigError, DataError
 from tinyllm.evaluation.story_evaluation.prompts import PromptSet
 from tinyllm.files import read_json
 
-SHIPPED = ("gpt-eval-2turn", "gpt-eval-json", "instruct")
+SHIPPED = ("gpt-eval-2turn", "gpt-eval-json", "instruct", "pairwise-ab")
 """The protocols that ship."""
 
 _DEFAULTS = {False: "gpt-eval-2turn", True: "instruct"}  # are the prompts instructions?

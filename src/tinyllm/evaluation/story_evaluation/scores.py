@@ -146,18 +146,29 @@ def _score(graded: Mapping[str, list[float]], worst: Mapping[str, list[float]], 
 
 def _coverage(written: Written, first: Sequence[Outcome]) -> Coverage:
     n_empty = sum(map(is_empty, written.samples))
-    hows = Counter(outcome.how for outcome in first if outcome.grades is not None)
-    without = Counter(outcome.reason for outcome in first if outcome.grades is None)
+    repaired, fresh, without = count_replies(first)
     if written.n_missing:
         without["not_written"] = written.n_missing
     return Coverage(
         wanted=len(written.samples) + written.n_missing,
-        graded=n_empty + sum(hows.values()),
+        graded=n_empty + sum(outcome.grades is not None for outcome in first),
         empty=n_empty,
-        repaired=hows[REPAIR],
-        fresh=hows[FRESH],
+        repaired=repaired,
+        fresh=fresh,
         without=dict(without.most_common()),
     )
+
+
+def count_replies(outcomes: Iterable[Outcome]) -> tuple[int, int, Counter[str]]:
+    """Count grades after a repair, grades after asking anew, and reasons for having none."""
+    hows: Counter[str] = Counter()
+    without: Counter[str] = Counter()
+    for outcome in outcomes:
+        if outcome.grades is None:
+            without[outcome.reason] += 1
+        else:
+            hows[outcome.how] += 1
+    return hows[REPAIR], hows[FRESH], without
 
 
 def _ages(outcomes: Iterable[Outcome]) -> dict[str, int]:

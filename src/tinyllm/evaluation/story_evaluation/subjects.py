@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import combinations
 from random import Random
 from typing import Any
 
@@ -32,12 +33,15 @@ _KEPT_SHARE = 0.15
 class Subject:
     """One text that is graded once. `model` is a model's name, or `anchor:` and what was done.
 
-    `round` counts the gradings of one text from 0.
+    `round` counts the gradings of one text from 0. Where two texts are compared, `other` is the one
+    that is shown second.
     """
 
     model: str
     sample: StorySample
     round: int = 0
+    other_model: str = ""
+    other: StorySample | None = None
 
     @property
     def is_anchor(self) -> bool:
@@ -46,12 +50,19 @@ class Subject:
 
     def names(self) -> dict[str, Any]:
         """Return what tells it from all others, for the ledger."""
+        second = {} if self.other is None else {"other_model": self.other_model}
         return {
             "model": self.model,
+            **second,
             "prompt_id": self.sample.prompt_id,
             "sample": self.sample.sample,
             "round": self.round,
         }
+
+    def texts(self) -> str:
+        """Return what the judge is shown of it."""
+        second = "" if self.other is None else f"\n{shown(self.other)}"
+        return shown(self.sample) + second
 
 
 def is_empty(sample: StorySample) -> bool:
@@ -98,8 +109,37 @@ def subjects_of(
     ]
     if with_anchors:
         plain += list(anchors(seed))
-    order = Permutation(len(plain), seed, "order of grading")
-    return [plain[i] for i in order]
+    return _shuffled(plain, seed)
+
+
+def _shuffled(subjects: Sequence[Subject], seed: int) -> list[Subject]:
+    return [subjects[i] for i in Permutation(len(subjects), seed, "order of grading")]
+
+
+def pairs_of(models: Sequence[Written], *, seed: int, with_anchors: bool) -> list[Subject]:
+    """Return every two models' texts of the same place, in both orders, shuffled by seed."""
+    pairs = []
+    for a, b in combinations(models, 2):
+        others = {(s.prompt_id, s.sample): s for s in b.samples if not is_empty(s)}
+        for one in a.samples:
+            two = others.get((one.prompt_id, one.sample))
+            if two is not None and not is_empty(one):
+                pairs += _both_orders(a.name, one, b.name, two)
+    if with_anchors:
+        made = list(anchors(seed))
+        good = {s.sample.prompt_id: s for s in made if s.model == f"{ANCHOR}{GOOD}"}
+        for bad in made:
+            first = good[bad.sample.prompt_id]
+            if bad.model != first.model:
+                pairs += _both_orders(first.model, first.sample, bad.model, bad.sample)
+    return _shuffled(pairs, seed)
+
+
+def _both_orders(a: str, one: StorySample, b: str, two: StorySample) -> list[Subject]:
+    return [
+        Subject(a, one, other_model=b, other=two),
+        Subject(b, two, other_model=a, other=one),
+    ]
 
 
 def _is_repeated(sample: StorySample, seed: int, share: float) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 from tinyllm import journal
 from tinyllm.evaluation.story_evaluation.grading import FAULTS, NO_ASSESSMENT, how_it_came
 from tinyllm.evaluation.story_evaluation.protocols import Protocol
-from tinyllm.evaluation.story_evaluation.replies import Fault, Grades, read_grades
-from tinyllm.evaluation.story_evaluation.subjects import Subject, shown
+from tinyllm.evaluation.story_evaluation.replies import Fault, Grades, read_reply
+from tinyllm.evaluation.story_evaluation.subjects import Subject
 from tinyllm.providers.pipeline.ledgers import LedgerPaths, item_index
 
 NOT_ASKED = "not_asked"
@@ -46,8 +46,8 @@ class Verdicts:
     last_at: str | None
 
     def of(self, model: str) -> list[Outcome]:
-        """Return the outcomes of one model."""
-        return [outcome for outcome in self.outcomes if outcome.subject.model == model]
+        """Return the outcomes of one model, those beside another one among them."""
+        return [o for o in self.outcomes if model in (o.subject.model, o.subject.other_model)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,10 @@ def _outcome(
     subject: Subject, replies: Mapping[int, list[_Reply]], first: int, protocol: Protocol
 ) -> Outcome:
     before: list[str] = []
-    story = shown(subject.sample)
+    story = subject.texts()
     for reply in replies.get(first + protocol.n_turns - 1, []):
         if not reply.reason or reply.reason in FAULTS:
-            read = read_grades(reply.text, protocol, story)
+            read = read_reply(reply.text, protocol, story)
             if not isinstance(read, Fault):
                 return Outcome(subject, read, how_it_came(before))
             before.append(read.reason)

@@ -24,12 +24,11 @@ from tinyllm.evaluation.story_evaluation.models import (
     sources_of,
     write_all,
 )
-from tinyllm.evaluation.story_evaluation.prompts import PromptSet, read_prompt_set
+from tinyllm.evaluation.story_evaluation.prompts import read_prompt_set
 from tinyllm.evaluation.story_evaluation.protocols import protocol_for
-from tinyllm.evaluation.story_evaluation.scores import WARN_COVERAGE, score_model
-from tinyllm.evaluation.story_evaluation.subjects import is_empty
+from tinyllm.evaluation.story_evaluation.results import results_of
+from tinyllm.evaluation.story_evaluation.scores import WARN_COVERAGE
 from tinyllm.evaluation.story_evaluation.writers import Written
-from tinyllm.evaluation.story_metrics import measure_stories
 from tinyllm.files import write_json, write_text
 from tinyllm.locks import Lock
 from tinyllm.reporting import Reporter
@@ -78,66 +77,17 @@ def run(
     with Lock(folder.lock) if config.lock else nullcontext():
         if repair:
             repair_journals(folder, sources, reporter)
-        pairs = list(write_all(config, prompts, sources, reporter))
-        models = [written for written, _ in pairs]
+        with_heads = list(write_all(config, prompts, sources, reporter))
+        models = [written for written, _ in with_heads]
         judged = None
         if protocol is not None and reparse:
             judged = judged_before(config, protocol, models, folder)
         elif protocol is not None:
             judged = judge_all(config, protocol, models, folder, reporter)
-        results = {
-            written.name: _result(config, prompts, written, head, judged) for written, head in pairs
-        }
+        results = results_of(config, prompts, with_heads, judged)
         _warn(results, judged, reporter)
         _write(folder, sources, models, results, judged)
     return StoriesReport(results, folder.path)
-
-
-def _result(
-    config: EvalStoriesConfig,
-    prompts: PromptSet,
-    written: Written,
-    head: dict[str, Any],
-    judged: Judged | None,
-) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        **head,
-        "name": written.name,
-        "prompts": prompts.to_json(),
-        "writer": {
-            "n_samples": config.writer.n_samples,
-            "temperature": config.writer.temperature,
-            "top_p": config.writer.top_p,
-            "max_new_tokens": config.writer.max_new_tokens,
-            "seed": config.seed,
-        },
-        "completions": str(written.path),
-        "completions_sha256": written.sha256,
-        "n_completions": len(written.samples),
-        "n_empty": sum(map(is_empty, written.samples)),
-        "n_missing": written.n_missing,
-        "metrics": measure_stories(written.samples, seed=config.seed).to_json(),
-        "memorisation": _memorisation(config, written),
-        "judge": None,
-        "scores": None,
-    }
-    if judged is not None:
-        scored = score_model(
-            written, judged.verdicts.of(written.name), judged.protocol, seed=config.seed
-        )
-        result |= {"judge": judged.to_json(), **scored.to_json(config.judge.min_coverage)}
-    return result
-
-
-def _memorisation(config: EvalStoriesConfig, written: Written) -> dict[str, Any] | None:
-    """Return what stands in the training text; None where none was named."""
-    if config.training_text is None:
-        return None
-    from tinyllm.data.sources import read_documents
-    from tinyllm.evaluation.story_metrics.memorisation import memorisation
-
-    texts = (document.text for document in read_documents(config.training_text))
-    return memorisation(written.samples, texts).to_json()
 
 
 def _warn(results: dict[str, dict[str, Any]], judged: Judged | None, reporter: Reporter) -> None:
@@ -150,7 +100,8 @@ def _warn(results: dict[str, dict[str, Any]], judged: Judged | None, reporter: R
         coverage = result["coverage"]
         if coverage["share"] < WARN_COVERAGE:
             why = ", ".join(f"{n} {reason}" for reason, n in coverage["without_grades"].items())
-            hidden = "" if result["scores"] else "; too few to show a score"
+            is_shown = bool(result["scores"] or result.get("pairs"))
+            hidden = "" if is_shown else "; too few to show a score"
             reporter.warn(
                 f"{name}: {coverage['graded']} of {coverage['wanted']} texts have grades "
                 f"({why}){hidden}"

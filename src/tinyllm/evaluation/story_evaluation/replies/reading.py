@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tinyllm.evaluation.story_evaluation.protocols import Protocol
 from tinyllm.evaluation.story_evaluation.replies.by_json import as_number, grades_in_json
 from tinyllm.evaluation.story_evaluation.replies.by_labels import grades_by_labels
+from tinyllm.evaluation.story_evaluation.replies.choices import FIRST_IS_BETTER, choice_in
 from tinyllm.evaluation.story_evaluation.replies.copies import without_copies
 from tinyllm.evaluation.story_evaluation.replies.json_in_text import is_cut
 from tinyllm.providers.thoughts import part_thoughts
@@ -65,6 +66,22 @@ def read_grades(reply: str, protocol: Protocol, story: str = "") -> Grades | Fau
         reason, _, says = found.partition(": ")
         return Fault(reason, says)
     return _by_brackets(text, protocol)
+
+
+def read_reply(reply: str, protocol: Protocol, story: str = "") -> Grades | Fault:
+    """Return what a judge decided: grades, or of a pair `FIRST_IS_BETTER` from 0 to 1."""
+    if not protocol.is_pairwise:
+        return read_grades(reply, protocol, story)
+    answer = part_thoughts(reply).answer
+    text = without_copies(answer, story, lambda passage: choice_in(passage) is not None)
+    choice = choice_in(text)
+    if isinstance(choice, float):
+        return Grades({FIRST_IS_BETTER: choice}, None, "choice")
+    if choice is not None:
+        return Fault("ambiguous", choice)
+    if _REFUSAL.search(text):
+        return Fault("refusal", "it declines")
+    return Fault("no_grades", "it does not end with a choice")
 
 
 def _holds_grades(text: str, protocol: Protocol) -> bool:
