@@ -62,7 +62,7 @@ def atomic_place(path: Path) -> Iterator[Path]:
         for part in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
             if part.is_file():
                 _sync(part)
-        if path.is_dir():
+        if path.is_dir() and temporary.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)
         sync_folder(path.parent)

@@ -4,6 +4,7 @@
 plan is empty every answer is proper.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -102,15 +103,70 @@ class FileServer:
                 self.files[place] = body
                 self.extra_headers[place] = {"X-Repo-Commit": commit}
 
+    def serve_model(self, name: str, files: dict[str, bytes]) -> None:
+        """Serve a model's repository, and take in what is uploaded to it (into `files`)."""
+        commit = "d" * 40
+        info = {
+            "id": name,
+            "modelId": name,
+            "sha": commit,
+            "private": False,
+            "tags": [],
+            "siblings": [{"rfilename": path} for path in files],
+        }
+        for suffix in ("", "/revision/main", f"/revision/{commit}"):
+            self.serve_json(f"/api/models/{name}{suffix}", info)
+        entries = [
+            {"type": "file", "path": path, "size": len(body), "oid": "0" * 40}
+            for path, body in files.items()
+        ]
+        for revision in ("main", commit):
+            self.serve_json(f"/api/models/{name}/tree/{revision}", entries)
+            for path, body in files.items():
+                place = f"/{name}/resolve/{revision}/{path}"
+                self.files[place] = body
+                self.extra_headers[place] = {"X-Repo-Commit": commit}
+
+    def take_model(self, name: str, taken: dict[str, bytes]) -> None:
+        """Take in what is uploaded to a model's repository."""
+        address = {"url": f"{self.url}/{name}", "name": name, "id": name}
+        self.serve_json("/api/repos/create", address)
+        self.serve_json("/api/validate-yaml", {"errors": [], "warnings": []})
+        self.serve_model(name, {})
+
+        def choose(handler: "Handler") -> None:
+            asked = json.loads(handler.body)["files"]
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked
+            ]
+            _send_json(handler, {"files": files})
+
+        def commit(handler: "Handler") -> None:
+            for line in handler.body.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    value = entry["value"]
+                    taken[value["path"]] = base64.b64decode(value["content"])
+            _send_json(handler, {"commitUrl": f"{self.url}/{name}/commit/1", "commitOid": "e" * 40})
+
+        self.routes[f"/api/models/{name}/preupload/main"] = choose
+        self.routes[f"/api/models/{name}/commit/main"] = commit
+
     def ranges(self) -> list[str | None]:
         """Return the Range header of every GET so far."""
         return [headers.get("range") for method, _, headers in self.requests if method == "GET"]
+
+
+def _send_json(handler: "Handler", value: object) -> None:
+    handler.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"}, None)
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers one request as the owner's plan says."""
 
     protocol_version = "HTTP/1.1"
+    body = b""
+    """What was posted."""
 
     @property
     def owner(self) -> FileServer:
@@ -131,8 +187,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Read the body and answer like a GET."""
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.body = self._read_body()
         self._answer(with_body=True)
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def send(self, status: int, body: bytes, headers: dict[str, str], send: int | None) -> None:
         """Send a status, headers and the first `send` bytes of the body (None for all)."""

@@ -64,6 +64,8 @@ def run(config: ExportConfig, reporter: Reporter) -> ExportResult:
     if found.was_sought:
         reporter.note(f"checkpoint: {found.path} ({found.reason})")
     stored = read_checkpoint(found.path)
+    if config.output.absolute() == found.path.absolute():
+        raise UsageError(f"{config.output} is the checkpoint itself", "Name another place.")
     name = config.name or found.name
     reporter.note(f"{name}: {count_parameters(stored.info.config)}")
     if config.format == "gguf":
@@ -84,7 +86,7 @@ def _export_folder(
     config: ExportConfig, stored: StoredModel, name: str, reporter: Reporter
 ) -> tuple[Path, Parity | None]:
     folder = config.output
-    _require_place(folder, stored)
+    _require_place(folder)
     inputs = _BASE_INPUTS if stored.template is None else _CHAT_INPUTS
     use = _USE.replace("{name}", config.push or name).replace("{inputs}", inputs)
     card = model_card(stored.info, name, licence=config.licence, use=use)
@@ -97,10 +99,8 @@ def _export_folder(
         return folder, compare(stored, reader, by)
 
 
-def _require_place(folder: Path, stored: StoredModel) -> None:
+def _require_place(folder: Path) -> None:
     """Raise UsageError where something else than an older export would be lost."""
-    if folder.absolute() == stored.info.path.absolute():
-        raise UsageError(f"{folder} is the checkpoint itself", "Name another folder.")
     if folder.is_file():
         raise UsageError(f"{folder} is a file, and the export is a folder", "Name another folder.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / OWN).is_file():
