@@ -14,12 +14,14 @@ from tinyllm.checkpoint import read_checkpoint_info
 from tinyllm.config.base import load_config
 from tinyllm.config.contamination import ScanContaminationConfig
 from tinyllm.data.contamination import contaminated_ids, refuse_evaluation_files
+from tinyllm.data.contamination.confirming import PieceWords
 from tinyllm.data.contamination.matching import Matcher
 from tinyllm.data.contamination.probes import items_of, question_key
 from tinyllm.data.contamination.questions import Wanted
 from tinyllm.data.contamination.scan import Scan
 from tinyllm.data.contamination.workflow import ScanResult, run
 from tinyllm.data.manifest import Manifest, Source, read_manifest, write_manifest
+from tinyllm.data.word_hashes import Piece, split_words
 from tinyllm.errors import DataError, UsageError
 from tinyllm.records import MultipleChoice
 from tinyllm.reporting import SilentReporter
@@ -105,6 +107,14 @@ def test_places_name_document_character_and_words() -> None:
     assert (second.source, second.document, second.offset) == ("b.txt", 0, 140_000)
     assert (scan.n_documents, first.n) == (3, 6)
     assert scan.n_bytes == 7 + 35 + 140_000 + len(SHORT.question)
+
+
+@given(st.text(st.sampled_from("aB1 \n\u00a0’'é\u0301Σ½…´ﬁ-_漢"), max_size=60))
+def test_every_word_has_its_place(text: str) -> None:
+    read = PieceWords(Piece(0, 7, text))
+    for i, word in enumerate(read.words):
+        assert word in split_words(read.text(i, i + 1))
+        assert text[read.offset(i) - 7 :].startswith(read.text(i, i + 1))
 
 
 @settings(max_examples=60)

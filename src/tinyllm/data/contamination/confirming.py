@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cached_property
 from typing import Literal
 
 from tinyllm.data.contamination.probes import LEAST_WORDS, Item, Probe
@@ -44,23 +45,25 @@ class PieceWords:
 
     def __init__(self, piece: Piece) -> None:
         self.document = piece.document
-        self.words: list[str] = []
+        self.words = split_words(piece.text)
         self._piece = piece
-        self._starts: list[int] = []
-        self._stops: list[int] = []
-        for found in _BLACK_SPACE.finditer(piece.text):
-            words = split_words(found.group())
-            self.words += words
-            self._starts += [found.start()] * len(words)
-            self._stops += [found.end()] * len(words)
 
     def offset(self, word: int) -> int:
         """Return the character of the document at which a word begins."""
-        return self._piece.offset + self._starts[word]
+        return self._piece.offset + self._spans[word][0]
 
     def text(self, start: int, stop: int) -> str:
         """Return words [start, stop) as they are written."""
-        return self._piece.text[self._starts[start] : self._stops[stop - 1]]
+        return self._piece.text[self._spans[start][0] : self._spans[stop - 1][1]]
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        """Where each word stands, to the next white space: slow, so only where a leak is."""
+        return [
+            found.span()
+            for found in _BLACK_SPACE.finditer(self._piece.text)
+            for _ in split_words(found.group())
+        ]
 
 
 def confirm(probe: Probe, words: Sequence[str], place: int) -> Leak | None:
