@@ -60,14 +60,14 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "eval-openbookqa": Entry(
             "eval_openbookqa", "eval_openbookqa", "Answer OpenBookQA, with error bars."
         ),
-        "compare": Entry("compare", "compare", "Put models side by side, with error bars."),
-        "eval-stories": Entry(
-            "eval_stories", "eval_stories", "Write stories, measure them, let a judge grade them."
-        ),
         "eval-multiple-choice": Entry(
             "eval_multiple_choice",
             "eval_multiple_choice",
             "Answer ARC, HellaSwag, PIQA, WinoGrande or questions of your own.",
+        ),
+        "compare": Entry("compare", "compare", "Put models side by side, with error bars."),
+        "eval-stories": Entry(
+            "eval_stories", "eval_stories", "Write stories, measure them, let a judge grade them."
         ),
     },
     "use": {

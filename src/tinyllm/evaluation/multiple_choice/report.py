@@ -164,8 +164,8 @@ def as_markdown(
         parts += ["", f"`{form.primary}` by what the model was trained on:", ""]
         parts += markdown_table(SUBSET_HEADER, subset_rows(parted))
         parts += ["", *(f"- {name}: {_SUBSET_NOTES[name]}" for name in parted)]
-        parts += ["", f"Questions cut to fit the context: {form.n_truncated}."]
-        parts += [f"{name.replace('_', ' ')}: {_told(v)}." for name, v in form.details.items()]
+        parts += [f"- questions cut to fit the context: {form.n_truncated}"]
+        parts += [f"- {name.replace('_', ' ')}: {_told(v)}" for name, v in form.details.items()]
         parts += [""]
     if pairings:
         parts += [f"## Against {results['compared_with']}", ""]
