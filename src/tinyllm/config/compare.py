@@ -2,22 +2,16 @@
 
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from tinyllm.config.base import ConfigPath, DataSource, Strict
-from tinyllm.config.generation import Device
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+from tinyllm.config.generation import CheckpointName, Device
 
 
 class CompareConfig(Strict):
     """Put models side by side, or fit how loss falls with size and data."""
 
-    models: Annotated[
-        tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1, strict=False)
-    ]
+    models: Annotated[tuple[CheckpointName, ...], Field(min_length=1, strict=False)]
     """Checkpoints, folders of reports, and .jsonl files of completions that others wrote; with
     `scaling`, folders of trained models."""
 
