@@ -41,13 +41,20 @@ def distinct(texts: Iterable[Sequence[str]], n: int) -> float | None:
 
     It falls with the amount of text, so only sets of the same size can be compared.
     """
-    counts = Counter(run for words in texts for run in runs(words, n))
-    return len(counts) / counts.total() if counts else None
+    different: set[tuple[str, ...]] = set()
+    total = 0
+    for words in texts:
+        different.update(runs(words, n))
+        total += max(0, len(words) - n + 1)
+    return len(different) / total if total else None
 
 
 def shared_runs(texts: Sequence[Sequence[str]], n: int) -> float:
     """Return the mean share of a text's different runs of n words that another text has too."""
     stories = [set(runs(words, n)) for words in texts]
-    n_stories = Counter(run for story in stories for run in story)
-    shares = [sum(n_stories[run] > 1 for run in s) / len(s) for s in stories if s]
+    n_stories: Counter[tuple[str, ...]] = Counter()
+    for story in stories:
+        n_stories.update(story)
+    shared = {run for run, n_texts in n_stories.items() if n_texts > 1}
+    shares = [len(story & shared) / len(story) for story in stories if story]
     return sum(shares) / max(1, len(shares))
