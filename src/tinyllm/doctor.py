@@ -13,7 +13,11 @@ from tinyllm import __version__
 from tinyllm.reporting import format_bytes
 
 _PACKAGES = ("torch", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
-_OPTIONAL = {"transformers": "tinyllm[hf]", "tensorboard": "tinyllm[trackers]"}
+_OPTIONAL = {
+    "transformers": "tinyllm[hf]",
+    "tensorboard": "tinyllm[trackers]",
+    "s3fs": "tinyllm[cloud]",
+}
 _LOW_DISK_BYTES = 2e9
 
 
