@@ -82,7 +82,7 @@ def test_models_lie_side_by_side(here: Here, tmp_path: Path) -> None:
         (("--prompts", "nothing.json"), 3, "nothing.json"),
         (("--prompts", "base.safetensors"), 3, "UTF-8"),
         (("--status",), 3, "there is no run"),
-        (("--reparse",), 3, "nobody has judged"),
+        (("--reparse",), 3, "there is no run"),
         (("--judge", "m", "--protocol", "instruct"), 2, "instruct is for instructions"),
         (("--judge", "m", "--protocol", "gpt"), 3, "there is no protocol"),
         (("--judge-url", "http://127.0.0.1:1/v1"), 2, "openai.model"),

@@ -179,7 +179,7 @@ def test_a_folder_that_takes_no_files_ends_the_run_before_anything_is_sent(tmp_p
 def test_settings_that_no_batch_can_have_are_refused(tmp_path: Path) -> None:
     with BatchServer() as server:
         config = config_for(tmp_path / "out", server.url, **BATCHES)
-        with pytest.raises(UsageError, match="gen-stories only"):
+        with pytest.raises(UsageError, match="for judges only"):
             open_provider(config.provider, SilentReporter())
         urls = (server.url, "http://127.0.0.1:1/v1")
         with pytest.raises(ConfigError, match="one address"):

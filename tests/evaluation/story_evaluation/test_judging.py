@@ -26,6 +26,7 @@ from tests.evaluation.story_evaluation.small_runs import (
     predictions,
     write_completions,
 )
+from tests.stories.batch_server import BatchServer, told
 from tests.stories.fault_server import Fault, FaultServer
 from tinyllm.errors import ConfigError, DataError, ProviderError
 from tinyllm.evaluation.statistics import mean
@@ -271,8 +272,11 @@ def test_stored_replies_are_read_anew_for_nothing(
     assert anew.results == report.results
     evaluate(tmp_path / "out", server, **given)
     assert len(server.requests) == n_asked
-    with pytest.raises(DataError, match="nobody has judged"):
+    with pytest.raises(DataError, match="there is no run"):
         evaluate(tmp_path / "other", server, reparse=True, **given)
+    evaluate(tmp_path / "measured", None, completions=(completions,))
+    with pytest.raises(DataError, match="nobody has judged"):
+        evaluate(tmp_path / "measured", server, reparse=True, **given)
 
 
 def test_other_texts_do_not_go_on_in_the_same_folder(
@@ -298,6 +302,26 @@ def test_a_budget_ends_grading_and_a_larger_one_goes_on(
     whole = evaluate(tmp_path / "out", server, **given)
     assert len(server.requests) == 2 * N_TEXTS
     assert whole.results["writer"]["coverage"]["share"] == 1.0
+
+
+def test_a_judge_that_is_asked_by_the_file_grades_the_same(
+    tmp_path: Path, server: FaultServer, completions: Path
+) -> None:
+    given: dict[str, Any] = {"completions": (completions,), "judge__anchors": False}
+    evaluate(tmp_path / "single", server, **given)
+
+    def tell(body: dict[str, Any]) -> dict[str, Any]:
+        message = {"content": fair(body["messages"])}
+        return {**told(body), "choices": [{"message": message, "finish_reason": "stop"}]}
+
+    with BatchServer() as batches:
+        batches.tell = tell
+        batch = "judge__provider__openai__batch__"
+        given |= {f"{batch}enabled": True, f"{batch}poll_seconds": 0.02}
+        given |= {f"{batch}gather_seconds": 0.05, "judge__provider__concurrency": 50}
+        evaluate(tmp_path / "batch", batches.url, **given)
+        assert [len(kept.requests) for kept in batches.batches] == [N_TEXTS, N_TEXTS]
+    assert predictions(tmp_path / "batch") == predictions(tmp_path / "single")
 
 
 def test_a_wrong_key_ends_at_once(tmp_path: Path, server: FaultServer, completions: Path) -> None:
@@ -330,3 +354,19 @@ def test_texts_graded_again_tell_how_far_the_judge_agrees_with_itself(
     again = wavering.results["writer"]["judge"]["reliability"]
     assert again["exact_agreement"] < 1
     assert 0 < again["within_sd"] < 1
+
+
+def test_half_characters_in_texts_and_replies_do_no_harm(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text('["A cat \\ud83d saw", "A dog"]')
+    rows = [{"prompt_id": i, "text": " \ud83d\ude00 it. \udc80"} for i in (1, 2)]
+    path = tmp_path / "odd.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    serve(server, lambda m: "Hm \ud800." if len(m) != 5 else line_of(5, 5, 5, 5))
+    report = evaluate(
+        tmp_path / "out", server, completions=(path,), prompts=str(prompts), judge__anchors=False,
+        writer__n_samples=1,
+    )  # fmt: skip
+    assert report.results["odd"]["coverage"]["repaired"] == 2

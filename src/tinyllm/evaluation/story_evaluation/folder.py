@@ -52,6 +52,11 @@ class EvaluationFolder:
         """The truth."""
         return self.path / "results.json"
 
+    def require_run(self) -> None:
+        """Raise DataError where no evaluation was begun."""
+        if not self.run.is_dir():
+            raise DataError(f"there is no run in {self.path}", "Check --output.")
+
     def make(self) -> None:
         """Make it, so that a place that cannot be written is found out before the work."""
         try:

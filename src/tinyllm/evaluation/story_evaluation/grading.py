@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinyllm import journal
+from tinyllm.byte_level import without_surrogates
 from tinyllm.config.eval_stories import JudgeConfig
 from tinyllm.evaluation.story_evaluation.protocols import Protocol
 from tinyllm.evaluation.story_evaluation.replies import Fault, Grades, read_reply
@@ -111,7 +112,10 @@ class GradingWork:
         if how == REPAIR and index in self._last_reject:
             text, fault = self._last_reject[index]
             told = _REPAIR.replace("{fault}", fault).replace("{form}", self.protocol.form)
-            messages += [Message("assistant", text[:_QUOTED]), Message("user", told)]
+            messages += [
+                Message("assistant", without_surrogates(text[:_QUOTED])),
+                Message("user", told),
+            ]
         return Ask(tuple(messages), self._sampling(index, rejected), (subject, turn, how))
 
     def _nonce(self, number: int) -> str:
@@ -158,7 +162,8 @@ class GradingWork:
 
     def _reply(self, index: int) -> str:
         with open(self._accepted_path, "rb") as file:
-            return str(journal.read_at(file, self._state.offsets[index])["reply"])
+            reply = str(journal.read_at(file, self._state.offsets[index])["reply"])
+        return without_surrogates(reply)
 
 
 def conversation(

@@ -87,7 +87,8 @@ def judge_all(
     subjects = subjects_for(config, protocol, models)
     judge = config.judge
     with ExitStack() as stack:
-        provider = open_provider(judge.provider, reporter)
+        batches = folder.judge.folder / "batches"
+        provider = open_provider(judge.provider, reporter, batch_folder=batches)
         asked = provider.capabilities()
         ledgers = open_ledgers(folder.judge.folder, config.model_dump(mode="json"), reporter, stack)
         work = GradingWork(

@@ -7,7 +7,6 @@ from typing import Any
 
 from tinyllm import journal
 from tinyllm.config.eval_stories import EvalStoriesConfig
-from tinyllm.errors import DataError
 from tinyllm.evaluation.story_evaluation.grading import conversation
 from tinyllm.evaluation.story_evaluation.judging import subjects_for
 from tinyllm.evaluation.story_evaluation.models import Source, sources_of
@@ -171,8 +170,7 @@ def read_status(config: EvalStoriesConfig, reporter: Reporter) -> Status:
     """Read where a run stands, also while it runs. Raises DataError when there is none."""
     prompts = read_prompt_set(config.prompts).first(config.limit)
     folder, sources = sources_of(config, reporter)
-    if not folder.run.is_dir():
-        raise DataError(f"there is no run in {folder.path}", "Check --output.")
+    folder.require_run()
     state, spent = read_state(folder.judge)
     wanted = None
     if folder.judge_run.is_file():

@@ -183,7 +183,7 @@ _HOW_PAIRS = (
 def _win_share(pair: Mapping[str, Any]) -> str:
     if pair["win_share"] is None:
         return "none"
-    return f"{pair['win_share']:.2f} {_interval(pair['interval'])}"
+    return f"{pair['win_share']:.2f} {_interval(pair['interval'])}".strip()
 
 
 def _percent(share: float | None) -> str:
@@ -196,9 +196,8 @@ def _against(result: Mapping[str, Any], other: str) -> str:
         if (pair["one"], pair["two"]) == (result["name"], other):
             return _win_share(pair)
         if (pair["two"], pair["one"]) == (result["name"], other) and pair["win_share"] is not None:
-            low, high = pair["interval"]
-            turned = {"win_share": 1 - pair["win_share"], "interval": (1 - high, 1 - low)}
-            return _win_share(turned)
+            interval = pair["interval"] and [1 - bound for bound in reversed(pair["interval"])]
+            return _win_share({"win_share": 1 - pair["win_share"], "interval": interval})
     return "–"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import tinyllm
 from tinyllm.checkpoint import find_checkpoint
 from tinyllm.config.eval_stories import EvalStoriesConfig
-from tinyllm.errors import ProviderError
+from tinyllm.errors import DataError, ProviderError
 from tinyllm.evaluation.report import report_head
 from tinyllm.evaluation.story_evaluation.asking import ask_all, open_ledgers, settle
 from tinyllm.evaluation.story_evaluation.folder import SEVERAL, EvaluationFolder, ModelFolder
@@ -26,7 +26,7 @@ from tinyllm.evaluation.story_evaluation.writers import (
     names_of,
     read_completions,
 )
-from tinyllm.files import sha256_file, write_text
+from tinyllm.files import read_json, sha256_file, write_text
 from tinyllm.generation.opening import open_engine
 from tinyllm.journal import quarantine
 from tinyllm.providers.opening import open_provider
@@ -88,6 +88,22 @@ def _default_folder(paths: list[Path], checkpoints: list[Path]) -> Path:
     if len(paths) == 1 and (checkpoints or paths[0].suffix):
         return paths[0].with_name(f"{paths[0].stem}-eval") / TASK
     return SEVERAL
+
+
+def read_all(
+    config: EvalStoriesConfig, prompts: PromptSet, sources: list[Source]
+) -> Iterator[tuple[Written, dict[str, Any]]]:
+    """Yield what every model wrote before, with the head of its report. Raises DataError."""
+    for source in sources:
+        if source.path is not None and not source.is_checkpoint:
+            written = read_completions(source.path, prompts, config.writer.n_samples, source.name)
+            yield written, foreign_head(written, "completions")
+            continue
+        if not source.folder.writing.is_file():
+            raise DataError(f"{source.name} wrote nothing yet", "Run it without --reparse first.")
+        path = source.folder.completions
+        head = read_json(source.folder.writing)["head"]
+        yield read_completions(path, prompts, config.writer.n_samples, source.name), head
 
 
 def write_all(

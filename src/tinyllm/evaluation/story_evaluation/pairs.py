@@ -4,6 +4,7 @@ Each pair is judged in both orders. A text wins when it is found better in both;
 judge says is a tie, so that a love of the first place wins nothing. An empty text loses.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tinyllm.evaluation.story_evaluation.verdicts import Outcome
 from tinyllm.evaluation.story_evaluation.writers import Written
 
 Place = tuple[str, int]
+_NO_INTERVAL = Interval(math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class PairScore:
             "without": self.n_without,
             "coverage": self.coverage,
             "win_share": self.win_share if is_shown else None,
-            "interval": list(self.interval) if is_shown else None,
+            "interval": list(self.interval) if is_shown and len(self.per_prompt) > 1 else None,
             "per_prompt": self.per_prompt if is_shown else None,
             "first_share": self.first_share,
             "inconsistent_share": self.inconsistent_share,
@@ -106,7 +108,6 @@ def _score(
     values = list(decided.values())
     both = [place for place in places if place in ahead and place in behind]
     said = [*ahead.values(), *behind.values()]
-    nothing = Interval(float("nan"), float("nan"))
     clusters = list(per_prompt.values())
     return PairScore(
         one.name,
@@ -116,7 +117,7 @@ def _score(
         ties=values.count(0.5),
         n_without=len(places) - len(decided),
         win_share=mean([mean(c) for c in clusters]) if clusters else 0.0,
-        interval=cluster_bootstrap_interval(clusters, seed=seed) if clusters else nothing,
+        interval=cluster_bootstrap_interval(clusters, seed=seed) if clusters else _NO_INTERVAL,
         per_prompt={prompt: mean(of_prompt) for prompt, of_prompt in per_prompt.items()},
         first_share=mean(said) if said else None,
         inconsistent_share=(

@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from tinyllm.byte_level import without_surrogates
 from tinyllm.errors import DataError
 from tinyllm.files import os_error, require_file
 
@@ -156,7 +157,7 @@ def _prompt(place: str, number: int, row: Any) -> StoryPrompt:
         raise DataError(f"{place}: an id is a text or a whole number, found {name!r:.40}")
     return StoryPrompt(
         str(name),
-        text if is_instruction else text.rstrip(),
+        without_surrogates(text if is_instruction else text.rstrip()),
         is_instruction,
         _texts(place, row, "words"),
         _texts(place, row, "features"),

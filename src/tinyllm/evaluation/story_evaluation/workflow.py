@@ -20,6 +20,7 @@ from tinyllm.evaluation.story_evaluation.markdown import (
 )
 from tinyllm.evaluation.story_evaluation.models import (
     Source,
+    read_all,
     repair_journals,
     sources_of,
     write_all,
@@ -73,17 +74,25 @@ def run(
     is_judged = config.has_judge or reparse
     protocol = protocol_for(config.judge.protocol, prompts) if is_judged else None
     folder, sources = sources_of(config, reporter)
+    if reparse:
+        folder.require_run()
     folder.make()
     with Lock(folder.lock) if config.lock else nullcontext():
         if repair:
             repair_journals(folder, sources, reporter)
-        with_heads = list(write_all(config, prompts, sources, reporter))
+        with_heads = list(
+            read_all(config, prompts, sources)
+            if reparse
+            else write_all(config, prompts, sources, reporter)
+        )
         models = [written for written, _ in with_heads]
         judged = None
         if protocol is not None and reparse:
             judged = judged_before(config, protocol, models, folder)
         elif protocol is not None:
             judged = judge_all(config, protocol, models, folder, reporter)
+        elif folder.judge_run.is_file():
+            reporter.warn("an earlier run was judged: --reparse brings its grades back for free")
         results = results_of(config, prompts, with_heads, judged)
         _warn(results, judged, reporter)
         _write(folder, sources, models, results, judged)

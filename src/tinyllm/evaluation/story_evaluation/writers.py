@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm import journal
+from tinyllm.byte_level import without_surrogates
 from tinyllm.config.eval_stories import WriterConfig
 from tinyllm.config.generation import Sampling
 from tinyllm.data.rows import read_rows
@@ -201,7 +202,7 @@ def _completion(
     sample = row.get("sample", counts.get(prompt_id, 0))
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
         raise DataError(f"{place}: sample is a whole number from 0, found {sample!r:.40}")
-    return prompt_id, sample, text, str(row.get("finish_reason") or UNKNOWN)
+    return prompt_id, sample, without_surrogates(text), str(row.get("finish_reason") or UNKNOWN)
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
