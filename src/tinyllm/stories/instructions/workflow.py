@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyllm.config.instructions import InstructionsConfig
+from tinyllm.data.contamination import refuse_evaluation_files
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import (
     Format,
@@ -22,7 +23,6 @@ from tinyllm.data.manifest import (
     author,
     manifest_path,
     read_manifest,
-    refuse_evaluation_data,
     write_manifest,
 )
 from tinyllm.data.sources import expand_source, require_outside
@@ -112,10 +112,9 @@ def _sources(config: InstructionsConfig) -> tuple[Source, ...]:
         if is_hub_source(source):
             found.append(Source(source))
             continue
+        refuse_evaluation_files(source)
         for path in expand_source(source):
             manifest = read_manifest(path)
-            if manifest is not None:
-                refuse_evaluation_data(source, manifest)
             n_bytes = path.stat().st_size
             found.append(Source(path.name, sha256_file(path), bytes=n_bytes, manifest=manifest))
     return tuple(found)
