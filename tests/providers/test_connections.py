@@ -14,6 +14,7 @@ from tests.stories.fault_server import Fault, FaultServer
 from tinyllm.config.providers import OpenAIProvider as OpenAISettings
 from tinyllm.config.providers import Timeouts
 from tinyllm.config.settings import settings
+from tinyllm.errors import ProviderError
 from tinyllm.providers.base import CallError, CallSampling, Completion, RetryableError
 from tinyllm.providers.openai_api import OpenAIProvider
 from tinyllm.records import Message
@@ -153,6 +154,16 @@ def test_the_account_that_is_charged_is_named_where_the_environment_does(
     headers = server.requests[0].headers
     assert headers["authorization"] == "Bearer sk-test"
     assert (headers["openai-organization"], headers["openai-project"]) == ("org-1", "proj-2")
+
+
+@pytest.mark.parametrize("key", ["sk-canary\n", "sk-canary\nX: y", "sk-canäry", "sk\tcanary"])
+def test_a_key_that_cannot_be_one_is_refused_without_saying_it(
+    environment: pytest.MonkeyPatch, key: str
+) -> None:
+    environment.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ProviderError, match="characters that no key has") as caught:
+        ask("http://127.0.0.1:9/v1")
+    assert "can" not in f"{caught.value} {caught.value.hint}".replace("cannot", "")
 
 
 @pytest.mark.parametrize("streams", [False, True])

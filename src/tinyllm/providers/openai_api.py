@@ -28,7 +28,10 @@ class OpenAIProvider:
     """A model behind one or more servers."""
 
     def __init__(self, config: OpenAISettings, timeouts: Timeouts, *, concurrency: int) -> None:
-        """Prepare the servers; nothing is sent. Raises ProviderError without a key for OpenAI."""
+        """Prepare the servers; nothing is sent.
+
+        Raises ProviderError without a key for OpenAI, and for a key that cannot be one.
+        """
         secret = settings().openai_api_key
         if secret is None and config.is_openai:
             raise ProviderError(
@@ -38,6 +41,11 @@ class OpenAIProvider:
         allow_open_files(concurrency + _OTHER_FILES)
         self._config, self._timeouts = config, timeouts
         key = secret.get_secret_value() if secret is not None else ""
+        if not (key.isascii() and key.isprintable()):
+            raise ProviderError(
+                "the key in the environment holds characters that no key has",
+                "Look for a line break, a space or a quotation mark that came along.",
+            )
         self._turns = itertools.count()
         self._servers = [Server(url, key, timeouts) for url in config.base_urls]
 
