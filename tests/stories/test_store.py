@@ -4,7 +4,9 @@ import hashlib
 import importlib
 import json
 import multiprocessing
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.stories.batch_server import BatchServer, Ending
 from tests.stories.fault_server import Fault, FaultServer
 from tests.stories.object_server import BUCKET, KEYS, ObjectServer
 from tests.stories.small_runs import config_for, data_of, ledger, make
+from tests.stories.test_batches import BATCHES, be_a_run
 from tinyllm.config.base import load_config
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, DataError, MissingPartError
@@ -25,6 +29,10 @@ from tinyllm.reporting import RecordingReporter
 from tinyllm.stories import stored_files
 from tinyllm.stories.stored_files import Block, blocks_of
 from tinyllm.stories.workflow import read_status
+
+
+_FRESH = multiprocessing.get_context("spawn")
+"""Processes that see the keys of the test; a fork server would have those of its own start."""
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +150,7 @@ def test_a_machine_that_dies_takes_no_more_with_it_than_what_was_not_sent(
     server.fault_for = lambda number, _: None if number < n_before + 5 else Fault(hang=True)
     place = at(objects, "killed")
     flags = {**place, "provider__concurrency": 1, "store__upload_seconds": 1}
-    dying = multiprocessing.get_context("spawn").Process(
-        target=make, args=(tmp_path / "a", server.url), kwargs=flags
-    )
+    dying = _FRESH.Process(target=make, args=(tmp_path / "a", server.url), kwargs=flags)
     dying.start()
     while n_stored(objects, "killed") < 5 and dying.is_alive():
         pass
@@ -159,6 +165,30 @@ def test_a_machine_that_dies_takes_no_more_with_it_than_what_was_not_sent(
     assert data_of(tmp_path / "b") == data_of(tmp_path / "undisturbed")
     assert len(server.requests) - n_asked == n_before - 5
     assert any("was last written by" in note for note in reporter.notes)
+
+
+@pytest.mark.long
+def test_a_batch_under_way_is_taken_up_by_another_machine(
+    tmp_path: Path, objects: ObjectServer
+) -> None:
+    flags = {**BATCHES, **at(objects, "batch"), "grace_seconds": 0}
+    with BatchServer((Ending(n_looks=3),)) as server:
+        process = _FRESH.Process(
+            target=be_a_run, args=(config_for(tmp_path / "a", server.url, **flags),)
+        )
+        process.start()
+
+        def interrupt(found: str) -> None:
+            if found == "look" and process.pid is not None:
+                os.kill(process.pid, signal.SIGTERM)
+
+        server.on_event = interrupt
+        process.join()
+        assert process.exitcode == 143
+        shutil.rmtree(tmp_path / "a")
+        server.on_event = lambda _: None
+        assert make(tmp_path / "b", server.url, **flags).n_accepted == 8
+        assert len(server.batches) == 1
 
 
 @pytest.mark.long
