@@ -55,17 +55,21 @@ class Judged:
         }
 
 
+def require_rivals(protocol: Protocol, n_models: int) -> None:
+    """Raise ConfigError for a protocol that compares models where there is one only."""
+    if protocol.is_pairwise and n_models < 2:
+        raise ConfigError(
+            f"protocol {protocol.name} compares models, and there is one",
+            "Name another --checkpoint or --completions.",
+        )
+
+
 def subjects_for(
     config: EvalStoriesConfig, protocol: Protocol, models: Sequence[Written]
 ) -> list[Subject]:
-    """Return what a judge is to grade. Raises ConfigError for one model that has no other."""
+    """Return what a judge is to grade."""
     judge = config.judge
     if protocol.is_pairwise:
-        if len(models) < 2:
-            raise ConfigError(
-                f"protocol {protocol.name} compares models, and there is one",
-                "Name another --checkpoint or --completions.",
-            )
         return pairs_of(models, seed=config.seed, with_anchors=judge.anchors)
     return subjects_of(
         models,

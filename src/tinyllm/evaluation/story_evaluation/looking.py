@@ -8,7 +8,7 @@ from typing import Any
 from tinyllm import journal
 from tinyllm.config.eval_stories import EvalStoriesConfig
 from tinyllm.evaluation.story_evaluation.grading import conversation
-from tinyllm.evaluation.story_evaluation.judging import subjects_for
+from tinyllm.evaluation.story_evaluation.judging import require_rivals, subjects_for
 from tinyllm.evaluation.story_evaluation.models import Source, sources_of
 from tinyllm.evaluation.story_evaluation.prompts import PromptSet, read_prompt_set
 from tinyllm.evaluation.story_evaluation.protocols import Protocol, protocol_for
@@ -73,6 +73,7 @@ def look_ahead(config: EvalStoriesConfig, reporter: Reporter) -> DryRun:
     prompts = read_prompt_set(config.prompts).first(config.limit)
     protocol = protocol_for(config.judge.protocol, prompts)
     _, sources = sources_of(config, reporter)
+    require_rivals(protocol, len(sources))
     models = [_so_far(config, prompts, source) for source in sources]
     subjects = subjects_for(config, protocol, models)
     sampled = subjects[:_SAMPLED]

@@ -9,7 +9,12 @@ from typing import Any
 from tinyllm.config.eval_stories import EvalStoriesConfig
 from tinyllm.evaluation.report import write_report
 from tinyllm.evaluation.story_evaluation.folder import EvaluationFolder
-from tinyllm.evaluation.story_evaluation.judging import Judged, judge_all, judged_before
+from tinyllm.evaluation.story_evaluation.judging import (
+    Judged,
+    judge_all,
+    judged_before,
+    require_rivals,
+)
 from tinyllm.evaluation.story_evaluation.markdown import (
     NO_JUDGE,
     as_markdown,
@@ -74,6 +79,8 @@ def run(
     is_judged = config.has_judge or reparse
     protocol = protocol_for(config.judge.protocol, prompts) if is_judged else None
     folder, sources = sources_of(config, reporter)
+    if protocol is not None:
+        require_rivals(protocol, len(sources))
     if reparse:
         folder.require_run()
     folder.make()
