@@ -30,7 +30,6 @@ from tinyllm.stories import stored_files
 from tinyllm.stories.stored_files import Block, blocks_of
 from tinyllm.stories.workflow import read_status
 
-
 _FRESH = multiprocessing.get_context("spawn")
 """Processes that see the keys of the test; a fork server would have those of its own start."""
 
