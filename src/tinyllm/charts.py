@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from tinyllm.files import atomic_write, write_text
 
@@ -34,6 +34,7 @@ _MOST_BARS = 100
 _MOST_LABEL = 60
 _MOST_BINS = 40
 _DECADE = 10.0
+_N_COLORS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +186,19 @@ def _chart(path: Path, title: str, height_inches: float) -> "Iterator[Axes]":
     if title:
         axes.set_title(_drawable(title), parse_math=False)
     yield axes
-    with atomic_write(path) as file, _without_glyph_warnings():
-        figure.savefig(file, format="png")
+    drawn = io.BytesIO()
+    with _without_glyph_warnings():
+        figure.savefig(drawn, format="png")
+    with atomic_write(path) as file:
+        _write_small(drawn, file)
+
+
+def _write_small(drawn: IO[bytes], file: IO[bytes]) -> None:
+    """Write a PNG with a palette: a third of the size, and no difference to the eye."""
+    from PIL import Image
+
+    palette = Image.open(drawn).convert("RGB").quantize(_N_COLORS)
+    palette.save(file, format="png", optimize=True)
 
 
 @contextmanager

@@ -123,10 +123,7 @@ def _answers(folder, certainty, n_right, n=100):
     import math
 
     nats = [0.0, math.log(1 / certainty - 1)]
-    lines = [
-        {"form": "cloze", "nats": nats, "n_characters": [1, 1], "answer": int(i >= n_right)}
-        for i in range(n)
-    ]
+    lines = [{"form": "cloze", "nats": nats, "answer": int(i >= n_right)} for i in range(n)]
     folder.mkdir(exist_ok=True)
     (folder / "predictions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return StoredReport(folder, {"task": "quiz", "primary": {"form": "cloze"}, "forms": {}})

@@ -1,9 +1,9 @@
 """Is a model right as often as it is sure? From multiple-choice predictions.
 
-The log-likelihoods per character of a question's choices, as odds (softmax), say how sure the model
-is of its pick. Questions are parted by that into groups of equal size; in each, the mean certainty
-stands beside the share of right picks. The expected calibration error (arXiv:1706.04599) is their
-mean absolute difference.
+The likelihoods of a question's choices, each a share of their sum, say how sure the model is of the
+likeliest one. Questions are parted by that into groups of equal size; in each, the mean certainty
+stands beside the share that is right. The expected calibration error (arXiv:1706.04599, which has
+groups of equal width) is their mean absolute difference.
 """
 
 import math
@@ -33,16 +33,13 @@ def calibration_of(report: StoredReport) -> list[Group]:
     form = report.results["primary"]["form"]
     sure: list[tuple[float, float]] = []
     for line in read_predictions(report):
-        if line.get("form") == form and "nats" in line and "n_characters" in line:
-            values = [
-                n / max(1, c) for n, c in zip(line["nats"], line["n_characters"], strict=True)
-            ]
-            odds = _softmax(values)
+        if line.get("form") == form and "nats" in line:
+            odds = _softmax(line["nats"])
             pick = max(range(len(odds)), key=odds.__getitem__)
             sure.append((odds[pick], float(pick == line["answer"])))
     if len(sure) < _FEWEST:
         return []
-    sure.sort()
+    sure.sort(key=lambda one: one[0])
     size = math.ceil(len(sure) / _N_GROUPS)
     return [_group(sure[i : i + size]) for i in range(0, len(sure), size)]
 

@@ -13,6 +13,8 @@ from tinyllm.evaluation.curves import read_curves, smoothed
 Drawn = dict[str, str]
 """{"file": name of the PNG, "alt": what it shows}."""
 
+_POINTS_OF_CURVE = 100
+
 
 def draw_all(
     folder: Path,
@@ -84,7 +86,9 @@ def _curves(folder: Path, subjects: Sequence[Subject]) -> Iterable[Drawn]:
     for subject in subjects:
         if subject.info is not None:
             curves = read_curves(run_folder_of(subject.path) / "metrics.jsonl")
-            lines.append(Line(f"{subject.name}, training", smoothed(curves.training)))
+            lines.append(
+                Line(f"{subject.name}, training", smoothed(curves.training, _POINTS_OF_CURVE))
+            )
             lines.append(Line(f"{subject.name}, validation", curves.validation, "dots"))
     lines = [line for line in lines if line.points]
     if lines:
