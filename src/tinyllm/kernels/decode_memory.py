@@ -42,6 +42,7 @@ class Layer(ctypes.Structure):
         ("attention_norm_bias", Address),
         ("q_norm", Address),
         ("k_norm", Address),
+        ("qkv_bias", Address),
         ("output_bias", Address),
         ("mlp_norm", Address),
         ("mlp_norm_bias", Address),
@@ -165,9 +166,8 @@ def _bound(library: ctypes.CDLL) -> DecodeLibrary:
 
 
 def knows(config: ModelConfig) -> bool:
-    """Tell whether native code runs such a network: no biases of q, k and v, the usual bends."""
-    usual = "silu" if config.family == "llama" else "gelu_tanh"
-    return not config.qkv_bias and config.activation == usual
+    """Tell whether native code runs such a network: it knows the families' usual activations."""
+    return config.activation == ("silu" if config.family == "llama" else "gelu_tanh")
 
 
 def decode_library() -> DecodeLibrary | None:
@@ -269,12 +269,22 @@ class PackedWeights:
             self._vector(f"{norms[0]}.bias", width, is_there=is_neo),
             self._vector(f"{at}.q_norm.weight", head, is_there=is_normed),
             self._vector(f"{at}.k_norm.weight", head, is_there=is_normed),
+            self._qkv_bias(at) if self._config.qkv_bias else None,
             self._vector(f"{at}.o_proj.bias", width, is_there=is_neo),
             self._vector(f"{norms[1]}.weight", width),
             self._vector(f"{norms[1]}.bias", width, is_there=is_neo),
             self._vector(f"{mlp}.up_proj.bias", inner, is_there=is_neo),
             self._vector(f"{mlp}.down_proj.bias", width, is_there=is_neo),
         )
+
+    def _qkv_bias(self, attention: str) -> int:
+        """Lay the biases of q, k and v out like their rows: each begins at a whole panel."""
+        config, block = self._config, self._library.panel_rows
+        widths = [n * config.head_dim for n in (config.n_heads, *[config.n_kv_heads] * 2)]
+        padded = [np.zeros(-(-width // block) * block, np.float32) for width in widths]
+        for part, width, name in zip(padded, widths, "qkv", strict=True):
+            part[:width] = self._array(f"{attention}.{name}_proj.bias", (width,))
+        return self._keep(np.concatenate(padded))
 
     def _model(self, layers: "ctypes.Array[Layer]", head: Matrix) -> Model:
         config = self._config

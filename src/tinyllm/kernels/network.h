@@ -17,7 +17,9 @@
 struct Layer {
     // q, k and v below each other, each padded to whole panels; so are gate and up
     Matrix qkv, output, up, down;
-    const float *attention_norm, *attention_norm_bias, *q_norm, *k_norm, *output_bias;
+    const float *attention_norm, *attention_norm_bias, *q_norm, *k_norm;
+    const float *qkv_bias;  // in the order and with the gaps of qkv, or NULL
+    const float *output_bias;
     const float *mlp_norm, *mlp_norm_bias, *up_bias, *down_bias;
 };
 
@@ -127,7 +129,7 @@ template <typename Format> class Network {
             const Activations &normed = activations(batch.n_tokens, model_.hidden_size, [&](auto t) {
                 return normalised(t, layer.attention_norm, layer.attention_norm_bias);
             });
-            product(layer.qkv, normed, {scratch_.qkv, scratch_.qkv_stride, nullptr, false});
+            product(layer.qkv, normed, {scratch_.qkv, scratch_.qkv_stride, layer.qkv_bias, false});
             member_.wait();
             attention(batch, i);
             member_.wait();
