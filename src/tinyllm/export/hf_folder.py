@@ -42,9 +42,11 @@ def write_folder(
     """Write all files of a model into a folder. Raises CheckpointError for a shape of no name."""
     config = to_hugging_face_config(stored.info.config)
     ends = end_ids(stored)
-    special = {"eos_token_id": ends[0], "pad_token_id": ends[0]}
-    if stored.tokenizer.prefix_ids:
-        special["bos_token_id"] = stored.tokenizer.prefix_ids[-1]
+    special = {
+        "bos_token_id": stored.tokenizer.prefix_ids[-1] if stored.tokenizer.prefix_ids else None,
+        "eos_token_id": ends[0],
+        "pad_token_id": ends[0],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     name = str(dtype).removeprefix("torch.")
     write_json(folder / "config.json", {**config, **special, "dtype": name})
@@ -72,7 +74,7 @@ def end_ids(stored: StoredModel) -> list[int]:
 
 
 def _generation(
-    stored: StoredModel, special: Mapping[str, int], ends: Sequence[int]
+    stored: StoredModel, special: Mapping[str, int | None], ends: Sequence[int]
 ) -> dict[str, Any]:
     given = stored.info.generation
     sampling = {name: given[name] for name in _SAMPLING if name in given}
