@@ -370,3 +370,17 @@ def test_half_characters_in_texts_and_replies_do_no_harm(
         writer__n_samples=1,
     )  # fmt: skip
     assert report.results["odd"]["coverage"]["repaired"] == 2
+
+
+def test_the_report_shows_the_worst_texts_and_what_is_known_by_heart(
+    tmp_path: Path, server: FaultServer, completions: Path
+) -> None:
+    learnt = tmp_path / "learnt.txt"
+    learnt.write_text("One day the bird was happy and sang a song about the rain.\n")
+    evaluate(
+        tmp_path / "out", server, completions=(completions,), training_text=str(learnt),
+        judge__anchors=False,
+    )  # fmt: skip
+    told = (tmp_path / "out" / "results.md").read_text()
+    assert "The lowest grades" in told
+    assert "“the bird was happy and sang a song about the rain”" in told

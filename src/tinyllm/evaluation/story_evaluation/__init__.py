@@ -12,7 +12,7 @@ calibration.py    does the judge tell good stories from damaged ones?
 scores.py         means, intervals, coverage
 pairs.py          two models' texts side by side, in both orders
 results.py        what results.json holds
-markdown.py       the same for people
+markdown.py       the same for people, by markdown_judge.py and markdown_texts.py
 looking.py        --dry-run and --status
 workflow.py       `tinyllm eval-stories` from start to end
 """

@@ -4,21 +4,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyllm.evaluation.report import markdown_table
-from tinyllm.evaluation.story_evaluation.age_groups import AGE_GROUPS
-from tinyllm.evaluation.story_evaluation.scores import WARN_COVERAGE
+from tinyllm.evaluation.story_evaluation.markdown_judge import (
+    judge_lines,
+    judged_lines,
+    score_rows,
+)
+from tinyllm.evaluation.story_evaluation.markdown_texts import (
+    N_SHOWN,
+    drawn_texts,
+    known_by_heart,
+    measure_lines,
+    measure_rows,
+    quoted,
+    worst_texts,
+)
+from tinyllm.evaluation.story_evaluation.verdicts import Outcome
 from tinyllm.evaluation.story_evaluation.writers import Written
-from tinyllm.evaluation.story_metrics import StorySample
 from tinyllm.seeding import random_for
 
 NO_JUDGE = (
     "Nobody judged: what follows is counted in the texts and says nothing of how good they are."
 )
-_N_SHOWN = 3
-_LONGEST_SHOWN = 600
 
 
-def as_markdown(result: Mapping[str, Any], written: Written) -> str:
-    """Return one model's results.md."""
+def as_markdown(
+    result: Mapping[str, Any], written: Written, outcomes: Sequence[Outcome] = ()
+) -> str:
+    """Return one model's results.md; `outcomes` are what its texts got."""
     prompts, writer = result["prompts"], result["writer"]
     about = (
         f"{result['n_completions']:,} completions of {prompts['n_prompts']} prompts "
@@ -31,19 +43,20 @@ def as_markdown(result: Mapping[str, Any], written: Written) -> str:
         "",
         about,
         "",
-        *(_judged(result) if result["judge"] is not None else [NO_JUDGE]),
+        *(judged_lines(result) if result["judge"] is not None else [NO_JUDGE]),
         "",
         "## Measured without a judge",
         "",
         str(result["metrics"]["note"]),
         "",
-        *_metrics(result["metrics"]["measures"]),
-        *_memorisation(result["memorisation"]),
+        *measure_lines(result["metrics"]["measures"]),
+        *known_by_heart(result["memorisation"]),
         "",
         "## Texts",
         "",
         f"Chosen by seed {writer['seed']}, not by hand.",
-        *_samples(written, writer["seed"]),
+        *drawn_texts(written, writer["seed"]),
+        *worst_texts(outcomes),
     ]
     return "\n".join(lines) + "\n"
 
@@ -55,7 +68,14 @@ def joint_markdown(results: Mapping[str, Mapping[str, Any]], models: Sequence[Wr
     if first["judge"] is None:
         lines += [NO_JUDGE, ""]
     else:
-        lines += [*_judge(first["judge"]), "", "## Grades", "", *_grades_table(results), ""]
+        lines += [
+            *judge_lines(first["judge"]),
+            "",
+            "## Grades",
+            "",
+            *markdown_table(("grade", *results), score_rows(results)),
+            "",
+        ]
     lines += ["## Measured without a judge", ""]
     lines += markdown_table(("measure", *results), measure_rows(results))
     lines += ["", "## The same beginnings", ""]
@@ -63,7 +83,7 @@ def joint_markdown(results: Mapping[str, Mapping[str, Any]], models: Sequence[Wr
         written.name: {(s.prompt_id, s.sample): s for s in written.samples} for written in models
     }
     shared = sorted(set.intersection(*(set(samples) for samples in by_name.values())))
-    drawn = random_for(first["writer"]["seed"], "shown").sample(shared, min(_N_SHOWN, len(shared)))
+    drawn = random_for(first["writer"]["seed"], "shown").sample(shared, min(N_SHOWN, len(shared)))
     for place in drawn:
         lines += ["", f"### {place[0]}, sample {place[1]}"]
         for name, samples in by_name.items():
@@ -71,207 +91,7 @@ def joint_markdown(results: Mapping[str, Mapping[str, Any]], models: Sequence[Wr
                 "",
                 f"**{name}** ({samples[place].finish_reason})",
                 "",
-                *_text(samples[place]),
+                *quoted(samples[place]),
             ]
     lines += ["", "Each model's own report lies in its folder.", ""]
     return "\n".join(lines)
-
-
-def _grades_table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return markdown_table(("grade", *results), score_rows(results))
-
-
-def _judged(result: Mapping[str, Any]) -> list[str]:
-    lines = [*_judge(result["judge"]), "", *_coverage(result["coverage"]), ""]
-    if "pairs" in result:
-        return [*lines, "## Beside others", "", *_pairs(result["pairs"])]
-    if result["scores"] is None:
-        return [*lines, "Too few texts were graded: there is no score."]
-    rows = [
-        (
-            name,
-            f"{score['mean']:.2f}",
-            _interval(score["interval"]),
-            score["n"],
-            f"{score['worst_case']:.2f}",
-        )
-        for name, score in result["scores"].items()
-    ]
-    low, high = result["judge"]["protocol"]["scale"]
-    header = (f"{low} to {high}", "mean", "95 % interval", "texts", "if the rest were worst")
-    lines += ["## Grades", "", *markdown_table(header, rows), "", _HOW]
-    if result["length_correlation"] is not None:
-        lines += ["", f"Correlation of length and grade: {result['length_correlation']:+.2f}."]
-    if result["ages"]:
-        total = sum(result["ages"].values())
-        ages = [
-            (f"{letter}: {years}", result["ages"].get(letter, 0),
-             f"{100 * result['ages'].get(letter, 0) / total:.0f} %")
-            for letter, years in AGE_GROUPS.items()
-        ]  # fmt: skip
-        lines += ["", "## Age groups the judge took the writer for", ""]
-        lines += markdown_table(("age", "texts", "share"), ages)
-    return lines
-
-
-_HOW = (
-    "Means over the completions of a prompt, then over prompts; intervals by drawing prompts anew. "
-    "A difference of two models needs their paired comparison: `tinyllm compare`."
-)
-
-
-def _judge(judge: Mapping[str, Any]) -> list[str]:
-    protocol = judge["protocol"]
-    about = (
-        f"Judge: {judge['model']} ({', '.join(judge['answered_as']) or judge['kind']}), protocol "
-        f"{protocol['name']} {protocol['version']} ({protocol['sha256']}), {judge['last_at']}; "
-        f"{judge['spent']['requests']:,} requests, cost {judge['spent']['cost']}."
-    )
-    lines = [about, ""]
-    calibration, again = judge["calibration"], judge["reliability"]
-    is_fit = calibration is not None and calibration["fitness"] == "fit"
-    says = calibration_says(judge)
-    lines.append(says if is_fit else f"**{says}**")
-    if again is not None:
-        lines.append(
-            f"Graded again, {again['n_texts']} texts got the same grade in "
-            f"{100 * again['exact_agreement']:.0f} % of pairs; sd within a text "
-            f"{again['within_sd']:.2f} points."
-        )
-    return lines
-
-
-def _coverage(coverage: Mapping[str, Any]) -> list[str]:
-    share = 100 * coverage["share"]
-    text = (
-        f"Coverage: {coverage['graded']} of {coverage['wanted']} texts ({share:.1f} %), of which "
-        f"{coverage['empty']} empty (lowest grade), {coverage['repaired']} after the judge was "
-        f"told what was wrong with its reply, {coverage['fresh']} after it was asked anew."
-    )
-    if coverage["without_grades"]:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in coverage["without_grades"].items())
-        text += f" Without grades: {reasons}."
-    if coverage["share"] < WARN_COVERAGE:
-        text += " **That is less than it should be: what was not graded may be worse or better.**"
-    return [text]
-
-
-def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
-    header = ("one", "two", "wins", "ties", "losses", "share of wins", "first place found better",
-              "other order, other answer", "longer text won")  # fmt: skip
-    rows = [
-        (
-            pair["one"],
-            pair["two"],
-            pair["wins"],
-            pair["ties"],
-            pair["losses"],
-            _win_share(pair),
-            *(_percent(pair[key]) for key in ("first_share", "inconsistent_share", "longer_share")),
-        )
-        for pair in pairs
-    ]
-    return [*markdown_table(header, rows), "", _HOW_PAIRS]
-
-
-_HOW_PAIRS = (
-    "Each pair was judged in both orders. A win is one in both; everything else is a tie and "
-    "counts as half. Intervals by drawing prompts anew."
-)
-
-
-def _win_share(pair: Mapping[str, Any]) -> str:
-    if pair["win_share"] is None:
-        return "none"
-    return f"{pair['win_share']:.2f} {_interval(pair['interval'])}".strip()
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.0f} %"
-
-
-def _against(result: Mapping[str, Any], other: str) -> str:
-    """Return a model's share of wins against another one."""
-    for pair in result["pairs"]:
-        if (pair["one"], pair["two"]) == (result["name"], other):
-            return _win_share(pair)
-        if (pair["two"], pair["one"]) == (result["name"], other) and pair["win_share"] is not None:
-            interval = pair["interval"] and [1 - bound for bound in reversed(pair["interval"])]
-            return _win_share({"win_share": 1 - pair["win_share"], "interval": interval})
-    return "–"
-
-
-def score_rows(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return the grades of several models, a row a category and the coverage below."""
-    first = next(iter(results.values()))
-    rows = [
-        (f"wins against {other}", *(_against(result, other) for result in results.values()))
-        for other in results
-        if "pairs" in first
-    ]
-    for name in first["judge"]["protocol"]["categories"]:
-        cells = [
-            "none" if r["scores"] is None
-            else f"{r['scores'][name]['mean']:.2f} {_interval(r['scores'][name]['interval'])}"
-            for r in results.values()
-        ]  # fmt: skip
-        rows.append((name, *cells))
-    shares = [f"{100 * r['coverage']['share']:.1f} %" for r in results.values()]
-    return [*rows, ("coverage", *shares)]
-
-
-def measure_rows(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return what was measured of several models, a row a measure."""
-    measures = [result["metrics"]["measures"] for result in results.values()]
-    names = dict.fromkeys(name for of_model in measures for name in of_model)
-    return [(name, *(_measure(of_model.get(name)) for of_model in measures)) for name in names]
-
-
-def calibration_says(judge: Mapping[str, Any]) -> str:
-    """Say what is known of a judge's fitness."""
-    calibration = judge["calibration"]
-    if calibration is None:
-        return "The judge was not tested with stories whose worth is known."
-    says = str(calibration["says"])
-    return says if calibration["fitness"] == "fit" else f"{says} Its grades are no scores."
-
-
-def _metrics(measures: Mapping[str, Any]) -> list[str]:
-    rows = [
-        (name, _measure(measure), measure["unit"], measure["meaning"])
-        for name, measure in measures.items()
-    ]
-    return markdown_table(("measure", "value", "unit", "what it is"), rows)
-
-
-def _measure(measure: Mapping[str, Any] | None) -> str:
-    if measure is None:
-        return "–"
-    return f"{measure['value']:.3g} {_interval(measure['interval'])}".strip()
-
-
-def _interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f"({interval[0]:.2f}–{interval[1]:.2f})"
-
-
-def _memorisation(found: Mapping[str, Any] | None) -> list[str]:
-    if found is None:
-        return ["", "The training text was not looked through (`--training-text`)."]
-    rows = [(name, value) for name, value in found.items() if isinstance(value, int | float | str)]
-    return ["", "## Known by heart", "", *markdown_table(("measure", "value"), rows)]
-
-
-def _samples(written: Written, seed: int) -> list[str]:
-    drawn = random_for(seed, "shown").sample(written.samples, min(_N_SHOWN, len(written.samples)))
-    lines = []
-    for sample in drawn:
-        lines += ["", f"### {sample.prompt_id}, sample {sample.sample} ({sample.finish_reason})"]
-        lines += ["", *_text(sample)]
-    return lines
-
-
-def _text(sample: StorySample) -> list[str]:
-    """Quote a text, its beginning in bold."""
-    text = sample.text if len(sample.text) <= _LONGEST_SHOWN else sample.text[:_LONGEST_SHOWN] + "…"
-    whole = f"**{' '.join(sample.prompt.split())}** {' '.join(text.split())}"
-    return [f"> {whole}"]

@@ -18,11 +18,10 @@ from tinyllm.evaluation.story_evaluation.judging import (
 from tinyllm.evaluation.story_evaluation.markdown import (
     NO_JUDGE,
     as_markdown,
-    calibration_says,
     joint_markdown,
-    measure_rows,
-    score_rows,
 )
+from tinyllm.evaluation.story_evaluation.markdown_judge import calibration_says, score_rows
+from tinyllm.evaluation.story_evaluation.markdown_texts import measure_rows
 from tinyllm.evaluation.story_evaluation.models import (
     Source,
     read_all,
@@ -135,7 +134,7 @@ def _write(
     for source, written in zip(sources, models, strict=True):
         outcomes = [] if judged is None else judged.verdicts.of(written.name)
         rows = [outcome.to_json() for outcome in outcomes]
-        markdown = as_markdown(results[written.name], written)
+        markdown = as_markdown(results[written.name], written, outcomes)
         write_report(source.folder.path, results[written.name], markdown, rows)
     if len(models) > 1:
         write_text(folder.path / "results.md", joint_markdown(results, models))
