@@ -14,9 +14,11 @@ from tests.training.conftest import make_conversations, make_text
 from tinyllm.checkpoint import load_checkpoint
 from tinyllm.config.base import load_config
 from tinyllm.config.fields import all_paths, field_at, models_in
+from tinyllm.config.lora import LoraConfig
 from tinyllm.config.train import TrainConfig
 from tinyllm.errors import TinyLLMError
 from tinyllm.files import sha256_file
+from tinyllm.model.lora import add_lora, save_adapter
 from tinyllm.reporting import RecordingReporter
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.workflow import run
@@ -42,6 +44,7 @@ BASE: dict[str, object] = {
 }
 PLAIN = {key: None for key in BASE if key.startswith(("model.", "tokenizer."))}
 NEO = {"model.family": "gpt-neo", "model.n_layers": 2}
+TUNED = {**PLAIN, "init_from": "a.safetensors", "lora.rank": 2, "optimizer.learning_rate": 0.05}
 MUON, WSD = {"optimizer.name": "muon"}, {"schedule.decay": "wsd"}
 CHAT = {"data.train": "chat.jsonl", "samples.prompts": ["cat"], "model.context_length": 96}
 SUBWORDS = {"tokenizer.kind": "bpe"}
@@ -71,6 +74,7 @@ MUTATIONS: dict[str, Mutation] = {
     "data.packing": Mutation("documents"),
     "data.mask_prompt": Mutation(False, CHAT),
     "data.shuffle": Mutation(False),
+    "data.evaluation_only": Mutation(["text.txt"]),
     "tokenizer.kind": Mutation("bpe"),
     "tokenizer.vocab_size": Mutation(280, SUBWORDS, before=270),
     "tokenizer.path": Mutation("other.json", {"tokenizer.kind": None}),
@@ -92,6 +96,11 @@ MUTATIONS: dict[str, Mutation] = {
     "model.qk_norm": Mutation(True),
     "model.attention_window": Mutation(2, NEO),
     "model.dropout": Mutation(0.5),
+    "lora.rank": Mutation(4, TUNED, before=2),
+    "lora.alpha": Mutation(2.0, TUNED),
+    "lora.dropout": Mutation(0.5, TUNED),
+    "lora.targets": Mutation(["q_proj"], TUNED),
+    "lora.merge_first": Mutation("adapter", TUNED),
     "batch.micro_batch_size": Mutation(3),
     "batch.grad_accum_steps": Mutation(2),
     "batch.context_length": Mutation(16),
@@ -162,7 +171,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.json").write_text(letters.to_json(), encoding="utf-8")
     for seed, name in enumerate(("a", "b")):
         write_tiny_checkpoint(folder / f"{name}.safetensors", context_length=32, seed=seed)
+    write_adapter(folder / "adapter", folder / "a.safetensors")
     return folder
+
+
+def write_adapter(folder: Path, base: Path) -> None:
+    """Write an adapter that changes what a checkpoint says."""
+    config, model = LoraConfig(rank=2), load_checkpoint(base).model
+    add_lora(model, config, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.fill_(0.1)
+    save_adapter(folder, dict(model.named_parameters()), config, "llama", "a", "")
 
 
 class RecordingTracker:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from tinyllm.config.base import ConfigPath, ConfigPaths, DataSource, DataSources, Strict
 from tinyllm.config.generation import CheckpointName, Device
+from tinyllm.config.lora import LoraConfig
 from tinyllm.config.model import ModelSpec
 from tinyllm.config.tokenize import TokenizerSpec
 
@@ -244,6 +245,10 @@ class TrainConfig(Strict):
     model: ModelSpec = ModelSpec(preset="llama-3m")
     """The network to build; not together with `init_from`."""
 
+    lora: LoraConfig | None = None
+    """Train LoRA adapters beside the frozen weights of `init_from` rather than all of them; null
+    trains all. The checkpoint is whole; the adapter alone lies beside it, in peft's form."""
+
     batch: Batch = Field(default_factory=Batch)
     """Rows in an optimizer step."""
 
@@ -293,6 +298,10 @@ class TrainConfig(Strict):
             for key in ("model", "tokenizer"):
                 if _differs(self, key):
                     raise ValueError(f"`{key}` comes from `init_from`; remove one of the two")
+        if self.lora is not None and self.init_from is None:
+            raise ValueError("`lora` needs `init_from`: adapters stand beside trained weights")
+        if self.lora is not None and self.optimizer.name != "adamw":
+            raise ValueError("`lora` is trained by adamw, and `optimizer.name` is muon")
         measures = self.data.validation is not None or self.data.validation_fraction > 0
         if self.evaluation.patience is not None and not measures:
             raise ValueError(

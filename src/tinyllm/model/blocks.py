@@ -90,7 +90,8 @@ class GeluMLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.activation == "gelu_tanh" and native.serves(x, native.product_dtype(x)):
+        is_plain = self.activation == "gelu_tanh" and isinstance(self.up_proj, nn.Linear)
+        if is_plain and native.serves(x, native.product_dtype(x)):
             wide = functional.linear(x, self.up_proj.weight)  # (B, T, F)
             mixed = native.gelu(wide, self.up_proj.bias)
         else:

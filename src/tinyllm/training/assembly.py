@@ -123,6 +123,7 @@ class Assembly:
                 "precision": self.compute.precision,
             },
             n_states=self.config.checkpoint.keep,
+            lora=self.config.lora,
         )
 
     def _training(self) -> Training:

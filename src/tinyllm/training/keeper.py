@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 
+from tinyllm.config.lora import LoraConfig
+from tinyllm.model.lora import adapter_layout, save_adapter
 from tinyllm.model.transformer import Transformer
 from tinyllm.training.artifacts import write_checkpoint
 from tinyllm.training.distributed import Processes
 from tinyllm.training.prepare import Beginning
 from tinyllm.training.rollback import forget_states_after, return_to, state_before_trouble
 from tinyllm.training.run_folder import RunFolder
-from tinyllm.training.sharding import whole_network
+from tinyllm.training.sharding import collect, whole_network
 from tinyllm.training.state import Progress, SavedState, has_state, restore, save_state
 from tinyllm.training.validation import Measurement
 
@@ -39,6 +41,8 @@ class Keeper:
     identity: Mapping[str, Any]
     n_states: int
     """Resumable states that are kept."""
+    lora: LoraConfig | None = None
+    """What adapters the network carries; they are kept beside the checkpoint too."""
 
     def save(self) -> None:
         """Write the state, then the checkpoint."""
@@ -75,6 +79,7 @@ class Keeper:
     def write_checkpoint(self, measured: Measurement | None = None) -> None:
         """Write the checkpoint, with its latest measurement where there is one."""
         self._write(self.path, measured)
+        self._write_adapter()
 
     def whole_network(self) -> Transformer | None:
         """Return the whole network to the main process, None to the others."""
@@ -99,6 +104,25 @@ class Keeper:
             self.folder.forget_after(self.progress.step)
         self.save_state()
         return True
+
+    def _write_adapter(self) -> None:
+        """Write the adapter in peft's form, with the base that it belongs to."""
+        base = self.beginning.loaded
+        layout = adapter_layout(self.beginning.model_config)
+        if self.lora is None or base is None or layout is None:
+            return
+        is_main = self.processes.is_main
+        trained = ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+        weights = collect(trained, keep=is_main)
+        if is_main:
+            save_adapter(
+                self.path.with_name(f"{self.path.stem}-adapter"),
+                weights,
+                self.lora,
+                layout,
+                base.info.path.stem,
+                str(self.identity["fingerprints"]["init_from"]),
+            )
 
     def _write(self, path: Path, measured: Measurement | None) -> None:
         network = self.whole_network()

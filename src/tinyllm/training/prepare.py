@@ -30,6 +30,7 @@ from tinyllm.data.sources import describe_source
 from tinyllm.data.split import split_shards
 from tinyllm.data.tokenize import prepare_tokenizer
 from tinyllm.errors import ConfigError
+from tinyllm.model.lora import add_lora, merge_adapter
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.transformer import Transformer
 from tinyllm.reporting import Reporter, counted, format_count
@@ -208,10 +209,22 @@ def validation_batches(config: TrainConfig, loader: Loader) -> Iterator[Batch]:
 def build_model(config: TrainConfig, beginning: Beginning) -> Transformer:
     """Return the network with its first weights: the checkpoint's, or drawn from the seed."""
     if beginning.loaded is not None:
-        return beginning.loaded.model
+        model = beginning.loaded.model
+        if config.lora is not None:
+            _add_lora(model, config)
+        return model
     model = Transformer(beginning.model_config)
     model.init_weights(torch.Generator().manual_seed(derive_seed(config.seed, "weights")))
     return model
+
+
+def _add_lora(model: Transformer, config: TrainConfig) -> None:
+    """Put adapters beside the checkpoint's weights, behind those that are merged first."""
+    assert config.lora is not None
+    if config.lora.merge_first is not None:
+        merge_adapter(model, config.lora.merge_first)
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "lora"))
+    add_lora(model, config.lora, generator)
 
 
 def fingerprints(config: TrainConfig, beginning: Beginning, rows: Rows) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tinyllm.model.lora import has_lora, merged_weights, scales_of
 from tinyllm.model.transformer import Transformer
 
 
@@ -52,13 +53,14 @@ def collect(tensors: Iterable[tuple[str, Tensor]], keep: bool) -> dict[str, Tens
 def whole_network(model: Transformer, keep: bool) -> Transformer | None:
     """Return the network with whole weights, in main memory if they were parted; None unless kept.
 
-    An unparted network is returned as it is, to every process.
+    Adapters are merged. An unparted network without any is returned as it is, to every process.
     """
-    if not any(_is_parted(p) for p in model.parameters()):
+    if not any(_is_parted(p) for p in model.parameters()) and not has_lora(model):
         return model
     weights = collect(model.state_dict().items(), keep)
     if not keep:
         return None
+    weights = merged_weights(weights, scales_of(model))
     with torch.device("meta"):
         network = Transformer(model.config)
     network.load_state_dict(weights, assign=True)

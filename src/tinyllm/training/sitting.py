@@ -12,6 +12,7 @@ from tinyllm.device import peak_flops_per_second
 from tinyllm.errors import Interrupted
 from tinyllm.evaluation.curves import read_curves
 from tinyllm.files import write_text
+from tinyllm.model.lora import count_parameters
 from tinyllm.model.sizing import training_flops_per_token
 from tinyllm.reporting import format_bytes, format_count, format_duration
 from tinyllm.training import memory
@@ -170,6 +171,12 @@ class Sitting(Assembly):
             f"model: {family}, {size} parameters; {self.compute.reason}",
             f"training: {steps} of {rows}",
         ]
+        if config.lora is not None:
+            n_trained, n_all = count_parameters(self.model)
+            lines.append(
+                f"LoRA: {format_count(n_trained)} of {format_count(n_all)} parameters train "
+                f"({n_trained / n_all:.1%}), rank {config.lora.rank}"
+            )
         if config.max_minutes is not None:
             lines.append(f"budget: {config.max_minutes:g} minutes")
         if self.state is not None:

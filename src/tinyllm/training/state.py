@@ -1,7 +1,7 @@
 """The state of a training from which it goes on to the same bits: tensors and JSON only.
 
     state/step-00000500/
-        model.safetensors       float32 weights by parameter name
+        model.safetensors       float32 weights that train, by parameter name
         optimizer.safetensors   "parameter name/key" -> tensor
         progress.json           counters, cursor, best so far, scaler, the config that ran
 
@@ -101,7 +101,7 @@ def save_state(
     if writes and has_state(folder, progress):  # only the counters are newer
         write_json(final / _PROGRESS, description)
         return final
-    weights = collect(model.named_parameters(), keep=writes)
+    weights = collect(_trained(model), keep=writes)
     moments = collect(_optimizer_tensors(model, optimizers), keep=writes)
     if not writes:
         return final
@@ -168,7 +168,7 @@ def restore(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optim
     """
     weights, moments = _read_tensors(path / _MODEL), _read_tensors(path / _OPTIMIZER)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in _trained(model):
             if name not in weights or weights[name].shape != parameter.shape:
                 raise CheckpointError(f"{path / _MODEL} does not fit this model at {name}")
             parameter.copy_(part_like(weights[name], parameter))
@@ -187,6 +187,11 @@ def restore(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optim
                     }
                 else:
                     optimizer.state.pop(parameter, None)
+
+
+def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters that train: the others are those of the checkpoint it started from."""
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
 def _optimizer_tensors(
