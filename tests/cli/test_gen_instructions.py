@@ -70,5 +70,5 @@ def test_a_dry_run_shows_what_the_run_then_writes_and_the_status_tells(
     assert told["instructions"] == [json.loads(row)["instruction"] for row in rows[:3]]
     again = json.loads(here("gen-instructions", "stories.txt", "--dry-run", "--json").out)
     assert again == told
-    status = here("gen-instructions", "stories.txt", "--status")
+    status = here("gen-instructions", "--status")
     assert status.out == "stories    12\nwritten    12\n"

@@ -21,6 +21,9 @@ from tinyllm.cli.asking_options import (
 )
 from tinyllm.cli.options import ConfigOption, JsonOption, SetOption
 
+_NOT_READ = ("-",)
+"""Stands for the sources where the folder alone is looked at."""
+
 
 def gen_instructions(
     sources: Annotated[
@@ -77,7 +80,7 @@ def gen_instructions(
 
     shown = progress_reporter(progress)
     flags = {
-        "sources": sources or None,
+        "sources": sources or (_NOT_READ if status and config is None else None),
         "output": output,
         "seed": seed,
         "examples_per_story": examples_per_story,
