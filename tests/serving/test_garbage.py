@@ -44,6 +44,7 @@ NO_HTTP = {
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "HTTP/0.9": b"GET /health\r\n\r\n",
+    "unknown method": b"BREW /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "HTTP/9.9": b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n",
     "no Host": b"GET /health HTTP/1.1\r\n\r\n",
     "two Hosts": b"GET /health HTTP/1.1\r\nHost: a\r\nHost: localhost\r\n\r\n",
@@ -74,6 +75,16 @@ NO_HTTP = {
     "chunk size in words": HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
     "negative chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
     "chunk size of 30 digits": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n{}",
+    "endless chunk size": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n2;"
+    + b"a" * 200_000
+    + b"\r\n{}\r\n0\r\n\r\n",
+    "many trailers": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n"
+    + chunked(b"{}")
+    + b"0\r\n"
+    + b"X-A: b\r\n" * 20_000
+    + b"\r\n",
     "chunk longer than it says": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}}}\r\n0\r\n\r\n",
 }
 
@@ -89,6 +100,27 @@ def test_bad_http_is_refused_and_the_connection_closed(live: LiveServer, name: s
     n_answers = len(re.findall(rb"HTTP/1\.1 \d", said))
     assert n_answers <= 1, "what followed was taken for a request"
     assert not said or 400 <= int(said.split()[1]) < 500, said[:200]
+
+
+def test_what_is_no_request_waits_for_the_answers_before_it(live: LiveServer) -> None:
+    asked = {"model": live.model, "messages": MESSAGES, "max_tokens": 5, "seed": 3, "stream": True}
+    with RawConnection(live.port) as connection:
+        connection.send(post(CHAT, asked) + b"nonsense\r\n\r\n")
+        said = connection.rest()
+
+    whole, _, refusal = said.partition(b"data: [DONE]")
+    assert whole.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 400" in refusal
+
+
+def test_requests_far_ahead_of_their_answers_are_refused(live: LiveServer) -> None:
+    with RawConnection(live.port) as connection:
+        connection.send(request("GET", "/health") * 40)
+        said = connection.rest()
+
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", said)
+    assert 1 < len(statuses) < 40
+    assert statuses == [b"200"] * (len(statuses) - 1) + [b"400"]
 
 
 @settings(max_examples=60)
@@ -206,7 +238,7 @@ def test_odd_texts_are_answered(live: LiveServer, text: str) -> None:
     assert answer.json()["usage"]["completion_tokens"] <= 3
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "BREW", "GET"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "GET"])
 def test_a_wrong_method_is_told_the_right_one(live: LiveServer, method: str) -> None:
     answer = ask(live.port, request(method, CHAT))
 

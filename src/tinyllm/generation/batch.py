@@ -24,7 +24,7 @@ from tinyllm.generation.texts import TextTable
 from tinyllm.seeding import derive_seed
 from tinyllm.tokenizer import Tokenizer
 
-_SHOWN_EVERY_SECONDS, _SECONDS_A_ROW, _LONGEST_SECONDS = 0.02, 0.001, 0.064
+_SHOWN_EVERY_SECONDS, _SECONDS_A_ROW, _LONGEST_SECONDS = 0.02, 0.002, 0.064
 """How long a block takes, about: for the first, or with many rows for so much each, for then
 longer blocks are told of and looked through for less a token."""
 _LARGEST_BLOCK = 64

@@ -7,7 +7,8 @@ A request's way, top to bottom:
     app.py          the routes                     json_bodies.py  bodies that must be JSON
     requests.py     what a body may hold           fields.py       what of OpenAI's is not in it
     orders.py       from a body to token ids, settings and a seed
-    worker.py       one thread and one batch per model; requests share the batch
+    worker.py       the requests of one model       lanes.py        the threads that draw them
+    jobs.py         what a request asks of those threads, and what it has got
     streaming.py    the answer as it grows, or whole; a client that leaves frees its rows
     dialects.py     the shapes of answers          answers.py      their schemas
     failures.py     the shape of errors            document.py     what /openapi.json says

@@ -7,7 +7,7 @@ delays itself: its texts are drawn on, and wait here until it takes them.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,13 +60,21 @@ class Drawing:
     deadline: float
     """When the request has to be answered, on the event loop's clock."""
     n_drawn: int = 0
+    n_going: int = field(init=False)
+    """How many texts have not ended."""
     _ids: dict[int, list[int]] = field(default_factory=dict)
     _places: dict[int, "_Place"] = field(default_factory=dict)
     _is_first: bool = True
     _watch: asyncio.Task[None] | None = None
+    _alarm: asyncio.TimerHandle | None = None
 
-    def watch(self, receive: Receive) -> None:
-        """End the job as soon as the client leaves; who waits for pieces then gets Gone."""
+    def __post_init__(self) -> None:
+        self.n_going = len(self.job.texts)
+
+    def begin(self, receive: Receive) -> None:
+        """Let the job end as soon as the client leaves, and when its time is up."""
+        late = TimedOut("the texts were not finished in time")
+        self._alarm = asyncio.get_running_loop().call_at(self.deadline, self.job.fail, late)
         self._watch = asyncio.create_task(self._end_with_client(receive))
 
     async def _end_with_client(self, receive: Receive) -> None:
@@ -81,23 +89,21 @@ class Drawing:
         """The numbers of the texts."""
         return list(range(len(self.job.texts)))
 
-    async def pieces(self) -> AsyncIterator[list[Piece]]:
-        """Yield what was drawn since the last time, joined text by text, until all have ended.
+    async def pieces(self) -> list[Piece]:
+        """Wait, and return what was drawn since the last time, joined text by text.
 
         Raises ApiError for a text that failed and when time is up, Gone when the client has left.
-        Closes the job in the end.
+        Closes the job then, and with the last of its texts.
         """
-        late = TimedOut("the texts were not finished in time")
-        alarm = asyncio.get_running_loop().call_at(self.deadline, self.job.fail, late)
-        n_going = len(self.job.texts)
         try:
-            while n_going:
-                pieces = self._join(await self.job.take())
-                n_going -= sum(piece.finish_reason is not None for piece in pieces)
-                yield pieces
-        finally:
-            alarm.cancel()
+            pieces = self._join(await self.job.take())
+        except BaseException:
             self.close()
+            raise
+        self.n_going -= sum(piece.finish_reason is not None for piece in pieces)
+        if not self.n_going:
+            self.close()
+        return pieces
 
     async def rest(self) -> None:
         """Let some tokens gather while many texts are drawn: every event costs as much as some."""
@@ -107,9 +113,10 @@ class Drawing:
 
     def close(self) -> None:
         """End the job and count it; closing again does nothing."""
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        for kept in (self._watch, self._alarm):
+            if kept is not None:
+                kept.cancel()
+        self._watch = self._alarm = None
         if not self.job.is_closed:
             self.worker.close(self.job)
             self.metrics.ended(self.order, self.n_drawn, time.monotonic() - self.job.began_at)
@@ -191,10 +198,10 @@ def _failure(error: TinyLLMError) -> ApiError:
 
 async def whole_answer(drawing: Drawing, dialect: Dialect, receive: Receive) -> dict[str, Any]:
     """Return the answer when all texts have ended. Raises ApiError, and Gone for a lost client."""
-    drawing.watch(receive)
+    drawing.begin(receive)
     wholes = {number: Piece(number) for number in drawing.numbers}
-    async for pieces in drawing.pieces():
-        for piece in pieces:
+    while drawing.n_going:
+        for piece in await drawing.pieces():
             whole = wholes[piece.number]
             whole.text += piece.text
             whole.odds += piece.odds
@@ -216,7 +223,6 @@ class EventStream(Response):
         super().__init__()
         del self.headers["content-length"]
         self._drawing, self._dialect, self._include_usage = drawing, dialect, include_usage
-        self._pieces = drawing.pieces()
         self._first: list[Piece] = []
         self._around: tuple[bytes, bytes] | None = None
 
@@ -226,8 +232,8 @@ class EventStream(Response):
         Raises ApiError, and Gone for a client that leaves.
         """
 
-        self._drawing.watch(receive)
-        self._first = await anext(self._pieces)
+        self._drawing.begin(receive)
+        self._first = await self._drawing.pieces()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, unless the client leaves."""
@@ -240,28 +246,27 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         dialect, drawing = self._dialect, self._drawing
+        openings = filter(None, map(dialect.opening, drawing.numbers))
+        said = self._events([*openings, *map(dialect.choice, self._first)])
         try:
-            openings = filter(None, map(dialect.opening, drawing.numbers))
-            await send(self._body([*openings, *map(dialect.choice, self._first)]))
-            await drawing.rest()
-            async for pieces in self._pieces:
-                await send(self._body(map(dialect.choice, pieces)))
+            while drawing.n_going:
+                await send(_message(said))
                 await drawing.rest()
+                said = self._events(map(dialect.choice, await drawing.pieces()))
         except ApiError as error:
             await send(_message(_event(to_json(error.body())), is_last=True))
             return
-        last = [_event(b"[DONE]")]
         if self._include_usage:
-            last.insert(0, _event(to_json(dialect.envelope([], drawing.usage()))))
-        await send(_message(b"".join(last), is_last=True))
+            said += _event(to_json(dialect.envelope([], drawing.usage())))
+        await send(_message(said + _event(b"[DONE]"), is_last=True))
 
-    def _body(self, choices: Iterable[dict[str, Any]]) -> Message:
+    def _events(self, choices: Iterable[dict[str, Any]]) -> bytes:
         """Lay out an event for each choice; what is the same in all of them is made once."""
         if self._around is None:
             head, _, tail = to_json(self._dialect.envelope([])).partition(_NO_CHOICES)
             self._around = head + _NO_CHOICES[:-1], b"]" + tail
         head, tail = self._around
-        return _message(b"".join(_event(head + to_json(one) + tail) for one in choices))
+        return b"".join(_event(head + to_json(one) + tail) for one in choices)
 
 
 _NO_CHOICES = b'"choices":[]'
