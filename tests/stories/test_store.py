@@ -23,6 +23,7 @@ from tests.stories.object_server import BUCKET, KEYS, ObjectServer
 from tests.stories.small_runs import config_for, data_of, ledger, make
 from tests.stories.test_batches import BATCHES, be_a_run
 from tinyllm.config.base import load_config
+from tinyllm.config.instructions import InstructionsConfig
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, DataError, MissingPartError
 from tinyllm.reporting import RecordingReporter
@@ -299,6 +300,15 @@ def test_a_state_that_is_none_is_one_sentence(
 def test_a_place_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         load_config(StoriesConfig, flags={"store.url": url})
+
+
+@pytest.mark.parametrize("name", ["s3://bucket/train.txt", "gs://bucket/train.txt"])
+def test_a_text_in_a_store_is_to_be_copied_first(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="copy it here"):
+        load_config(InstructionsConfig, flags={"sources": [name]})
+    (tmp_path / "c.json").write_text(json.dumps({"sources": name}))
+    with pytest.raises(ConfigError, match="copy it here"):
+        load_config(InstructionsConfig, tmp_path / "c.json")
 
 
 def test_without_the_packages_a_store_names_what_to_install(

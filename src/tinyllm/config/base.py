@@ -44,6 +44,10 @@ def _to_path(value: object) -> object:
 
 def _to_source(value: object) -> object:
     refuse_nothing(value)
+    if isinstance(value, str) and value.startswith(("s3://", "gs://")):
+        raise ValueError(
+            f"{value} is in an object store, and texts are read from this machine: copy it here"
+        )
     if isinstance(value, FileString):
         text = str(value)
         return text if text.startswith("hf:") else str(value.folder / Path(text).expanduser())
