@@ -1,6 +1,6 @@
 """Whether the tensors of a file are those of the model that it describes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tinyllm.checkpoint.weights import STORED_DTYPES, StoredWeights
@@ -46,9 +46,9 @@ def require_tensors(
         )
 
 
-def require_finite(path: Path, weights: StoredWeights, names: Iterable[str] | None = None) -> None:
-    """Raise CheckpointError where weights (all, or those named) hold NaN or infinity."""
-    broken = [name for name in names or weights if not weights.is_finite(name)]
+def require_finite(path: Path, weights: StoredWeights) -> None:
+    """Raise CheckpointError where weights hold NaN or infinity."""
+    broken = [name for name in weights if not weights.is_finite(name)]
     if broken:
         raise CheckpointError(
             f"{path}: {listed(broken)} hold numbers that are not finite (NaN or infinity)",

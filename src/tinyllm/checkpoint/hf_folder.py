@@ -74,35 +74,37 @@ def is_model_folder(path: Path) -> bool:
 
 def read_folder(path: Path) -> StoredModel:
     """Read and check a model's folder. Raises CheckpointError for what is missing or unfit."""
-    try:
-        values = read_small_json(path / "config.json")
-        config = from_hugging_face_config(values)
-        shards = [_open(file) for file in _weight_files(path)]
-        weights = _weights(path, shards, config, LAYOUTS[values["model_type"]])
-        tokenizer, template = read_language(path, values, config.vocab_size)
-        own = _own_record(path)
-        generation = own.get("generation") or _generation(path, values, tokenizer)
-    except CheckpointError as error:
-        named = error.message if str(path) in error.message else f"{path}: {error.message}"
-        raise CheckpointError(named, error.hint) from error
-    except TinyLLMError as error:
-        raise CheckpointError(f"{path}: {error.message}", error.hint) from error
-    kind: Kind = "base" if template is None else "chat"
-    info = CheckpointInfo(path, config, kind, own.get("training") or {}, generation)
-    return StoredModel(weights, tokenizer, template, info)
+    stored, shards = _read(path)
+    for shard in shards:
+        require_finite(path, shard)
+    return stored
 
 
 def read_folder_info(path: Path) -> CheckpointInfo:
-    """Read what a folder says of its model. Raises CheckpointError as `read_folder` does."""
-    return read_folder(path).info
+    """Read what a folder says of its model, without the numbers. Raises CheckpointError."""
+    return _read(path)[0].info
+
+
+def _read(path: Path) -> tuple[StoredModel, list[StoredWeights]]:
+    """Return the model, its numbers unread, and the weights by file."""
+    try:
+        values = read_small_json(path / "config.json")
+        config = from_hugging_face_config(values)
+        shards = [_open(file) for file in weight_files(path)]
+        weights, shards = _weights(path, shards, config, LAYOUTS[values["model_type"]])
+        tokenizer, template = read_language(path, values, config.vocab_size)
+        own = _own_record(path)
+        generation = own.get("generation") or _generation(path, values, tokenizer)
+    except TinyLLMError as error:
+        named = error.message if str(path) in error.message else f"{path}: {error.message}"
+        raise CheckpointError(named, error.hint) from error
+    kind: Kind = "base" if template is None else "chat"
+    info = CheckpointInfo(path, config, kind, own.get("training") or {}, generation)
+    return StoredModel(weights, tokenizer, template, info), shards
 
 
 def weight_files(path: Path) -> list[Path]:
     """Return the files of a folder that hold weights. Raises CheckpointError without any."""
-    return _weight_files(path)
-
-
-def _weight_files(path: Path) -> list[Path]:
     if not (path / INDEX).exists():
         if not (path / SINGLE).exists():
             raise _no_weights(path)
@@ -139,8 +141,11 @@ def _open(path: Path) -> StoredWeights:
 
 def _weights(
     path: Path, shards: list[StoredWeights], config: ModelConfig, layout: Layout
-) -> FolderWeights:
-    """Find all our weights in the files, and check every one. Raises CheckpointError."""
+) -> tuple[FolderWeights, list[StoredWeights]]:
+    """Find all our weights in the files, and check names and shapes. Raises CheckpointError.
+
+    Returned with them are the files' weights, without what lies idle there.
+    """
     require_layers(path, config, sum(map(len, shards)))
     homes = {name: shard for shard in shards for name in shard}
     sources: dict[str, _Source] = {}
@@ -153,11 +158,11 @@ def _weights(
         if place.name in homes:
             sources[name] = _Source(homes[place.name], place)
     kept = {name for name in homes if name in wanted or not _is_idle(name, config)}
-    for shard in shards:
+    used = [shard.only(kept) for shard in shards]
+    for shard, own in zip(shards, used, strict=True):
         mine = {n: shape for n, shape in wanted.items() if homes.get(n, shards[0]) is shard}
-        require_tensors(path, shard.only(kept), mine)
-        require_finite(path, shard, [name for name in shard if name in kept])
-    return FolderWeights(sources)
+        require_tensors(path, own, mine)
+    return FolderWeights(sources), used
 
 
 def _without_base(name: str, homes: Mapping[str, StoredWeights]) -> str:

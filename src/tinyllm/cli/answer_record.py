@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinyllm.checkpoint import SpeakingModel
+from tinyllm.checkpoint import SpeakingModel, checkpoint_fingerprint
 from tinyllm.config.generation import InferConfig, Sampling
 from tinyllm.data.manifest import Manifest, Source, author
 from tinyllm.files import sha256_file
@@ -84,7 +84,7 @@ def made_with(
     prompts_path, checkpoint = config.prompts_file, loaded.info.path
     is_file = prompts_path is not None and prompts_path != STANDARD_INPUT
     values: dict[str, Any] = {
-        "checkpoint_sha256": sha256_file(checkpoint),
+        "checkpoint_sha256": checkpoint_fingerprint(checkpoint),
         "prompts_sha256": _fingerprint(questions),
         "n": config.n,
         "sampling": sampling.model_dump(mode="json"),

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyllm.checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint_info
+from tinyllm.checkpoint import (
+    CheckpointInfo,
+    checkpoint_fingerprint,
+    find_checkpoint,
+    read_checkpoint_info,
+)
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import read_json, sha256_file
 from tinyllm.model.sizing import count_parameters
@@ -78,10 +83,11 @@ def open_subject(name: str, reporter: Reporter) -> Subject:
         return Subject(path.stem, path, sha256, reports=tuple(reports), completions=path)
     if path.is_dir() and (reports := _reports_in(path)):
         return Subject(path.resolve().name.removesuffix("-eval"), path, reports=tuple(reports))
-    found = find_checkpoint(name).path
-    sha256 = sha256_file(found)
+    sought = find_checkpoint(name)
+    found = sought.path
+    sha256 = checkpoint_fingerprint(found)
     return Subject(
-        name=found.stem,
+        name=sought.name,
         path=found,
         sha256=sha256,
         info=read_checkpoint_info(found),
