@@ -73,6 +73,21 @@ def test_models_lie_side_by_side(here: Here, tmp_path: Path) -> None:
     assert "The same beginnings" in (tmp_path / "both" / "results.md").read_text()
 
 
+def test_a_config_names_what_ships_and_files_beside_it(here: Here, tmp_path: Path) -> None:
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    (folder / "own.txt").write_text("A cat saw a\n")
+    written = here("config", "init", "eval-stories").out
+    (folder / "shipped.json").write_text(written)
+    (folder / "own.json").write_text(json.dumps({"extends": "shipped.json", "prompts": "own.txt"}))
+    for name, n_prompts in (("shipped", 2), ("own", 1)):
+        arguments = ("--config", f"plans/{name}.json", *SHORT, "--output", name, "--json")
+        result = here("eval-stories", *arguments)
+        assert result.code == 0, result.err
+        [model] = json.loads(result.out)["models"].values()
+        assert model["prompts"]["n_prompts"] == n_prompts
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

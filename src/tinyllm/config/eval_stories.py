@@ -5,8 +5,9 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tinyllm.config.base import ConfigPath, DataSource, Strict
+from tinyllm.config.base import ConfigPath, DataSource, Strict, refuse_nothing
 from tinyllm.config.generation import CheckpointName, Device
+from tinyllm.config.layers import FileString
 from tinyllm.config.providers import ProviderConfig
 from tinyllm.config.stories import Probability, StorySampling
 
@@ -15,6 +16,17 @@ def _as_tuple(value: object) -> object:
     if isinstance(value, str | Path):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
+
+
+def _to_name(value: object) -> object:
+    refuse_nothing(value)
+    if isinstance(value, FileString) and Path(value).suffix:
+        return str(value.folder / Path(value).expanduser())
+    return str(value) if isinstance(value, str | Path) else value
+
+
+NameOrFile = Annotated[str, BeforeValidator(_to_name)]
+"""Something that ships, by its name, or a file, which has a suffix and is relative as others."""
 
 
 class WriterConfig(Strict):
@@ -58,7 +70,7 @@ class JudgeConfig(Strict):
     provider: ProviderConfig = ProviderConfig()
     """Who judges. Kind offline is nobody: then the texts are measured only."""
 
-    protocol: str | None = Field(default=None, min_length=1)
+    protocol: NameOrFile | None = None
     """gpt-eval-2turn, gpt-eval-json, instruct, pairwise-ab, or a file of your own (.json); left
     out, instruct for instructions and gpt-eval-2turn for beginnings."""
 
@@ -103,7 +115,7 @@ class EvalStoriesConfig(Strict):
     """Files of completions that other models wrote elsewhere: JSON lines with `prompt_id`, `text`
     and optionally `sample` and `finish_reason`; each is a model named like the file."""
 
-    prompts: DataSource = "beginnings"
+    prompts: NameOrFile = "beginnings"
     """beginnings, instructions, or a file of your own (.json, .jsonl, .yaml, .txt)."""
 
     limit: int | None = Field(default=None, ge=1)
