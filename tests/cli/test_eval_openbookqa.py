@@ -7,7 +7,6 @@ import pytest
 
 from tests.cli.here import Here
 from tests.tiny import write_tiny_checkpoint
-from tinyllm.data.contamination.probes import question_key
 from tinyllm.data.multiple_choice import read_multiple_choice
 
 QUESTIONS = Path(__file__).parent.parent / "evaluation" / "questions.jsonl"
@@ -15,10 +14,14 @@ METRICS = {"acc", "acc_norm", "acc_bytes", "acc_token", "acc_uncond"}
 
 
 @pytest.fixture
-def evaluate(tmp_path, monkeypatch, capfd):
+def here(tmp_path, monkeypatch, capfd):
     write_tiny_checkpoint(tmp_path / "chat.safetensors", chat=True)
     write_tiny_checkpoint(tmp_path / "base.safetensors")
-    here = Here(tmp_path, monkeypatch, capfd)
+    return Here(tmp_path, monkeypatch, capfd)
+
+
+@pytest.fixture
+def evaluate(here):
     return lambda *arguments: here("eval-openbookqa", *arguments)
 
 
@@ -195,21 +198,23 @@ def test_a_test_that_cannot_be_counted_is_still_taken(evaluate, tmp_path):
     assert json.loads(result.out)["test_use"] is None
 
 
-def test_clean_contaminated_and_unknown_questions_are_told_apart(evaluate, tmp_path):
+def test_clean_contaminated_and_unknown_questions_are_told_apart(here, evaluate, tmp_path):
     questions = list(read_multiple_choice(str(QUESTIONS)))
-    keys = [question_key(question) for question in questions]
-    found = {"keys": "".join(keys), "leaks": dict.fromkeys(keys[:5], "stem")}
-    manifest = {"contamination": [found], "sources": []}
-    training = {"data": [{"source": "a.txt", "manifest": manifest}]}
+    text = tmp_path / "learnt.txt"
+    text.write_text("\n\n".join(f"{q.question} {q.choices[q.answer]}" for q in questions[:5]))
+    scan = ("scan-contamination", text, "--questions", QUESTIONS, "--record")
+    assert here(*scan).code == 3  # leaks were found
+    manifest = json.loads((tmp_path / "learnt.manifest.json").read_text())
+    training = {"data": [{"source": "learnt.txt", "manifest": manifest}]}
     write_tiny_checkpoint(tmp_path / "searched.safetensors", training=training)
     known = json.loads(evaluate("-c", "searched", "--data", QUESTIONS, "--json").out)
     unknown = json.loads(evaluate("-c", "base", "--data", QUESTIONS, "--json").out)
     subsets = known["forms"]["cloze"]["subsets"]
+    assert known["contaminated"] == sorted(question.id for question in questions[:5])
     assert {name: part["n_questions"] for name, part in subsets.items()} == {
         "clean": 19,
         "contaminated": 5,
     }
-    assert len(known["contaminated"]) == 5
     both = sum(part["value"] * part["n_questions"] for part in subsets.values())
     assert both == pytest.approx(24 * known["forms"]["cloze"]["scores"]["acc_norm"]["value"])
     assert unknown["contaminated"] is None

@@ -22,7 +22,7 @@ SplitOption = Annotated[
 StyleOption = Annotated[
     str | None,
     typer.Option(
-        help="cloze: score unseen choices. letters: show them, score A, B, C, …. generate: show "
+        help="cloze: score unseen choices. letters: show them, score A, B, C. generate: show "
         "them, read the written answer.",
         show_default=False,
     ),
