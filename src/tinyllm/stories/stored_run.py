@@ -12,15 +12,10 @@ process that finds another's token there stops: who comes last goes on, and noth
 """
 
 import contextlib
-import json
 import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from tinyllm.config.storage import StoreConfig
 from tinyllm.errors import DataError, TinyLLMError
@@ -30,58 +25,9 @@ from tinyllm.reporting import Reporter
 from tinyllm.storage import Store
 from tinyllm.stories.run_folder import StoriesFolder
 from tinyllm.stories.stored_files import Block, blocks_of, bring, relation, send
+from tinyllm.stories.stored_state import State
 
-_STATE = "stories-run/state.json"
-_VERSION = 1
 _NOT_MIRRORED = (".lock", ".tmp")
-
-
-@dataclass
-class State:
-    """What a store holds of a run."""
-
-    token: str = ""
-    """Of the process that writes it; empty once that has stopped."""
-    writer: str = ""
-    at: str = ""
-    files: dict[str, list[Block]] = field(default_factory=dict)
-    """The run's files by their name in its folder."""
-    dataset: dict[str, str] = field(default_factory=dict)
-    """The finished files, each with its SHA-256."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        files = {name: [b.to_json() for b in blocks] for name, blocks in self.files.items()}
-        return {"version": _VERSION, **self.__dict__, "files": files}
-
-    @classmethod
-    def read(cls, store: Store) -> "State | None":
-        """Read it; None where no run is. Raises DataError."""
-        content = store.read(_STATE)
-        if content is None:
-            return None
-        try:
-            value = json.loads(content)
-            if value["version"] != _VERSION:
-                raise DataError(
-                    f"{store.url}/{_STATE} is of version {value['version']}, and "
-                    f"{_VERSION} is what is read here"
-                )
-            files = {
-                _plain_name(name): [Block(str(sha), int(n)) for sha, n in blocks]
-                for name, blocks in value["files"].items()
-            }
-            dataset = {str(name): str(sha) for name, sha in value["dataset"].items()}
-            return cls(value["token"], value["writer"], value["at"], files, dataset)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{store.url}/{_STATE} is no state of a run") from error
-
-
-def _plain_name(name: str) -> str:
-    """Refuse a name that leads out of the run's folder."""
-    if not name or name.startswith("/") or ".." in Path(name).parts:
-        raise ValueError(name)
-    return name
 
 
 class StoredRun:
@@ -122,7 +68,7 @@ class StoredRun:
             self._there = {block.sha256 for blocks in found.files.values() for block in blocks}
             self._state = found
         self._state.token = secrets.token_hex(8)
-        self._write_state()
+        self._state.write(self._store)
         self._thread.start()
 
     # ---- on the way ----
@@ -151,7 +97,7 @@ class StoredRun:
                 send(self._store, self._folder.run / name, blocks, self._there)
             self._require_ours()
             self._state.files = files
-            self._write_state()
+            self._state.write(self._store)
             named = {block.sha256 for blocks in files.values() for block in blocks}
             stale = [Block(sha, 0).name for sha in self._there - named]
             self._there &= named
@@ -186,11 +132,6 @@ class StoredRun:
             )
             raise self.lost
 
-    def _write_state(self) -> None:
-        self._state.writer = socket.gethostname()
-        self._state.at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._store.write(_STATE, json.dumps(self._state.to_json()).encode())
-
     # ---- at the end ----
 
     def publish(self, files: Sequence[Path]) -> None:
@@ -208,7 +149,7 @@ class StoredRun:
                 for name in sorted(wanted, key=_is_manifest):
                     self._store.upload(place / name, name)
             self._state.dataset = wanted
-            self._write_state()
+            self._state.write(self._store)
 
     def close(self) -> None:
         """Send what is left and say that nobody writes here any more. Raises DataError."""
@@ -219,7 +160,7 @@ class StoredRun:
             raise self.lost
         self._send()
         self._state.token = ""
-        self._write_state()
+        self._state.write(self._store)
 
 
 def _is_manifest(name: str) -> bool:
