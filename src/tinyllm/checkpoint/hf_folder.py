@@ -131,7 +131,11 @@ def _no_weights(path: Path) -> CheckpointError:
             f"{path} holds its weights as a pickle ({pickles[0]}), and these are never opened",
             "A pickle can run any program. Ask for the model as .safetensors.",
         )
-    return CheckpointError(f"{path} holds no {SINGLE}", "Copy or download it again.")
+    return CheckpointError(
+        f"{path} holds no {SINGLE}",
+        "A model of pickles alone is not read: look for a revision with .safetensors, often "
+        "hf:owner/name@refs/pr/1, or save it so with transformers.",
+    )
 
 
 def _open(path: Path) -> StoredWeights:

@@ -4,7 +4,7 @@ import re
 
 from tinyllm.data.hub import PREFIX
 
-NAME = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?")
+NAME = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>refs/pr/\d+|\w[\w.-]*))?")
 _WEIGHTS = (".safetensors", ".gguf", ".pt", ".bin")
 
 
