@@ -19,12 +19,14 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the whole lines of figures; a torn last line is left out, as is a missing file."""
     if not path.is_file():
         return
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except json.JSONDecodeError:
                 continue
+            if isinstance(row, dict):
+                yield row
 
 
 def read_curves(path: Path) -> LossCurves:

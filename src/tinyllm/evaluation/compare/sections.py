@@ -18,6 +18,9 @@ from tinyllm.evaluation.story_evaluation.age_groups import AGE_GROUPS
 from tinyllm.reporting import format_bytes, format_count, format_duration
 
 UNKNOWN = "–"
+_NOTHING_SHARED = (
+    "There is no score that two of these models have in common: name a held-out text with `--data`."
+)
 Results = Mapping[str, Any]
 
 
@@ -49,7 +52,7 @@ def sentences_of(results: Results) -> list[str]:
         if c["is_primary"]:
             pair = f", {c['a']} and {c['b']}" if several else ""
             sentences.append(f"{_named(c)}{pair}: {c['sentence']}.")
-    return sentences
+    return sentences or [_NOTHING_SHARED]
 
 
 def _named(score: Results) -> str:
@@ -59,13 +62,7 @@ def _named(score: Results) -> str:
 
 
 def _summary(results: Results) -> Iterator[Block]:
-    sentences = sentences_of(results)
-    if sentences:
-        yield Bullets(sentences)
-    else:
-        yield Paragraph(
-            "No score that two of these models have in common: name a held-out text with `--data`."
-        )
+    yield Bullets(sentences_of(results))
     if results["notes"]:
         yield Bullets(results["notes"])
 

@@ -1,0 +1,52 @@
+"""Stories that a judge graded, from the judge's replies to the report."""
+
+import json
+from pathlib import Path
+
+from tests.evaluation.story_evaluation.conftest import server
+from tests.evaluation.story_evaluation.small_runs import evaluate
+from tests.stories.fault_server import FaultServer
+from tinyllm.config.compare import CompareConfig
+from tinyllm.evaluation.compare import run
+from tinyllm.evaluation.story_evaluation.prompts import read_prompt_set
+from tinyllm.reporting import SilentReporter
+
+N_PROMPTS = 10
+GOOD = (
+    " said yes and went home. The bird was happy and sang a song about the rain. Then they all "
+    "went to the river and played until it was dark. In the evening mother called them."
+)
+POOR = " and and and went went the the the the and and and went went the the"
+
+__all__ = ["server"]
+
+
+def completions(path: Path, text: str) -> Path:
+    prompts = read_prompt_set("beginnings").first(N_PROMPTS).prompts
+    rows = [{"prompt_id": prompt.id, "text": text} for prompt in prompts]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_grades_are_compared_prompt_by_prompt(tmp_path: Path, server: FaultServer) -> None:
+    paths = tuple(
+        completions(tmp_path / f"{name}.jsonl", text)
+        for name, text in (("good", GOOD), ("poor", POOR))
+    )
+    options = {"limit": N_PROMPTS, "writer__n_samples": 1}
+    graded = evaluate(tmp_path / "graded", server, completions=paths, **options)
+    folders = tuple(str(graded.folder / name) for name in ("good", "poor"))
+    config = CompareConfig(models=folders, output=tmp_path / "report")
+    comparison = run(config, SilentReporter())
+    judged = {c["metric"]: c for c in comparison.results["contrasts"] if c["is_primary"]}
+    assert set(judged) == {"grammar", "creativity", "consistency", "plot"}
+    for name, contrast in judged.items():
+        told = [graded.results[model]["scores"][name]["mean"] for model in ("good", "poor")]
+        assert contrast["difference"] == told[0] - told[1]
+        assert contrast["n_items"] == N_PROMPTS
+    assert judged["grammar"]["better"] == "good"
+    assert "examiner by gpt-eval-2turn" in judged["grammar"]["setting"]
+    assert comparison.results["ages"] == {"good": {"C": N_PROMPTS}, "poor": {"C": N_PROMPTS}}
+    text = (tmp_path / "report" / "results.md").read_text(encoding="utf-8")
+    assert "stories, judged, grammar: good is better by" in text
+    assert f"| C: 6-7 | {N_PROMPTS} | {N_PROMPTS} |" in text
