@@ -81,7 +81,7 @@ def complete_stories(
 
     `sampling` holds the seed: the same one gives every model the same random numbers.
     """
-    prompts = [engine.tokenizer.encode(story.beginning) for story in stories]
+    prompts = [engine.tokenizer.encode_prompt(story.beginning) for story in stories]
     completions = engine.complete(prompts, sampling, n=n)
     return [
         StorySample(story.id, k, story.beginning, completion.text, completion.finish_reason)
