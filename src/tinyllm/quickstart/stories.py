@@ -26,6 +26,7 @@ def make_stories(folder: Path, seed: int, n_stories: int, reporter: Reporter) ->
         seed=seed,
         plan=StoryPlanConfig(features=FeatureShares(**FEATURE_SHARES)),
         validation_fraction=0.0,
+        charts=False,
     )
     run(config, reporter)
     return list(_read(StoriesFolder(folder).dataset))
