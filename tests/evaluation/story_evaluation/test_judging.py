@@ -274,6 +274,8 @@ def test_stored_replies_are_read_anew_for_nothing(
     assert len(server.requests) == n_asked
     with pytest.raises(DataError, match="there is no run"):
         evaluate(tmp_path / "other", server, reparse=True, **given)
+    evaluate(tmp_path / "json", server, judge__protocol="gpt-eval-json", **given)
+    assert evaluate(tmp_path / "json", None, reparse=True, **given).is_judged
     evaluate(tmp_path / "measured", None, completions=(completions,))
     with pytest.raises(DataError, match="nobody has judged"):
         evaluate(tmp_path / "measured", server, reparse=True, **given)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm.errors import DataError
-from tinyllm.files import os_error
+from tinyllm.files import os_error, read_json
 from tinyllm.providers.pipeline.ledgers import LedgerPaths
 
 SEVERAL = Path("stories-eval")
@@ -51,6 +51,12 @@ class EvaluationFolder:
     def results(self) -> Path:
         """The truth."""
         return self.path / "results.json"
+
+    def protocol_name(self) -> str | None:
+        """Return the protocol by which was judged here, None where nobody judged."""
+        if not self.judge_run.is_file():
+            return None
+        return str(read_json(self.judge_run)["identity"]["protocol"]["name"])
 
     def require_run(self) -> None:
         """Raise DataError where no evaluation was begun."""

@@ -75,13 +75,15 @@ def run(
     after Ctrl-C.
     """
     prompts = read_prompt_set(config.prompts).first(config.limit)
-    is_judged = config.has_judge or reparse
-    protocol = protocol_for(config.judge.protocol, prompts) if is_judged else None
     folder, sources = sources_of(config, reporter)
-    if protocol is not None:
-        require_rivals(protocol, len(sources))
+    protocol = None
     if reparse:
         folder.require_run()
+        protocol = protocol_for(config.judge.protocol or folder.protocol_name(), prompts)
+    elif config.has_judge:
+        protocol = protocol_for(config.judge.protocol, prompts)
+    if protocol is not None:
+        require_rivals(protocol, len(sources))
     folder.make()
     with Lock(folder.lock) if config.lock else nullcontext():
         if repair:
