@@ -23,6 +23,7 @@ from tinyllm.data.contamination.workflow import ScanResult, run
 from tinyllm.data.manifest import Manifest, Source, read_manifest, write_manifest
 from tinyllm.data.word_hashes import Piece, split_words
 from tinyllm.errors import DataError, UsageError
+from tinyllm.files import sha256_file
 from tinyllm.records import MultipleChoice
 from tinyllm.reporting import SilentReporter
 
@@ -299,6 +300,26 @@ def test_a_text_made_of_evaluation_data_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="kept for evaluation"):
         refuse_evaluation_files(str(path))
+
+
+def test_a_text_made_of_a_test_before_it_was_registered_is_refused(tmp_path: Path) -> None:
+    kept, path = tmp_path / "kept.txt", tmp_path / "mix.txt"
+    kept.write_text("What is it?\n")
+    path.write_text("What is it? A test.\n")
+    inner = Manifest("clean.txt", "text", 1, 1, "0", sources=(Source("k", sha256_file(kept)),))
+    outer = (Source("c", manifest=inner),)
+    write_manifest(path, Manifest(path.name, "text", 1, path.stat().st_size, "0", sources=outer))
+    refuse_evaluation_files(str(path))
+    with pytest.raises(DataError, match=r"made of .*kept\.txt"):
+        refuse_evaluation_files(str(path), [kept])
+
+
+@pytest.mark.parametrize("name", ["allenai/openbookqa", "Rowan/hellaswag", "allenai/ai2_arc"])
+def test_tests_on_the_hub_are_known_by_name(name: str) -> None:
+    for address in (f"hf:{name}", f"hf:{name}/main:train"):
+        with pytest.raises(DataError, match="kept for evaluation"):
+            refuse_evaluation_files(address)
+    refuse_evaluation_files("hf:owner/stories:train")
 
 
 @pytest.mark.real_data

@@ -1,18 +1,20 @@
 """Files that no model learns from: tests known by their SHA-256, and a user's own.
 
 `evaluation_only.json` lists the published files by size and hash, in their authors' form and in
-ours. A file is hashed only when its size is that of a registered one.
+ours. A file is hashed only when its size is that of a registered one. On the hub, the data sets
+that the catalogue keeps for evaluation are known by name.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from tinyllm.data.catalog import catalog
 from tinyllm.data.contamination.record import recorded_leaks
-from tinyllm.data.hub import is_hub_source
-from tinyllm.data.manifest import read_manifest, refuse_evaluation_data
+from tinyllm.data.hub import is_hub_source, parse_address
+from tinyllm.data.manifest import Manifest, read_manifest, refuse_evaluation_data
 from tinyllm.data.sources import expand_source
 from tinyllm.errors import DataError
 from tinyllm.files import require_file, sha256_file
@@ -24,17 +26,55 @@ _HINT = "A model that has seen its questions cannot be judged by them: use other
 def refuse_evaluation_files(source: str, kept: Sequence[Path] = ()) -> None:
     """Raise DataError when a source holds a file that is kept for evaluation.
 
-    A file is one when its manifest or that of anything it was made from says so, when it is
-    registered, or when it is one of `kept` or a copy of it.
+    A file is one when its manifest says so, when it is registered, or when it is one of `kept` or
+    a copy of it; or when anything that it was made of is, as far as manifests tell.
     """
     own = [require_file(path, "file kept for evaluation") for path in kept]
-    for path in [] if is_hub_source(source) else expand_source(source):
-        manifest = read_manifest(path)
-        if manifest is not None:
-            refuse_evaluation_data(source, manifest)
+    if is_hub_source(source):
+        name = _tests_on_hub().get(parse_address(source).dataset)
+        if name is not None:
+            raise DataError(f"{source} is kept for evaluation: it is {name}", _HINT)
+        return
+    for path in expand_source(source):
         name = _registered_name(path) or next((str(k) for k in own if _is_copy(path, k)), None)
         if name is not None:
             raise DataError(f"{path} is kept for evaluation: it is {name}", _HINT)
+        manifest = read_manifest(path)
+        if manifest is not None:
+            refuse_evaluation_data(source, manifest)
+            _refuse_made_of_tests(path, manifest, own)
+
+
+def _refuse_made_of_tests(path: Path, manifest: Manifest, own: Sequence[Path]) -> None:
+    """Raise DataError when a text was made of a registered file, before it was registered."""
+    made_of = set(_hashes(manifest))
+    if not made_of:
+        return
+    names = {sha256: name for of_size in _registered().values() for sha256, name in of_size.items()}
+    names |= {sha256_file(kept): str(kept) for kept in own}
+    for sha256 in made_of & names.keys():
+        raise DataError(f"{path} is kept for evaluation: it was made of {names[sha256]}", _HINT)
+
+
+def _hashes(manifest: Manifest) -> Iterator[str]:
+    for source in manifest.sources:
+        if source.sha256 is not None:
+            yield source.sha256
+        if source.manifest is not None:
+            yield from _hashes(source.manifest)
+
+
+@cache
+def _tests_on_hub() -> dict[str, str]:
+    """Return what the catalogue keeps for evaluation, by owner/name."""
+    return {
+        parse_address(split.place).dataset: entry.what
+        for entry in catalog().values()
+        if entry.evaluation_only
+        for variant in entry.variants.values()
+        for split in variant.splits.values()
+        if is_hub_source(split.place)
+    }
 
 
 def tell_recorded_leaks(source: str, reporter: Reporter) -> None:
