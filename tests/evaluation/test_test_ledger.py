@@ -54,6 +54,14 @@ def test_one_checkpoint_may_be_asked_twice_and_two_are_a_choice(questions, check
     assert "choose" not in uses[1].sentence
 
 
+def test_the_best_and_the_last_checkpoint_of_one_step_are_one(questions, checkpoint):
+    best = checkpoint("best", {**PRETRAINING, "step": 90, "elapsed_seconds": 7.0})
+    last = checkpoint("last", {**PRETRAINING, "step": 90, "elapsed_seconds": 9.5})
+    later = checkpoint("later", {**PRETRAINING, "step": 91, "elapsed_seconds": 9.5})
+    uses = [count_use(questions, info, "t", 5) for info in (best, last, later)]
+    assert [use.n_checkpoints for use in uses] == [1, 1, 2]
+
+
 def test_a_line_torn_by_a_crash_costs_that_line_only(questions, checkpoint):
     info = checkpoint("one", {})
     count_use(questions, info, "t", 5)

@@ -1,6 +1,7 @@
 """How often the questions of a test split were asked: `NAME.evaluations.journal` beside them.
 
-    {"id":"9f…","lineage":"4c…","checkpoint":"…","sha256":"…","task":"openbookqa","n":500,"at":"…"}
+    {"id":"9f…","lineage":"4c…","state":"07…","checkpoint":"chat.safetensors","sha256":"…",
+     "task":"openbookqa","n":500,"at":"…"}                                   (in one line)
 
 A test says how good a model is as long as no model is chosen by it. So every evaluation on a test
 split is counted by lineage: the checkpoints that go back to one pretraining, whatever came after.
@@ -19,12 +20,14 @@ from tinyllm.files import sha256_text
 from tinyllm.journal import Journal, read
 from tinyllm.reporting import counted
 
+_OF_THE_CLOCK = ("elapsed_seconds", "validation", "versions")
+"""What differs between two files of the same weights."""
 _OF_THE_RUN = ("config", "data", "shards", "tokenizer_fingerprint")
 """What stays the same in the training record from a run's first checkpoint to its last."""
 
 
 @dataclass(frozen=True, slots=True)
-class TestUse:
+class SplitUse:
     """What a test split has been used for, this evaluation included."""
 
     path: Path
@@ -76,12 +79,20 @@ def lineage_of(info: CheckpointInfo) -> str:
     return sha256_text(text)[:16]
 
 
+def state_of(info: CheckpointInfo) -> str:
+    """Return a name for a checkpoint's weights: the best and the last are often the same."""
+    if "step" not in info.training:
+        return checkpoint_fingerprint(info.path)[:16]
+    kept = {key: value for key, value in info.training.items() if key not in _OF_THE_CLOCK}
+    return sha256_text(json.dumps(kept, sort_keys=True))[:16]
+
+
 def ledger_path(questions: Path) -> Path:
     """Return where the uses of a file of questions are counted; no name of a data file."""
     return questions.with_name(f"{questions.stem}.evaluations.journal")
 
 
-def count_use(questions: Path, info: CheckpointInfo, task: str, n_questions: int) -> TestUse:
+def count_use(questions: Path, info: CheckpointInfo, task: str, n_questions: int) -> SplitUse:
     """Add this evaluation to the ledger, and count. Raises DataError as the disk does."""
     path, lineage = ledger_path(questions), lineage_of(info)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -89,6 +100,7 @@ def count_use(questions: Path, info: CheckpointInfo, task: str, n_questions: int
     entry = {
         "id": sha256_text(f"{sha256} {now}")[:16],
         "lineage": lineage,
+        "state": state_of(info),
         "checkpoint": info.path.name,
         "sha256": sha256,
         "task": task,
@@ -98,13 +110,13 @@ def count_use(questions: Path, info: CheckpointInfo, task: str, n_questions: int
     with Journal(path) as journal:
         journal.append(entry)
     records = [record for _, record in read(path)]
-    if not all({"lineage", "sha256"} <= record.keys() for record in records):
+    if not all({"lineage", "state"} <= record.keys() for record in records):
         raise DataError(f"{path} is not a ledger of evaluations", "Remove it.")
     own = [record for record in records if record["lineage"] == lineage]
-    return TestUse(
+    return SplitUse(
         path=path,
         lineage=lineage,
         n_evaluations=len(own),
-        n_checkpoints=len({record["sha256"] for record in own}),
+        n_checkpoints=len({record["state"] for record in own}),
         n_lineages=len({record["lineage"] for record in records}),
     )

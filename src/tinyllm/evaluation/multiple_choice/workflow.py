@@ -13,7 +13,7 @@ from tinyllm.data.multiple_choice import read_multiple_choice
 from tinyllm.errors import DataError, UsageError
 from tinyllm.evaluation.multiple_choice import ledger, report, rival
 from tinyllm.evaluation.multiple_choice.asking import Asking
-from tinyllm.evaluation.multiple_choice.ledger import TestUse
+from tinyllm.evaluation.multiple_choice.ledger import SplitUse
 from tinyllm.evaluation.multiple_choice.page import write_page
 from tinyllm.evaluation.multiple_choice.rival import Pairing, Rival
 from tinyllm.evaluation.multiple_choice.scores import Result, score
@@ -197,7 +197,7 @@ def _pair_all(forms: Sequence[Result], other: Rival | None, reporter: Reporter) 
     return [rival.pair(form, other) for form in forms if form.form in other.forms]
 
 
-def _count_use(info: CheckpointInfo, paper: _Paper, reporter: Reporter) -> TestUse | None:
+def _count_use(info: CheckpointInfo, paper: _Paper, reporter: Reporter) -> SplitUse | None:
     """Count an evaluation on the split whose scores are published; None where it is another."""
     path = Path(paper.found.source)
     try:
