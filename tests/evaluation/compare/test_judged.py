@@ -47,6 +47,26 @@ def test_grades_are_compared_prompt_by_prompt(tmp_path: Path, server: FaultServe
     assert judged["grammar"]["better"] == "good"
     assert "examiner by gpt-eval-2turn" in judged["grammar"]["setting"]
     assert comparison.results["ages"] == {"good": {"C": N_PROMPTS}, "poor": {"C": N_PROMPTS}}
+    worst = comparison.results["worst"]
+    assert [w["model"] for w in worst] == ["good"] * 3 + ["poor"] * 3
+    assert all(w["text"] == (GOOD if w["model"] == "good" else POOR) for w in worst)
     text = (tmp_path / "report" / "results.md").read_text(encoding="utf-8")
     assert "stories, judged, grammar: good is better by" in text
     assert f"| C: 6-7 | {N_PROMPTS} | {N_PROMPTS} |" in text
+
+
+def test_what_is_known_by_heart_is_compared_too(tmp_path: Path) -> None:
+    training = tmp_path / "training.txt"
+    training.write_text(f"Once upon a time.{GOOD}\n<|endoftext|>\nThe end.\n", encoding="utf-8")
+    paths = tuple(
+        completions(tmp_path / f"{name}.jsonl", text)
+        for name, text in (("copied", GOOD), ("own", POOR))
+    )
+    options = {"limit": N_PROMPTS, "writer__n_samples": 1, "training_text": str(training)}
+    measured = evaluate(tmp_path / "measured", None, completions=paths, **options)
+    folders = tuple(str(measured.folder / name) for name in ("copied", "own"))
+    comparison = run(CompareConfig(models=folders, output=tmp_path / "r"), SilentReporter())
+    contrasts = {c["metric"]: c for c in comparison.results["contrasts"]}
+    assert contrasts["longest_span"]["better"] == "copied"  # neither is better: the higher one
+    assert contrasts["longest_span"]["difference"] > 20
+    assert comparison.results["worst"] == []

@@ -1,11 +1,18 @@
-"""What the models wrote after the same prompts: drawn by seed, not by hand."""
+"""What the models wrote after the same prompts: drawn by seed, not by hand; and what a judge liked
+least.
+"""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tinyllm.data.rows import read_rows
+from tinyllm.errors import TinyLLMError
+from tinyllm.evaluation.compare.scores import read_predictions
 from tinyllm.evaluation.compare.subjects import StoredReport
+from tinyllm.evaluation.statistics import mean
+from tinyllm.evaluation.story_evaluation.prompts import read_prompt_set
 from tinyllm.seeding import random_for
 
 _LONGEST_SHOWN = 900
@@ -18,7 +25,10 @@ def draw_samples(
 
     `reports` are stories reports of one setting. Of each prompt, sample 0 is shown.
     """
-    texts = {name: _first_texts(report) for name, report in reports}
+    texts = {
+        name: {id: text for (id, number), text in _texts(report).items() if number == 0}
+        for name, report in reports
+    }
     if not texts:
         return []
     shared = sorted(set.intersection(*(set(of_model) for of_model in texts.values())))
@@ -34,15 +44,43 @@ def draw_samples(
     ]
 
 
-def _first_texts(report: StoredReport) -> dict[str, str]:
+def worst_samples(reports: Sequence[tuple[str, StoredReport]], *, n: int) -> list[dict[str, Any]]:
+    """Return the n texts of each model with the lowest mean grade; none where nobody judged."""
+    worst: list[dict[str, Any]] = []
+    for name, report in reports:
+        graded = {
+            (str(row["prompt_id"]), int(row["sample"])): mean(list(row["grades"].values()))
+            for row in read_predictions(report)
+            if row.get("grades") and row.get("round", 0) == 0
+        }
+        texts, prompts = _texts(report), _prompts(report)
+        lowest = sorted((grade, place) for place, grade in graded.items() if place in texts)[:n]
+        worst += [
+            {
+                "model": name,
+                "prompt_id": place[0],
+                "prompt": prompts.get(place[0], place[0]),
+                "mean_grade": grade,
+                "text": texts[place],
+            }
+            for grade, place in lowest
+        ]
+    return worst
+
+
+def _texts(report: StoredReport) -> dict[tuple[str, int], str]:
+    """Return all texts of a report by prompt and number."""
     path = completions_path(report)
     if path is None:
         return {}
-    texts: dict[str, str] = {}
+    texts: dict[tuple[str, int], str] = {}
+    counts: Counter[str] = Counter()
     for row in read_rows(path):
-        text = row.get("text", row.get("completion"))
-        if isinstance(text, str) and row.get("sample", 0) == 0:
-            texts.setdefault(str(row.get("prompt_id")), _shortened(text))
+        id, text = str(row.get("prompt_id")), row.get("text", row.get("completion"))
+        number = row.get("sample", counts[id])
+        counts[id] += 1
+        if isinstance(text, str) and isinstance(number, int):
+            texts.setdefault((id, number), _shortened(text))
     return texts
 
 
@@ -54,9 +92,6 @@ def completions_path(report: StoredReport) -> Path | None:
 
 def _prompts(report: StoredReport) -> dict[str, str]:
     """Return the prompts by id, where the set is one that ships or a file that is still there."""
-    from tinyllm.errors import TinyLLMError
-    from tinyllm.evaluation.story_evaluation.prompts import read_prompt_set
-
     try:
         prompts = read_prompt_set(str(report.results["prompts"]["name"]))
     except TinyLLMError:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tinyllm.errors import DataError
 from tinyllm.evaluation.compare.subjects import StoredReport
 from tinyllm.evaluation.loss import DocumentLoss, bits_per_byte_values
-from tinyllm.evaluation.statistics import Interval
+from tinyllm.evaluation.statistics import Interval, cluster_bootstrap_interval
 from tinyllm.files import sha256_text
 
 Better = Literal["higher", "lower", "neither"]
@@ -21,6 +21,10 @@ Key = tuple[str, str, str]
 
 SMALLEST_BITS_SHARE = 0.01
 """Two seeds of one recipe differ by some tenths of a percent in bits per byte (docs/log.md)."""
+_MEMORISED = (
+    ("longest_span", "words", "the longest run of words that stands in the training text"),
+    ("nearest_rouge_2", "F1", "Rouge-2 with the nearest document of the training text"),
+)
 SMALLEST_GRADES = 0.3
 """A judge that grades the same text twice differs from itself by some tenths of a point."""
 
@@ -162,7 +166,8 @@ def _read_multiple_choice(report: StoredReport) -> list[Score]:
 
 
 def _read_stories(report: StoredReport) -> list[Score]:
-    return [*_graded(report.results), *_measured(report.results)]
+    results = report.results
+    return [*_graded(results), *_measured(results), *_memorised(results)]
 
 
 def _graded(results: Mapping[str, Any]) -> list[Score]:
@@ -204,6 +209,36 @@ def _measured(results: Mapping[str, Any]) -> list[Score]:
         )
         for name, measure in results["metrics"]["measures"].items()
     ]
+
+
+def _memorised(results: Mapping[str, Any]) -> list[Score]:
+    """Return what stands in the training text; nothing where none was looked through."""
+    found = results.get("memorisation")
+    if not found:
+        return []
+    told = found["training_text"]
+    setting = f"{_story_setting(results)}, {told['bytes']:,} bytes of training text"
+    return [
+        Score(
+            task="stories",
+            metric=name,
+            unit=unit,
+            value=found[name]["mean"],
+            interval=_over_prompts(found[name]["per_prompt"]),
+            better="neither",
+            setting=setting,
+            items={prompt: [value] for prompt, value in found[name]["per_prompt"].items()},
+            meaning=meaning,
+        )
+        for name, unit, meaning in _MEMORISED
+    ]
+
+
+def _over_prompts(values: Mapping[str, float]) -> Interval | None:
+    """Return the interval of a mean over prompts; a single prompt has none."""
+    if len(values) < 2:
+        return None
+    return cluster_bootstrap_interval([[value] for value in values.values()], seed=0)
 
 
 def _story_setting(results: Mapping[str, Any]) -> str:

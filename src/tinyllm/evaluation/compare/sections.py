@@ -39,6 +39,7 @@ def blocks_of(results: Results) -> list[Block]:
         *_ages(results["ages"]),
         *_charts(results["charts"]),
         *_samples(results["samples"]),
+        *_worst(results["worst"]),
         *_settings(results["config_differences"], [m["name"] for m in results["models"]]),
         *_limits(results),
     ]
@@ -226,6 +227,14 @@ def _samples(samples: Sequence[Results]) -> Iterator[Block]:
         yield Paragraph("Drawn by seed, not by hand; the first text that each model wrote.")
     for sample in samples:
         yield SideBySide(sample["prompt"], list(sample["texts"].items()))
+
+
+def _worst(worst: Sequence[Results]) -> Iterator[Block]:
+    if worst:
+        yield Heading("What the judge liked least")
+    for sample in worst:
+        name = f"{sample['model']}, mean grade {sample['mean_grade']:.1f}"
+        yield SideBySide(sample["prompt"], [(name, sample["text"])])
 
 
 def _settings(rows: Sequence[Results], names: Sequence[str]) -> Iterator[Block]:

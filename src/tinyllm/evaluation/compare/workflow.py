@@ -13,14 +13,17 @@ from tinyllm.evaluation.compare.differences import config_differences
 from tinyllm.evaluation.compare.drawings import draw_all
 from tinyllm.evaluation.compare.facts import facts_of, tuned_pairs
 from tinyllm.evaluation.compare.missing import complete
-from tinyllm.evaluation.compare.samples import draw_samples
+from tinyllm.evaluation.compare.samples import draw_samples, worst_samples
 from tinyllm.evaluation.compare.scores import Score, read_scores
 from tinyllm.evaluation.compare.sections import blocks_of, sentences_of, title_of
 from tinyllm.evaluation.compare.subjects import StoredReport, Subject, open_subjects
 from tinyllm.evaluation.pages import as_html, as_markdown
 from tinyllm.evaluation.report import report_folder, write_report
+from tinyllm.evaluation.story_evaluation.scores import WARN_COVERAGE
 from tinyllm.files import write_text
 from tinyllm.reporting import Reporter
+
+_N_WORST = 3
 
 MeasureSpeed = Callable[[Sequence[Path], Reporter], Sequence[float]]
 """Tokens per second of each checkpoint, measured in turn."""
@@ -70,6 +73,7 @@ def run(
         "contrasts": [_contrast_json(contrast) for contrast in found],
         "notes": _notes(subjects, scores),
         "ages": _ages(subjects),
+        "worst": worst_samples(_stories(subjects), n=_N_WORST),
         "samples": draw_samples(_stories(subjects), seed=config.seed, n=config.n_samples),
         "config_differences": config_differences(subjects),
         "charts": draw_all(folder, subjects, scores, found, tuned),
@@ -162,15 +166,20 @@ def _notes(subjects: Sequence[Subject], scores: Sequence[tuple[str, Score]]) -> 
     without = [s.name for s in subjects if not s.reports]
     if without:
         notes.append(f"No report of {', '.join(without)} was found or made.")
-    notes += dict.fromkeys(filter(None, (_doubt(r) for s in subjects for r in s.reports)))
+    notes += dict.fromkeys(filter(None, (_doubt(s.name, r) for s in subjects for r in s.reports)))
     return notes
 
 
-def _doubt(report: StoredReport) -> str | None:
-    """Say that a judge is not to be trusted, if that was found."""
-    judge = report.results.get("judge")
+def _doubt(name: str, report: StoredReport) -> str | None:
+    """Say what makes a judge's grades doubtful, if something does."""
+    judge, coverage = report.results.get("judge"), report.results.get("coverage")
     if not isinstance(judge, Mapping):
         return None
+    if isinstance(coverage, Mapping) and coverage["share"] < WARN_COVERAGE:
+        return (
+            f"Only {coverage['graded']} of {coverage['wanted']} texts of {name} have grades: what "
+            "the others would have got is not known."
+        )
     calibration = judge.get("calibration")
     if isinstance(calibration, Mapping) and calibration.get("fitness") not in (None, "fit"):
         return f"The judge {judge['model']} is {calibration['fitness']}: its grades show nothing."
