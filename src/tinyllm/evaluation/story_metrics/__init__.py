@@ -4,7 +4,8 @@ sample.py        one text of a model, and how it is taken apart into words
 overlap.py       Rouge-n, distinct-n, what texts share
 repetition.py    loops and phrases said again
 names.py         do the people of a prompt stay?
-measure.py       all measures of a model's texts, with intervals and values per prompt
+of_prompt.py     every measure of a prompt's texts: the table
+measure.py       all of them for a model, with intervals and values per prompt
 memorisation.py  what stands in the training text
 spans.py         … as runs of words
 nearest.py       … as the nearest story
