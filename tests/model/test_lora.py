@@ -10,11 +10,13 @@ from tinyllm.config.lora import LoraConfig
 from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.model.hf_config import to_hugging_face_config
 from tinyllm.model.lora import (
+    LoraLinear,
     adapter_layout,
     add_lora,
     count_parameters,
     merge_adapter,
     merged_weights,
+    plain_state,
     save_adapter,
     scales_of,
 )
@@ -24,10 +26,12 @@ FAMILIES = ["llama", "gpt-neo"]
 IDS = torch.randint(0, 300, (3, 40), generator=torch.Generator().manual_seed(1))
 
 
-def adapted(family: str, config: LoraConfig, *, trained: bool) -> tuple[Transformer, Transformer]:
+def adapted(
+    family: str, config: LoraConfig, *, trained: bool, hidden_size: int = 32
+) -> tuple[Transformer, Transformer]:
     """Return a plain network, and the same one with adapters that have learnt something."""
     tokenizer = tiny_tokenizer()
-    plain, model = tiny_model(tokenizer, family=family), tiny_model(tokenizer, family=family)
+    plain, model = (tiny_model(tokenizer, family=family, hidden_size=hidden_size) for _ in range(2))
     add_lora(model, config, torch.Generator().manual_seed(3))
     if trained:
         with torch.no_grad():
@@ -136,3 +140,28 @@ def test_adapters_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps(description))
     with pytest.raises(CheckpointError, match="cannot be read"):
         merge_adapter(plain, tmp_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_four_bits_beside_adapters(family: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    config = LoraConfig(rank=4, quantization="nf4")
+    plain, model = adapted(family, config, trained=True, hidden_size=64)
+    model.train()
+    loss = model(IDS[:, :-1], targets=IDS[:, 1:])
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        is_adapter = "lora_" in name
+        assert (parameter.grad is not None and bool(parameter.grad.any())) == is_adapter, name
+    linear = next(m for m in model.modules() if isinstance(m, LoraLinear)).base_layer
+    assert linear.weight.numel() * linear.weight.element_size() * 2 == linear.out_features * (
+        linear.in_features
+    )
+    assert count_parameters(model)[1] - count_parameters(model)[0] == count_parameters(plain)[1]
+    before = model(IDS).detach()  # as it is trained; answering rounds to bfloat16
+    with torch.no_grad():
+        _, whole = adapted(family, LoraConfig(rank=4), trained=True, hidden_size=64)
+        error = (before - whole(IDS)).abs().mean()
+        assert 0 < error < 0.5 * before.abs().mean()
+        plain.load_state_dict(merged_weights(plain_state(model), scales_of(model)))
+        assert (plain(IDS) - before).abs().max() < 1e-3 * before.abs().max()

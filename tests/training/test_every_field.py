@@ -50,6 +50,8 @@ CHAT = {"data.train": "chat.jsonl", "samples.prompts": ["cat"], "model.context_l
 SUBWORDS = {"tokenizer.kind": "bpe"}
 SHARED_ONLY = {"distributed.strategy"}
 """What matters between processes only: see test_launch.py."""
+MEMORY_ONLY = {"gradient_checkpointing"}
+"""What changes no bit of the result: see tests/model/test_recomputing.py."""
 MEASURED = ("seconds", "memory", "data_wait_share", "flops")
 
 
@@ -99,6 +101,7 @@ MUTATIONS: dict[str, Mutation] = {
     "lora.rank": Mutation(4, TUNED, before=2),
     "lora.alpha": Mutation(2.0, TUNED),
     "lora.dropout": Mutation(0.5, TUNED),
+    "lora.quantization": Mutation("nf4", {**TUNED, "init_from": "wide.safetensors"}),
     "lora.targets": Mutation(["q_proj"], TUNED),
     "lora.merge_first": Mutation("adapter", TUNED),
     "batch.micro_batch_size": Mutation(3),
@@ -150,7 +153,7 @@ def leaves() -> list[str]:
 
 
 def test_every_field_has_a_mutation() -> None:
-    assert set(MUTATIONS) | SHARED_ONLY == set(leaves())
+    assert set(MUTATIONS) | SHARED_ONLY | MEMORY_ONLY == set(leaves())
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +174,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.json").write_text(letters.to_json(), encoding="utf-8")
     for seed, name in enumerate(("a", "b")):
         write_tiny_checkpoint(folder / f"{name}.safetensors", context_length=32, seed=seed)
+    write_tiny_checkpoint(folder / "wide.safetensors", context_length=32, hidden_size=64)
     write_adapter(folder / "adapter", folder / "a.safetensors")
     return folder
 

@@ -1,6 +1,6 @@
 """The knobs of LoRA."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,10 @@ class LoraConfig(Strict):
 
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of what they read that is dropped while training."""
+
+    quantization: Literal["none", "nf4"] = "none"
+    """Hold the frozen weights beside the matrices in 4 bits (NF4, with bitsandbytes) where a row is
+    a multiple of 64; the checkpoint holds them unpacked, as they were trained beside."""
 
     targets: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = _ALL_LINEAR
     """Linear layers to put them beside: every one inside the layers, where it is left out."""

@@ -277,6 +277,10 @@ class TrainConfig(Strict):
     compile: Literal["auto", "off", "on"] = "auto"
     """torch.compile the network; `auto` does so on CUDA."""
 
+    gradient_checkpointing: bool = False
+    """Keep less while a batch goes forward and compute it again on the way back: the same
+    gradients for about a third more work."""
+
     distributed: Distributed = Field(default_factory=Distributed)
     """How several processes share the work."""
 

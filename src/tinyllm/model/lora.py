@@ -25,6 +25,7 @@ from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.files import atomic_write, read_json, require_file, write_json
 from tinyllm.model.hf_config import LAYOUTS, Layout, model_type
 from tinyllm.model.hf_weights import place_of
+from tinyllm.model.quantized import can_quantize, dequantize, is_quantized, quantize_linear
 from tinyllm.model.transformer import Transformer
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -38,7 +39,8 @@ class LoraLinear(nn.Module):
     def __init__(self, base_layer: nn.Linear, config: LoraConfig) -> None:
         super().__init__()
         device = base_layer.weight.device
-        self.base_layer = base_layer
+        packs = config.quantization == "nf4" and can_quantize(base_layer)
+        self.base_layer = quantize_linear(base_layer) if packs else base_layer
         self.scale = config.scale
         self.dropout = nn.Dropout(config.dropout)
         with torch.device("meta"):  # values are drawn by seed, not from the global generator
@@ -113,9 +115,12 @@ def has_lora(model: nn.Module) -> bool:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Return (parameters that train, all parameters)."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+    """Return (parameters that train, all parameters); two in a byte count as two."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    packed = [layer.base_layer for _, layer in adapters(model) if is_quantized(layer.base_layer)]
+    n_packed = sum(p.weight.numel() for p in packed)
+    n_unpacked = sum(p.in_features * p.out_features for p in packed)
+    return trained, sum(p.numel() for p in model.parameters()) - n_packed + n_unpacked
 
 
 def merged_weights(weights: Mapping[str, Tensor], scales: Mapping[str, float]) -> dict[str, Tensor]:
@@ -134,6 +139,21 @@ def merged_weights(weights: Mapping[str, Tensor], scales: Mapping[str, float]) -
             weight = weight + scales[layer] * (b.float() @ a.float()).to(weight.dtype)
         merged[plain] = weight
     return merged
+
+
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return all weights by name, those in 4 bits unpacked."""
+    packed = {
+        f"{name}.base_layer.weight": layer.base_layer
+        for name, layer in adapters(model)
+        if is_quantized(layer.base_layer)
+    }
+    weights = {
+        name: weight
+        for name, weight in model.state_dict().items()
+        if not any(name.startswith(prefix) for prefix in packed)
+    }
+    return weights | {name: dequantize(layer) for name, layer in packed.items()}
 
 
 def scales_of(model: nn.Module) -> dict[str, float]:

@@ -21,6 +21,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from tinyllm.config.model import ModelConfig
 from tinyllm.kernels import attention as native
@@ -181,6 +182,8 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
         self.norm = _norm(config)
         self.dropout = nn.Dropout(config.dropout)
+        self.recomputes = False
+        """Whether the backward pass computes a layer again rather than keep what it held."""
 
     def forward(self, input_ids: Tensor, places: Places, cache: KVCache | None) -> Tensor:
         x = self.embed_tokens(input_ids)  # (B, T, D)
@@ -189,7 +192,10 @@ class Backbone(nn.Module):
         x = self.dropout(x)
         delta = None
         for layer in self.layers:
-            x, delta = layer(x, delta, places, cache)
+            if self.recomputes and self.training:
+                x, delta = recomputed(layer, x, delta, places, cache, use_reentrant=False)
+            else:
+                x, delta = layer(x, delta, places, cache)
         return add_and_norm(self.norm, x, delta)[1]
 
 

@@ -98,6 +98,7 @@ class Assembly:
         """Build network, optimizers and the training around them, at its first step."""
         self.compute = self._settled_compute()
         self.model = build_model(self.config, self.beginning).to(self.compute.device)
+        self.model.model.recomputes = self.config.gradient_checkpointing
         optimizers = build_optimizers(self.model, self.config.optimizer)
         network: nn.Module = self.model
         if self._compiles():

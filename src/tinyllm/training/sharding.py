@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tinyllm.model.lora import has_lora, merged_weights, scales_of
+from tinyllm.model.lora import has_lora, merged_weights, plain_state, scales_of
 from tinyllm.model.transformer import Transformer
 
 
@@ -57,7 +57,7 @@ def whole_network(model: Transformer, keep: bool) -> Transformer | None:
     """
     if not any(_is_parted(p) for p in model.parameters()) and not has_lora(model):
         return model
-    weights = collect(model.state_dict().items(), keep)
+    weights = collect(plain_state(model).items(), keep)
     if not keep:
         return None
     weights = merged_weights(weights, scales_of(model))

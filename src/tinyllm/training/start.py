@@ -23,6 +23,7 @@ _FREE = frozenset(
         "name",
         "device",
         "compile",
+        "gradient_checkpointing",
         "distributed",
         "checkpoint",
         "evaluation",
