@@ -83,6 +83,15 @@ def eval_stories(
         bool,
         typer.Option("--reparse", help="Read the judge's stored replies anew; ask nobody."),
     ] = False,
+    retry_rejects: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--retry-rejects",
+            metavar="REASON",
+            help="Ask the judge once more for what was given up for this reason. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Move broken lines of the journals aside first.")
     ] = False,
@@ -133,7 +142,7 @@ def eval_stories(
         return
     from tinyllm.evaluation.story_evaluation.workflow import run
 
-    report = run(chosen, say, reparse=reparse, repair=repair)
+    report = run(chosen, say, reparse=reparse, repair=repair, retry_rejects=retry_rejects or ())
     if as_json:
         print_json(report.to_json())
         return

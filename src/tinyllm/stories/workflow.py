@@ -22,7 +22,7 @@ from tinyllm.providers.opening import open_provider
 from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.engine import Ending, EndingKind, Pipeline, Settings
 from tinyllm.providers.pipeline.figures import format_cost
-from tinyllm.providers.pipeline.ledgers import Ledgers, State
+from tinyllm.providers.pipeline.ledgers import Ledgers
 from tinyllm.providers.pipeline.looking import RunStatus, read_run_status
 from tinyllm.reporting import Reporter
 from tinyllm.stories.finalise import Dataset, finished_dataset, write_dataset
@@ -125,7 +125,7 @@ def run(
         kept = identity(config, plans, asked)
         folder.settle_identity(kept, config.n_stories, options.extend)
         folder.refuse_strangers(ledgers.state, plans)
-        retried = _take_back(ledgers.state, options.retry_rejects)
+        retried = ledgers.state.take_back(options.retry_rejects)
         if options.retry_rejects and not retried:
             reporter.warn(f"nothing was given up for {' or '.join(options.retry_rejects)}")
         if not missing and not retried:
@@ -196,13 +196,6 @@ async def _ask(
         return await pipeline(None).run()
     finally:
         await provider.aclose()
-
-
-def _take_back(state: State, reasons: Sequence[str]) -> list[int]:
-    """Return the items given up for these reasons, which are then open again."""
-    found = sorted(i for i in state.spent if state.rejected[i][-1] in reasons)
-    state.spent.difference_update(found)
-    return found
 
 
 def read_status(output: Path, store: StoreConfig | None = None) -> RunStatus:

@@ -63,11 +63,13 @@ def evaluate(
     reporter: Reporter | None = None,
     *,
     reparse: bool = False,
+    retry_rejects: tuple[str, ...] = (),
     **flags: Any,
 ) -> StoriesReport:
     """Evaluate to the end, in this process."""
     config = config_for(output, server, **flags)
-    return run(config, reporter or RecordingReporter(), reparse=reparse)
+    shown = reporter or RecordingReporter()
+    return run(config, shown, reparse=reparse, retry_rejects=retry_rejects)
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:

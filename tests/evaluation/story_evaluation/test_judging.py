@@ -306,6 +306,30 @@ def test_a_budget_ends_grading_and_a_larger_one_goes_on(
     assert whole.results["writer"]["coverage"]["share"] == 1.0
 
 
+def test_what_an_outage_took_can_be_asked_for_again(
+    tmp_path: Path, server: FaultServer, completions: Path
+) -> None:
+    given: dict[str, Any] = {"completions": (completions,), "judge__anchors": False}
+
+    def halved(number: int, _: str) -> Fault:
+        messages = server.requests[number].body["messages"]
+        return Fault(503, {}, b"busy") if kind_of(messages, 2) else saying(fair(messages))
+
+    server.fault_for = halved
+    window = {"judge__provider__retries__breaker_window": 1000}
+    broken = evaluate(tmp_path / "out", server, **given, **window)
+    without = broken.results["writer"]["coverage"]["without_grades"]
+    assert list(without) == ["server_error"]
+    serve(server, fair)
+    n_asked = len(server.requests)
+    evaluate(tmp_path / "out", server, **given)
+    assert len(server.requests) == n_asked
+    mended = evaluate(tmp_path / "out", server, retry_rejects=("server_error",), **given)
+    assert len(server.requests) - n_asked == 2 * without["server_error"]
+    assert mended.results["writer"]["coverage"]["share"] == 1.0
+    assert believed(tmp_path / "out", completions) == {}
+
+
 def test_a_judge_that_is_asked_by_the_file_grades_the_same(
     tmp_path: Path, server: FaultServer, completions: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """Having a judge grade the completions of all models of an evaluation, in one shuffled run."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from tinyllm.errors import ConfigError, DataError
 from tinyllm.evaluation.story_evaluation.asking import ask_all, open_ledgers, settle
 from tinyllm.evaluation.story_evaluation.calibration import Calibration, calibrate
 from tinyllm.evaluation.story_evaluation.folder import EvaluationFolder
-from tinyllm.evaluation.story_evaluation.grading import GradingWork
+from tinyllm.evaluation.story_evaluation.grading import NO_ASSESSMENT, GradingWork
 from tinyllm.evaluation.story_evaluation.pairs import calibrate_pairs
 from tinyllm.evaluation.story_evaluation.protocols import Protocol
 from tinyllm.evaluation.story_evaluation.replies import PARSER_VERSION
@@ -86,8 +86,13 @@ def judge_all(
     models: Sequence[Written],
     folder: EvaluationFolder,
     reporter: Reporter,
+    *,
+    retry_rejects: Collection[str] = (),
 ) -> Judged:
-    """Ask for what is not graded yet. Raises ProviderError, ConfigError, Interrupted."""
+    """Ask for what is not graded yet, and once more for what was given up for these reasons.
+
+    Raises ProviderError, ConfigError, Interrupted.
+    """
     subjects = subjects_for(config, protocol, models)
     judge = config.judge
     with ExitStack() as stack:
@@ -95,6 +100,8 @@ def judge_all(
         provider = open_provider(judge.provider, reporter, batch_folder=batches)
         asked = provider.capabilities()
         ledgers = open_ledgers(folder.judge.folder, config.model_dump(mode="json"), reporter, stack)
+        if retry_rejects and not ledgers.state.take_back({*retry_rejects, NO_ASSESSMENT}):
+            reporter.warn(f"nothing was given up for {' or '.join(retry_rejects)}")
         work = GradingWork(
             subjects, protocol, judge, config.seed, asked, folder.judge, ledgers.state
         )

@@ -1,6 +1,6 @@
 """`tinyllm eval-stories`: have stories written, measure them, have them graded, and report."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +66,18 @@ class StoriesReport:
 
 
 def run(
-    config: EvalStoriesConfig, reporter: Reporter, *, reparse: bool = False, repair: bool = False
+    config: EvalStoriesConfig,
+    reporter: Reporter,
+    *,
+    reparse: bool = False,
+    repair: bool = False,
+    retry_rejects: Collection[str] = (),
 ) -> StoriesReport:
     """Evaluate, or go on where it was stopped. With `reparse`, read what is there anew; ask nobody.
 
-    `repair` moves broken lines of the journals aside first. Raises ConfigError for settings that
-    differ from those it was begun with, CheckpointError, DataError, ProviderError, and Interrupted
-    after Ctrl-C.
+    `repair` moves broken lines of the journals aside first; `retry_rejects` asks once more for what
+    was given up for these reasons. Raises ConfigError for settings that differ from those it was
+    begun with, CheckpointError, DataError, ProviderError, and Interrupted after Ctrl-C.
     """
     prompts = read_prompt_set(config.prompts).first(config.limit)
     folder, sources = sources_of(config, reporter)
@@ -98,7 +103,9 @@ def run(
         if protocol is not None and reparse:
             judged = judged_before(config, protocol, models, folder)
         elif protocol is not None:
-            judged = judge_all(config, protocol, models, folder, reporter)
+            judged = judge_all(
+                config, protocol, models, folder, reporter, retry_rejects=retry_rejects
+            )
         elif folder.judge_run.is_file():
             reporter.warn("an earlier run was judged: --reparse brings its grades back for free")
         results = results_of(config, prompts, with_heads, judged)

@@ -12,7 +12,7 @@ import json
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +72,12 @@ class State:
         self.reasons[reason] += 1
         if is_final:
             self.spent.add(index)
+
+    def take_back(self, reasons: Collection[str]) -> list[int]:
+        """Open the items again that were given up for these reasons, and return them."""
+        found = sorted(i for i in self.spent if self.rejected[i][-1] in reasons)
+        self.spent.difference_update(found)
+        return found
 
     def accepted(self) -> Iterator[tuple[int, int]]:
         """Yield (index, offset) of the accepted items in the order of the plan."""
