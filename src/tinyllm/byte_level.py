@@ -57,6 +57,11 @@ def bytes_of(token: str) -> bytes:
         return token.encode()
 
 
+def in_byte_alphabet(text: str) -> str:
+    """Write the UTF-8 of a text in GPT-2's byte alphabet: `bytes_of` undoes it."""
+    return "".join(_CHARACTER_OF[byte] for byte in text.encode())
+
+
 def _byte_alphabet() -> dict[str, int]:
     """Return GPT-2's map from 256 printable characters to bytes (Radford et al. 2019)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -76,3 +81,6 @@ def without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+_CHARACTER_OF = {byte: character for character, byte in _BYTE_OF.items()}

@@ -1,14 +1,16 @@
 """A file for llama.cpp holds the same network and the same tokenizer; llama.cpp itself says so."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.checkpoint.test_hf_language import bpe, saved, sentencepiece
 from tests.export.test_hf_folder import NASTY, TURNS
 from tests.foreign import save_model
-from tests.tiny import tiny_tokenizer, write_tiny_checkpoint
+from tests.tiny import TEXT, tiny_tokenizer, write_tiny_checkpoint
 from tinyllm.checkpoint import read_checkpoint, save_checkpoint
 from tinyllm.config.export import ExportConfig
 from tinyllm.config.generation import Sampling
@@ -83,11 +85,14 @@ def test_local_layers_shorten_the_context(tmp_path: Path) -> None:
     assert result.parity.same_text
 
 
-def test_a_tokenizer_of_characters_is_refused(tmp_path: Path) -> None:
-    path = write_tiny_checkpoint(tmp_path / "tiny.safetensors", kind="char")
-    with pytest.raises(CheckpointError, match="no tokenizer of characters"):
-        export(path, tmp_path / "tiny.gguf")
-    assert not (tmp_path / "tiny.gguf").exists()
+def test_a_tokenizer_of_another_rule_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", "llama")
+    layout = json.loads((tmp_path / "model" / "tokenizer.json").read_text())
+    layout["pre_tokenizer"]["add_prefix_space"] = True
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(layout))
+    with pytest.raises(CheckpointError, match="no rule that cuts texts"):
+        export(tmp_path / "model", tmp_path / "model.gguf")
+    assert not (tmp_path / "model.gguf").exists()
 
 
 def wide_checkpoint(path: Path, **shape: object) -> Path:
@@ -156,6 +161,26 @@ class TestInLlamaCpp:
             assert parity.max_logit_difference < most
             assert parity.mean_kl_nats < 0.01
             assert parity.same_text or dtype != "float32"
+
+    @pytest.mark.parametrize("rule", ["llama3", "qwen", "smollm", "gpt2", "sentencepiece", "char"])
+    def test_tokenizers(self, rule: str, tmp_path: Path) -> None:
+        if rule == "char":
+            path = write_tiny_checkpoint(tmp_path / "tiny.safetensors", kind="char")
+        else:
+            path = tmp_path / "model"
+            model = save_model(path, "llama")
+            model.resize_token_embeddings(600, mean_resizing=False)
+            model.save_pretrained(path)
+            saved(path, sentencepiece() if rule == "sentencepiece" else bpe(rule))
+        tokenizer = read_checkpoint(path).tokenizer
+        export(path, tmp_path / "model.gguf", check=False)
+        llama = self.open(tmp_path / "model.gguf", 96)
+        texts = [TEXT.replace("\n", " "), "naïve 🌍: a-b"] if rule == "char" else [*NASTY, TEXT]
+        for text in texts:
+            if text and "\x00" not in text:
+                found = llama.tokenize(text.encode(), add_bos=True, special=False)
+                assert found == tokenizer.encode_prompt(text), text
+                assert llama.detokenize(found).decode().lstrip(" ") == text.lstrip(" ")
 
     def test_tokenizer_and_chat(self, tmp_path: Path) -> None:
         path = write_tiny_checkpoint(tmp_path / "tiny.safetensors", chat=True)

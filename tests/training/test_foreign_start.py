@@ -15,7 +15,7 @@ from tinyllm.reporting import SilentReporter
 TURNS = ({"role": "user", "content": "Who?"}, {"role": "assistant", "content": "The fox."})
 
 
-@pytest.mark.parametrize("name", ["gpt2", "qwen2, tied"])
+@pytest.mark.parametrize("name", [pytest.param("gpt2", marks=pytest.mark.long), "qwen2, tied"])
 def test_a_foreign_model_is_tuned_and_goes_home(name: str, tmp_path: Path) -> None:
     save_model(tmp_path / "foreign", name)
     (tmp_path / "talk.jsonl").write_text(f"{json.dumps({'messages': TURNS})}\n" * 40)

@@ -2,14 +2,16 @@
 
 Byte-level BPE is its "gpt2" model: the list of tokens, the merges, and by which rule a text is cut
 into words beforehand. Its rules are programs with names; the pattern in a tokenizer.json says
-which it is. Llama 2's kind is its "llama" model, in which a score stands for each merge. It has no
-tokenizer of characters.
+which it is. Llama 2's kind is its "llama" model, in which a score stands for each merge. Characters
+are byte-level BPE whose merges put together the bytes of one character and no more; one that is
+unknown vanishes there, where it is `<unk>` here.
 """
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
+from tinyllm.byte_level import in_byte_alphabet
 from tinyllm.errors import CheckpointError
 from tinyllm.tokenizer import Tokenizer
 
@@ -37,12 +39,10 @@ class GgufTokenizer:
 def to_gguf_tokenizer(tokenizer: Tokenizer) -> GgufTokenizer:
     """Translate a tokenizer. Raises CheckpointError for one that llama.cpp cannot have."""
     layout = json.loads(tokenizer.to_json())
-    if tokenizer.kind == "char":
-        raise CheckpointError(
-            "llama.cpp has no tokenizer of characters", "Export this model with --format hf."
-        )
-    merges = [m if isinstance(m, str) else " ".join(m) for m in layout["model"]["merges"]]
     tokens, types = _tokens(tokenizer, layout)
+    if tokenizer.kind == "char":
+        return GgufTokenizer("gpt2", "gpt-2", *_characters(tokens, types))
+    merges = [m if isinstance(m, str) else " ".join(m) for m in layout["model"]["merges"]]
     if tokenizer.kind == "sentencepiece":
         return GgufTokenizer("llama", "default", tokens, types, [], _scores(tokens, merges))
     return GgufTokenizer("gpt2", _word_rule(layout), tokens, types, merges)
@@ -62,6 +62,22 @@ def _tokens(tokenizer: Tokenizer, layout: dict[str, Any]) -> tuple[list[str], li
         if added["content"] != unknown:
             types[added["id"]] = _CONTROL if added["special"] else _USER_DEFINED
     return tokens, types
+
+
+def _characters(tokens: list[str], types: list[int]) -> tuple[list[str], list[int], list[str]]:
+    """Return tokens in the byte alphabet, and the merges that make each of its own bytes."""
+    written = [
+        in_byte_alphabet(token) if kind == _NORMAL else token
+        for token, kind in zip(tokens, types, strict=True)
+    ]
+    parts = (
+        (token[:n], token[n])
+        for token, kind in zip(written, types, strict=True)
+        for n in range(1, len(token))
+        if kind == _NORMAL
+    )
+    in_order = sorted(dict.fromkeys(parts), key=lambda pair: len(pair[0]))
+    return written, types, [f"{before} {byte}" for before, byte in in_order]
 
 
 def _scores(tokens: list[str], merges: list[str]) -> list[float]:
