@@ -25,7 +25,7 @@ from tinyllm.bench.made_up import write_random_checkpoint
 from tinyllm.bench.timing import median_seconds
 from tinyllm.checkpoint import find_checkpoint, read_checkpoint_info
 from tinyllm.config.bench import BenchInferConfig, Dtype
-from tinyllm.config.generation import Sampling
+from tinyllm.config.generation import Device, Sampling
 from tinyllm.config.model import ModelConfig
 from tinyllm.device import choose_device, prepare_arithmetic
 from tinyllm.errors import ConfigError
@@ -135,11 +135,13 @@ def run(
     return InferSpeed(name, count_parameters(shape).total, str(device), speeds, ceilings)
 
 
-def decode_speeds(paths: Sequence[Path], reporter: Reporter) -> list[float]:
+def decode_speeds(
+    paths: Sequence[Path], reporter: Reporter, device: Device = "auto"
+) -> list[float]:
     """Return the tokens per second that each checkpoint writes alone: medians of rounds in turn."""
     found: list[list[float]] = [[] for _ in paths]
     with reporter.stage("measure speed"):
-        engines = [open_engine(path, reporter, max_batch_size=1) for path in paths]
+        engines = [open_engine(path, reporter, device=device, max_batch_size=1) for path in paths]
         for number in range(_SPEED_ROUNDS + 1):
             for engine, speeds in zip(engines, found, strict=True):
                 config = _that_fits(engine)

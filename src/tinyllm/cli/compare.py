@@ -102,10 +102,13 @@ def _compared(
 
         study = scaling.run(config, reporter, command=_command())
         return study.results, study.folder, study.sentences
+    from functools import partial
+
     from tinyllm.bench.decoding import decode_speeds
     from tinyllm.evaluation import compare
 
-    comparison = compare.run(config, reporter, measure_speed=decode_speeds, command=_command())
+    measure_speed = partial(decode_speeds, device=config.device)
+    comparison = compare.run(config, reporter, measure_speed=measure_speed, command=_command())
     return comparison.results, comparison.folder, comparison.sentences
 
 

@@ -90,7 +90,7 @@ def _curves(folder: Path, models: Sequence[TrainedModel]) -> Iterable[Drawn]:
     for model in models:
         points = [(int(x), loss) for x, loss in model.curve()]
         if points:
-            lines.append(Line(model.name, smoothed(points, 100)))
+            lines.append(Line(model.name, smoothed(points, 60)))
     if lines:
         yield _drawn(
             folder, "loss-curves", lines, "tokens learnt from", "training loss, nats per token",
