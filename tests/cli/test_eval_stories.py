@@ -56,7 +56,7 @@ def test_a_judge_grades_and_nothing_is_asked_twice(here: Here, tmp_path: Path) -
         n_asked = len(server.requests)
         assert "creativity" in judged(here, url).out
         status = judged(here, url, "--status", "--json")
-        assert json.loads(status.out)["replies"] == n_asked
+        assert json.loads(status.out)["judged"]["accepted"] == n_asked
         assert "of 4 by base" in judged(here, url, "--status").out
         assert len(server.requests) == n_asked
     assert judged(here, url, "--reparse", "--json").code == 0  # the server is gone
