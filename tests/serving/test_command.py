@@ -48,6 +48,16 @@ def test_another_host_needs_a_key(here: Here, tiny_checkpoints, host: str) -> No
     assert "TINYLLM_API_KEY" in outcome.err
 
 
+def test_a_server_at_all_addresses_names_one_that_can_be_asked(
+    start_server: StartServer, tiny_checkpoints, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = start_server(tiny_checkpoints[0], "--host", "0.0.0.0", api_key="ours")
+
+    assert httpx.get(server.url + "/health").status_code == 200
+    assert server.url == f"http://127.0.0.1:{server.port}"
+    assert f"at this one's name and port {server.port}" in capfd.readouterr().err
+
+
 def test_a_host_that_is_none_is_told(here: Here, tiny_checkpoints, monkeypatch) -> None:
     monkeypatch.setenv("TINYLLM_API_KEY", "ours")
     settings.cache_clear()
@@ -181,10 +191,12 @@ def test_nothing_of_a_prompt_is_written_even_when_requests_are(
             client.completions.create(model="plain", prompt="a secret fox", max_tokens=2)
         httpx.post(server.url + "/v1/completions?q=secret", json={"prompt": {"secret": 1}})
         httpx.get(server.url + "/secret")
+        httpx.get(server.url + "/v1/models", headers={"Host": "elsewhere.example"})
     written = capfd.readouterr().err
 
     assert "POST /v1/completions 200" in written
     assert "GET unmatched 404" in written
+    assert "GET /v1/models 403" in written
     assert "secret" not in written
 
 

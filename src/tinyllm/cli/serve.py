@@ -85,7 +85,10 @@ def serve(
     say = reporter()
 
     def listening(address: "Address") -> None:
-        say.note(f"serving {', '.join(address.models)} at {address.url} (Ctrl-C stops it)")
+        places = address.url
+        if address.host in ("0.0.0.0", "::"):
+            places += f", for other machines at this one's name and port {address.port}"
+        say.note(f"serving {', '.join(address.models)} at {places} (Ctrl-C stops it)")
         if as_json:
             _print_address(address)
 

@@ -88,9 +88,9 @@ def build(config: ServeConfig, api_key: str | None, reporter: Reporter) -> Servi
     rules = Rules.of(config.host, api_key, origins, config.limits.max_body_bytes)
     drawing = _drawing(models, config.limits)
     gate = Gate(Shortcuts(routes, drawing.routes), rules)
-    routes.include_router(_about(models, metrics, gate))
-    routes.include_router(drawing)
-    routes.include_router(_page())
+    routers = (_about(models, metrics, gate), drawing, _page())
+    for router in routers:
+        routes.include_router(router)
     _answer_errors(routes)
     describe_truthfully(routes)
     inner: ASGIApp = gate
@@ -102,7 +102,8 @@ def build(config: ServeConfig, api_key: str | None, reporter: Reporter) -> Servi
             allow_headers=["*"],
             expose_headers=["Retry-After", "X-Request-Id"],
         )
-    guard = Guard(inner, metrics, reporter, says_requests=config.log_requests)
+    paths = {str(getattr(route, "path", "")) for router in routers for route in router.routes}
+    guard = Guard(inner, metrics, reporter, paths=paths, says_requests=config.log_requests)
     return Service(models, metrics, gate, guard)
 
 

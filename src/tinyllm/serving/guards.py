@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -63,9 +63,16 @@ class Guard:
     """The outermost layer: what every answer has, whoever gives it."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, reporter: Reporter, *, says_requests: bool
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        reporter: Reporter,
+        *,
+        paths: Collection[str],
+        says_requests: bool,
     ) -> None:
-        self._app, self._metrics = app, metrics
+        """`paths` are those of routes, by which refused requests are told of too."""
+        self._app, self._metrics, self._paths = app, metrics, paths
         self._reporter, self._says_requests = reporter, says_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +90,8 @@ class Guard:
             elif not answer.is_complete:
                 raise  # uvicorn closes the connection
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
+            refused = scope["path"] if scope["path"] in self._paths else "unmatched"
+            route = str(getattr(scope.get("route"), "path", refused))
             status = answer.status or CLIENT_LEFT
             self._metrics.answered(scope["method"], route, status)
             if self._says_requests:

@@ -44,6 +44,7 @@ class Address:
     """Where a server listens, and what it serves."""
 
     url: str
+    """Where this machine reaches it."""
     host: str
     port: int
     models: tuple[str, ...]
@@ -245,7 +246,8 @@ def _why_not(error: OSError, host: str, port: int) -> UsageError:
 
 def _address(bound: socket.socket, models: Sequence[str]) -> Address:
     host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # all addresses of this machine
+    shown = f"[{here}]" if ":" in here else here
     return Address(f"http://{shown}:{port}", host, port, tuple(models))
 
 
