@@ -45,3 +45,7 @@ def test_the_report_names_the_primary_score_and_every_baseline():
     assert "| acc_norm * | 30.0 | ± 4.6 | 21.9–39.6 |" in text
     for name in whole.baselines:
         assert f"| {name} |" in text
+
+
+def test_a_probability_is_never_nothing():
+    assert "one-sided p < 1e-300" in judge(result(2000, 100))

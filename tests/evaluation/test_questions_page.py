@@ -133,9 +133,11 @@ def test_every_form_can_be_looked_at(driver):
     form = driver.find_element(By.ID, "form")
     form.send_keys("written")
     assert show(driver, "unmatched").startswith("60 of 60")
+    assert driver.find_element(By.ID, "unit").text == ""
     assert "Nothing was written." in driver.find_element(By.ID, "questions").text
     form.send_keys("plain")
     assert show(driver, "all").startswith("60 of 60")
+    assert "in nats per character" in driver.find_element(By.ID, "unit").text
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])

@@ -50,7 +50,7 @@ def judge(result: Result) -> str:
         finding = "above chance"
     elif score.p_value_below < _ALPHA:
         finding, p_value = "below chance", score.p_value_below
-    against = f"chance {percent(result.chance)} %, one-sided p = {p_value:.3g}"
+    against = f"chance {percent(result.chance)} %, one-sided p {_p(p_value)}"
     if "choices_only_acc_norm" in result.baselines:
         blind = result.baselines["choices_only_acc_norm"]
         against += f"; {percent(blind)} % without the question"
@@ -65,6 +65,11 @@ def percent(share: float) -> str:
     return "?" if math.isnan(share) else f"{100 * share:.1f}"
 
 
+def _p(value: float) -> str:
+    """Write a probability behind its sign; none is quite 0."""
+    return f"= {value:.3g}" if value > 0 else "< 1e-300"
+
+
 def score_rows(result: Result) -> list[tuple[str, ...]]:
     """Return the table of scores: metric, value, standard error, interval, p, ties."""
     return [
@@ -73,7 +78,7 @@ def score_rows(result: Result) -> list[tuple[str, ...]]:
             percent(score.value),
             f"± {percent(score.standard_error)}",
             f"{percent(score.interval.low)}–{percent(score.interval.high)}",
-            f"{score.p_value:.3g}",
+            _p(score.p_value).removeprefix("= "),
             str(score.n_ties),
         )
         for metric, score in result.scores.items()
@@ -108,7 +113,7 @@ def pairing_rows(pairings: Sequence[Pairing]) -> list[tuple[str, ...]]:
             str(p.n_only_this),
             str(p.n_only_other),
             f"{100 * p.difference:+.1f}",
-            f"{p.p_value:.3g}",
+            _p(p.p_value).removeprefix("= "),
             "none" if p.smallest_visible is None else f"{100 * p.smallest_visible:.1f}",
         )
         for p in pairings

@@ -10,6 +10,14 @@ const FORM_NAMES = {
   generate: "written answer",
   generate_chat: "written answer, chat template",
 };
+const UNITS = {
+  acc: "in nats",
+  acc_norm: "in nats per character",
+  acc_bytes: "in nats per byte",
+  acc_token: "in nats per token",
+  acc_uncond: "in nats, minus that without the question",
+  acc_one_order: "in nats, in the published order alone",
+};
 const element = (id) => document.getElementById(id);
 const controls = {
   form: element("form"), metric: element("metric"), words: element("words"),
@@ -90,6 +98,8 @@ function fillKinds() {
 
 function search() {
   const { form, metric, kind } = current();
+  element("unit").textContent = form.items[0].values[metric] === null ? ""
+    : `${metric}: a choice's log-likelihood ${UNITS[metric]}; higher is likelier.`;
   const words = controls.words.value.trim().toLowerCase();
   found = form.items.flatMap((item, i) => {
     const question = data.questions[i];
