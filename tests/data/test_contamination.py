@@ -327,3 +327,19 @@ def test_published_questions_are_known_by_their_hash(real_data: Path) -> None:
     for name in ("Main/train.jsonl", "Main/dev.tsv", "Additional/dev_complete.jsonl"):
         with pytest.raises(DataError, match="OpenBookQA"):
             refuse_evaluation_files(str(real_data / "openbookqa" / name))
+
+
+@pytest.mark.real_data
+def test_alpaca_and_wikitext_hold_what_the_documentation_says(real_data: Path) -> None:
+    questions = [f"Additional/{split}_complete.jsonl" for split in ("dev", "train")]
+    flags = {
+        "texts": [str(real_data / "alpaca"), str(real_data / "wikitext")],
+        "questions": [str(real_data / "openbookqa" / name) for name in questions],
+    }
+    result = run(load_config(ScanContaminationConfig, flags=flags), SilentReporter())
+    assert {finding.item.id for finding in result.leaks} == {"7-980", "12-474", "12-914", "13-410"}
+    alpaca, *wikitext = result.texts
+    assert (alpaca.record["items"], alpaca.record["listed"], alpaca.record["too_short"]) == (
+        (4, 45, 42)
+    )
+    assert all(not text.findings for text in wikitext)
