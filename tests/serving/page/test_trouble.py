@@ -75,6 +75,8 @@ def test_the_servers_refusal_is_one_sentence_in_place(page: Browser) -> None:
     page.until(lambda: page.sees(".reply .bad"))
     sentence = page.text(".reply .bad p")
     assert re.fullmatch(r"[A-Z][^\n]+[.!?]", sentence), sentence
+    assert "Shorten your message" in sentence
+    assert page.sees(".reply [data-action=edit]")
     page.click("#reset-settings")
     page.click(".reply [data-action=retry]")
     page.until(lambda: not page.sees(".bad"))

@@ -17,10 +17,14 @@ const N_ALTERNATIVES = 5;
 
 /** What went wrong, as one sentence for people. */
 export class ServerError extends Error {
-  /** @param {string} message @param {number} [status] the HTTP status, 0 without an answer */
-  constructor(message, status = 0) {
+  /**
+   * @param {string} message
+   * @param {number} [status] the HTTP status, 0 without an answer
+   * @param {boolean} [isTooLong] whether what was sent does not fit the model
+   */
+  constructor(message, status = 0, isTooLong = false) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, isTooLong });
   }
 }
 
@@ -127,14 +131,17 @@ async function send(path, options) {
     throw new ServerError("The server does not answer. Is it still running?");
   }
   if (response.ok) return response;
-  throw new ServerError(await refusal(response), response.status);
+  const error = (await response.json().catch(() => null))?.error;
+  throw new ServerError(refusal(response, error), response.status, error?.code === TOO_LONG);
 }
 
-async function refusal(response) {
-  const said = await response.json().catch(() => null);
+const TOO_LONG = "context_length_exceeded";
+
+function refusal(response, error) {
   if (response.status === 401) return "The server wants an API key.";
   if (response.status === 429) return busy(response.headers.get("Retry-After"));
-  return sentence(said?.error?.message ?? `The server answered with an error (${response.status})`);
+  const said = sentence(error?.message ?? `The server answered with an error (${response.status})`);
+  return error?.code === TOO_LONG ? `${said} Shorten your message or the system prompt.` : said;
 }
 
 function busy(seconds) {

@@ -122,6 +122,7 @@ export class Chat {
     reply.ending = wasStopped ? "stopped" : "failed";
     if (wasStopped) return;
     reply.error = error.message;
+    reply.isTooLong = error.isTooLong === true;
     if (error.status === 401) this.onRefused();
   }
 }

@@ -7,7 +7,7 @@
  *
  * @typedef {"writing" | "stop" | "length" | "loop" | "stopped" | "failed"} Ending
  * @typedef {{model: string, isChat: boolean, text: string, odds: import("./api.js").TokenOdds[],
- *   ending: Ending, error: string, seed: number, nTokens: number, nPromptTokens: number,
+ *   ending: Ending, error: string, isTooLong: boolean, seed: number, nTokens: number, nPromptTokens: number,
  *   nDropped: number, contextLength: number | null, seconds: number}} Reply
  * @typedef {{text: string, isAlone: boolean, replies: (Reply | null)[]}} Turn
  */
@@ -23,6 +23,7 @@ export const newReply = (model, seed) => ({
   odds: [],
   ending: "writing",
   error: "",
+  isTooLong: false,
   seed,
   nTokens: 0,
   nPromptTokens: 0,

@@ -17,10 +17,11 @@ export class ReplyView {
   /**
    * @param {import("./conversation.js").Turn} turn
    * @param {import("./conversation.js").Reply} reply
-   * @param {(() => void) | null} onRetry null where only later turns can be asked again
+   * @param {{onRetry: () => void, onEdit: () => void} | null} actions null where only later turns
+   *     can be asked again
    */
-  constructor(turn, reply, onRetry) {
-    Object.assign(this, { turn, reply, onRetry });
+  constructor(turn, reply, actions) {
+    Object.assign(this, { turn, reply, actions });
     this.showsOdds = false;
     this.element = make("section", {
       class: "reply",
@@ -58,7 +59,8 @@ export class ReplyView {
 
   #failure() {
     const parts = [make("p", { text: this.reply.error })];
-    if (this.onRetry) parts.push(button("Try again", this.onRetry, { "data-action": "retry" }));
+    if (this.actions && this.reply.isTooLong) parts.push(button("Edit", this.actions.onEdit, { "data-action": "edit" }));
+    if (this.actions) parts.push(button("Try again", this.actions.onRetry, { "data-action": "retry" }));
     return make("div", { class: "notice bad" }, ...parts);
   }
 
@@ -74,7 +76,7 @@ export class ReplyView {
 
   #actions() {
     const actions = [button("Copy", () => copy(wholeText(this.turn, this.reply)), { "data-action": "copy" })];
-    if (this.onRetry) actions.push(button("Retry", this.onRetry, { "data-action": "retry" }));
+    if (this.actions) actions.push(button("Retry", this.actions.onRetry, { "data-action": "retry" }));
     if (this.reply.odds.length) actions.push(this.#oddsButton());
     return make("div", { class: "actions" }, ...actions);
   }

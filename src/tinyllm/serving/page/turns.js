@@ -76,8 +76,9 @@ export class TurnsView {
   }
 
   #reply(turn, column, isLast) {
-    const onRetry = isLast ? () => this.actions.onRetry(column) : null;
-    const view = new ReplyView(turn, turn.replies[column], onRetry);
+    const { onEdit } = this.actions;
+    const actions = isLast ? { onEdit, onRetry: () => this.actions.onRetry(column) } : null;
+    const view = new ReplyView(turn, turn.replies[column], actions);
     this.views.set(turn.replies[column], view);
     return view.element;
   }
