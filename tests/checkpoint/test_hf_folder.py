@@ -9,6 +9,9 @@ from tests.foreign import MODELS, VOCAB, save_model
 from tinyllm.checkpoint import load_checkpoint, read_checkpoint
 from tinyllm.config.generation import Sampling
 from tinyllm.generation.engine import Engine
+from tinyllm.generation.opening import open_engine
+from tinyllm.kernels.build import notice
+from tinyllm.reporting import RecordingReporter
 
 PROMPT = "Once upon a time there was a little fox"
 GREEDY = Sampling(temperature=0, max_new_tokens=40)
@@ -30,3 +33,29 @@ def test_a_foreign_model_gives_the_reference_logits_and_text(name: str, tmp_path
     ours = Engine(read_checkpoint(tmp_path)).complete([prompt], GREEDY)[0]
     assert len(ours.ids) > 3
     assert list(ours.ids) == whole[len(prompt) :].tolist()
+
+
+def test_a_shape_that_native_code_does_not_know_runs_in_pytorch_and_says_so(
+    tmp_path: Path,
+) -> None:
+    if notice() is not None:
+        pytest.skip("needs native code")
+    said = []
+    for name in ("gpt2", "gpt2, gelu, untied"):
+        save_model(tmp_path / name, name)
+        reporter = RecordingReporter()
+        open_engine(tmp_path / name, reporter)
+        said.append(reporter.notes)
+    assert said == [[], ["native code knows no network of this shape: PyTorch runs it"]]
+
+
+def test_weights_in_half_precisions_and_several_files_are_read(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "whole", "qwen3")
+    for dtype in (torch.bfloat16, torch.float16):
+        half = model.to(dtype)
+        half.save_pretrained(tmp_path / "whole", max_shard_size="20KB")
+        assert len(list((tmp_path / "whole").glob("model-*.safetensors"))) > 2
+        stored = read_checkpoint(tmp_path / "whole")
+        for name, weight in half.state_dict().items():
+            assert (stored.weights[name] == weight.float().numpy()).all()
+        model = half.float()

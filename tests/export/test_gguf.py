@@ -175,7 +175,7 @@ class TestInLlamaCpp:
         tokenizer = read_checkpoint(path).tokenizer
         export(path, tmp_path / "model.gguf", check=False)
         llama = self.open(tmp_path / "model.gguf", 96)
-        texts = [TEXT.replace("\n", " "), "naïve 🌍: a-b"] if rule == "char" else [*NASTY, TEXT]
+        texts = [TEXT.replace("\n", " "), "naïve 🌍: a"] if rule == "char" else [*NASTY, TEXT]
         for text in texts:
             if text and "\x00" not in text:
                 found = llama.tokenize(text.encode(), add_bos=True, special=False)

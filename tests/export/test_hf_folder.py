@@ -1,18 +1,23 @@
 """What is exported in Hugging Face's form loads there and says the same; what is read back, too."""
 
 import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.foreign import MODELS, VOCAB, save_model
+from tests.small_disk import SmallDisk
 from tests.tiny import tiny_tokenizer, write_tiny_checkpoint
 from tinyllm.chat_template import JinjaTemplate, MarkerTemplate
 from tinyllm.checkpoint import load_checkpoint, read_checkpoint
 from tinyllm.config.export import ExportConfig
 from tinyllm.config.generation import Sampling
-from tinyllm.errors import UsageError
+from tinyllm.errors import DataError, UsageError
 from tinyllm.export import run
 from tinyllm.export.chat_templates import as_jinja
 from tinyllm.export.hf_folder import write_folder
@@ -20,6 +25,7 @@ from tinyllm.generation.engine import Engine
 from tinyllm.generation.prompting import prompt_ids
 from tinyllm.records import Message
 from tinyllm.reporting import SilentReporter
+from tinyllm.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -79,6 +85,20 @@ def test_our_model_says_the_same_there_and_stops(family: str, chat: bool, tmp_pa
     ours = Engine(stored).complete([prompt], Sampling(temperature=0, max_new_tokens=30))[0]
     whole = model.generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)[0]
     assert whole[len(prompt) :].tolist() == list(ours.ids)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tokenizer of a tiny model."""
+    folder = tmp_path_factory.mktemp("exported")
+    export(write_tiny_checkpoint(folder / "tiny.safetensors"), folder / "out", check=False)
+    return folder / "out"
+
+
+@cache
+def tokenizers_of(folder: Path) -> tuple[Tokenizer, Any]:
+    """Our tokenizer of a folder, and that of transformers."""
+    return read_checkpoint(folder).tokenizer, transformers.AutoTokenizer.from_pretrained(folder)
 
 
 def test_every_weight_and_record_comes_back(tmp_path: Path) -> None:
@@ -182,3 +202,23 @@ def test_the_network_of_an_export_can_be_trained_on(tmp_path: Path) -> None:
     loss = loaded.model(torch.tensor([[1, 2, 3]]), targets=torch.tensor([[2, 3, 4]]))
     loss.backward()
     assert all(p.grad is not None for p in loaded.model.parameters())
+
+
+@given(text=st.text())
+def test_any_text_has_the_same_ids_there(text: str, exported: Path) -> None:
+    ours, theirs = tokenizers_of(exported)
+    ids = theirs(text)["input_ids"]
+    if "<|endoftext|>" not in text:
+        assert ours.encode(text) == ids
+    assert ours.decode(ours.encode(text)) == text
+
+
+@pytest.mark.parametrize(("file_format", "size"), [("hf", "100k"), ("gguf", "60k")])
+def test_a_full_disk_leaves_nothing_behind(
+    file_format: str, size: str, tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    path = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
+    disk = small_disk(f"size={size}")
+    with pytest.raises(DataError, match="cannot write"):
+        export(path, disk / "out", check=False, format=file_format)
+    assert not [found for found in disk.rglob("*") if found.is_file()]

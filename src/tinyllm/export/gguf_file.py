@@ -52,10 +52,12 @@ def write_gguf(
         kind = _kind(tensor_name, weight, dtype)
         data = gguf.quants.quantize(np.ascontiguousarray(weight), kind)
         writer.add_tensor(tensor_name, data, raw_dtype=kind)
-    writer.write_header_to_file(path)
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    try:
+        writer.write_header_to_file(path)
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
 
 
 def read_gguf(path: Path, config: ModelConfig) -> dict[str, NDArray[np.float32]]:
