@@ -12,6 +12,7 @@ from tinyllm.data.clean.cleaning import Cleaner, excerpt
 from tinyllm.data.clean.kept import KeptStories, Story
 from tinyllm.data.clean.reading import in_batches, read_stories
 from tinyllm.data.clean.rules import Lists, runs_of
+from tinyllm.data.contamination import refuse_evaluation_files
 from tinyllm.data.duplicates import Deduplicator, text_key
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import (
@@ -21,7 +22,6 @@ from tinyllm.data.manifest import (
     author,
     manifest_path,
     read_manifest,
-    refuse_evaluation_data,
     write_manifest,
 )
 from tinyllm.data.side_by_side import side_by_side
@@ -86,6 +86,7 @@ def run(config: CleanDataConfig, reporter: Reporter) -> CleanResult:
 
 def _source(name: str, config: CleanDataConfig) -> Source:
     """Return what a manifest says of a source. Raises DataError when it is kept for evaluation."""
+    refuse_evaluation_files(name)
     if is_hub_source(name):
         return Source(name, licence=config.licence)
     paths = expand_source(name)
@@ -94,8 +95,6 @@ def _source(name: str, config: CleanDataConfig) -> Source:
         if any((config.output / output).absolute() == path.absolute() for path in paths):
             raise DataError(f"{name} is what would be written", "Choose another --output.")
     manifests = [manifest for path in paths if (manifest := read_manifest(path)) is not None]
-    for manifest in manifests:
-        refuse_evaluation_data(name, manifest)
     licences = dict.fromkeys(licence for manifest in manifests for licence in manifest.licence)
     return Source(
         name,
