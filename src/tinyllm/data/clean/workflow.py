@@ -86,14 +86,15 @@ def run(config: CleanDataConfig, reporter: Reporter) -> CleanResult:
 
 def _source(name: str, config: CleanDataConfig) -> Source:
     """Return what a manifest says of a source. Raises DataError when it is kept for evaluation."""
-    refuse_evaluation_files(name)
     if is_hub_source(name):
+        refuse_evaluation_files(name)
         return Source(name, licence=config.licence)
     paths = expand_source(name)
     for output in (_TRAIN, _VALIDATION):
         require_outside(config.output / output, name)
         if any((config.output / output).absolute() == path.absolute() for path in paths):
             raise DataError(f"{name} is what would be written", "Choose another --output.")
+    refuse_evaluation_files(name)
     manifests = [manifest for path in paths if (manifest := read_manifest(path)) is not None]
     licences = dict.fromkeys(licence for manifest in manifests for licence in manifest.licence)
     return Source(
