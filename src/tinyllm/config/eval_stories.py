@@ -77,7 +77,7 @@ class JudgeConfig(Strict):
     sampling: StorySampling = StorySampling(temperature=0.0, max_tokens=400, max_tokens_cap=2400)
     """How the judge's replies are drawn."""
 
-    max_attempts: int = Field(default=4, ge=1, le=100)
+    max_attempts: int = Field(default=3, ge=1, le=100)
     """Replies that may hold no grades before a completion stays without: the first, one that is
     told what was wrong, then fresh ones."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from tinyllm.config.providers import ProviderConfig
 from tinyllm.errors import Interrupted
 from tinyllm.files import write_json
 from tinyllm.providers.base import Provider
-from tinyllm.providers.pipeline.budget import Spent
 from tinyllm.providers.pipeline.engine import Ending, Pipeline, Settings
 from tinyllm.providers.pipeline.identity import note_segment, settled
 from tinyllm.providers.pipeline.ledgers import Ledgers
@@ -18,15 +16,6 @@ from tinyllm.providers.pipeline.work import Work
 from tinyllm.reporting import Reporter
 
 GOES_ON = "Run the same command again: it goes on from here."
-
-
-@dataclass(frozen=True)
-class Sitting:
-    """How asking ended, and what it took so far."""
-
-    ending: Ending
-    spent: Spent
-    n_answered: int
 
 
 def ask_all(
@@ -39,8 +28,8 @@ def ask_all(
     max_attempts: int,
     grace_seconds: float,
     min_accepted_share: float = 0.0,
-) -> Sitting:
-    """Ask for every item that is not decided. Raises ProviderError and DataError; Interrupted.
+) -> None:
+    """Ask for every item that is not decided. Raises ProviderError, DataError and Interrupted.
 
     A budget that is used up is no error: what is missing is counted by who reads the ledgers.
     """
@@ -57,7 +46,6 @@ def ask_all(
         raise Interrupted(f"stopped; {there}", GOES_ON, ending.exit_code)
     if ending.kind == "budget":
         reporter.warn(f"the budget is used up ({ending.detail}): {there}. {GOES_ON}")
-    return Sitting(ending, ledgers.spent, work.count_kept())
 
 
 async def _run(pipeline: Pipeline, provider: Provider) -> Ending:

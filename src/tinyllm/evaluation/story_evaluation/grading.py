@@ -80,10 +80,16 @@ class GradingWork:
 
     def identity(self) -> dict[str, Any]:
         """Return what the grades are a function of, as plain JSON values."""
-        return judging_identity(
-            self.subjects, self.protocol, self._config, self._seed, self._asked.kind,
-            self._asked.model,
-        )  # fmt: skip
+        rows = [[*s.names().values(), s.sample.prompt, s.texts()] for s in self.subjects]
+        return {
+            "n_subjects": len(self.subjects),
+            "subjects_sha256": _sha(rows)[:16],
+            "protocol": {"name": self.protocol.name, "sha256": self.protocol.sha256},
+            "judge": {"kind": self._asked.kind, "model": self._asked.model},
+            "sampling": self._config.sampling.model_dump(mode="json"),
+            "max_attempts": self._config.max_attempts,
+            "seed": self._seed,
+        }
 
     @property
     def n_items(self) -> int:
@@ -201,27 +207,6 @@ def how_it_came(rejected: Sequence[str]) -> str:
 def grades_json(grades: Grades) -> dict[str, Any]:
     """Return plain JSON values."""
     return {"scores": dict(grades.scores), "age": grades.age, "rung": grades.rung}
-
-
-def judging_identity(
-    subjects: Sequence[Subject],
-    protocol: Protocol,
-    config: JudgeConfig,
-    seed: int,
-    kind: str,
-    model: str,
-) -> dict[str, Any]:
-    """Return what grades are a function of: texts, protocol, judge, seed."""
-    rows = [[*s.names().values(), s.sample.prompt, s.texts()] for s in subjects]
-    return {
-        "n_subjects": len(subjects),
-        "subjects_sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
-        "protocol": {"name": protocol.name, "sha256": protocol.sha256},
-        "judge": {"kind": kind, "model": model},
-        "sampling": config.sampling.model_dump(mode="json"),
-        "max_attempts": config.max_attempts,
-        "seed": seed,
-    }
 
 
 def _sha(value: object) -> str:
