@@ -82,6 +82,26 @@ def test_data_is_the_same_for_the_same_seed_and_never_holds_the_trials(tmp_path:
     assert not any(prompt.rstrip(".") in learnt for prompt in asked)
 
 
+def test_its_stories_are_those_of_gen_stories_and_are_made_once(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path, seed=0, n_stories=120, reporter=RecordingReporter())
+    made = tmp_path / "gen-stories"
+    records = [json.loads(line) for line in (made / "dataset.jsonl").read_text().splitlines()]
+    assert len(records) == 120
+    learnt = corpus.warm_up.read_text() + corpus.stories.read_text()
+    learnt += "\n".join(c.messages[1].content for c in _conversations(corpus.instructions))
+    assert all(record["story"] in learnt for record in records)
+    told = [tuple(record["words"].values()) for record in records]
+    assert told == [word_triples(0).training(i) for i in range(120)]
+
+    files = (corpus.warm_up, corpus.stories, corpus.instructions)
+    before = [path.read_bytes() for path in files]
+    n_asked = len((made / "stories-run" / "attempts.jsonl").read_text().splitlines())
+    (made / "dataset.jsonl").unlink()
+    write_corpus(tmp_path, seed=0, n_stories=120, reporter=RecordingReporter())
+    assert [path.read_bytes() for path in files] == before
+    assert len((made / "stories-run" / "attempts.jsonl").read_text().splitlines()) == n_asked
+
+
 def test_the_quiz_wording_is_never_taught(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path, seed=0, n_stories=100, reporter=RecordingReporter())
     learnt = corpus.stories.read_text() + corpus.instructions.read_text()
