@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.cli.here import Here
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import TEXT, write_tiny_checkpoint
 from tinyllm.files import sha256_file
 
 
@@ -96,6 +96,17 @@ def test_mistakes_are_named(here, arguments, code, message):
     assert message in failed.err
     assert failed.out == ""
     assert "Traceback" not in failed.err
+
+
+def test_the_card_holds_the_scores_of_this_very_checkpoint(here, tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    measured = here("eval-loss", "-c", "tale", "--data", "text.txt", "--output", "tale-eval/loss")
+    assert measured.code == 0, measured.err
+    assert here("export", "tale", "out", "--no-check").code == 0
+    assert "| loss | bits per byte |" in (tmp_path / "out" / "README.md").read_text()
+    write_tiny_checkpoint(tmp_path / "tale.safetensors", seed=9)
+    assert here("export", "tale", "out", "--no-check").code == 0
+    assert "None were measured." in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_an_exported_model_speaks_by_its_folder(here):

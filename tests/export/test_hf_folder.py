@@ -191,7 +191,7 @@ def test_the_card_names_data_licences_and_scores(tmp_path: Path) -> None:
     assert "| tales.txt | 12 | CC-BY-4.0 |" in card
     assert "| elsewhere.txt | unknown | unknown |" in card
     assert "Of some data the licence is unknown." in card
-    assert "| validation text | bits_per_byte | 0.7500 |" in card
+    assert "| validation text | bits per byte | 0.7500 |" in card
     assert 'license: "apache-2.0"' in card
 
 

@@ -5,22 +5,24 @@ nobody recorded is called unknown.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tinyllm
 from tinyllm.checkpoint import CheckpointInfo, checkpoint_fingerprint
 from tinyllm.checkpoint.description import LearntData, data_of, licences, trainings_of
-from tinyllm.errors import TinyLLMError
+from tinyllm.evaluation.compare.scores import read_scores
+from tinyllm.evaluation.compare.subjects import reports_of
 from tinyllm.evaluation.report import markdown_table
-from tinyllm.files import read_json
 from tinyllm.model.sizing import count_parameters
+from tinyllm.reporting import Reporter
 
 _UNKNOWN = "unknown"
-_FIGURES = ("accuracy", "acc_norm", "bits_per_byte", "nats_per_token", "perplexity")
 
 
-def model_card(info: CheckpointInfo, name: str, *, licence: str | None, use: str) -> str:
+def model_card(
+    info: CheckpointInfo, name: str, *, licence: str | None, use: str, reporter: Reporter
+) -> str:
     """Return the card's Markdown; `use` is the section that says how the export is run."""
     data = list(data_of(info.training))
     parts = [
@@ -30,29 +32,10 @@ def model_card(info: CheckpointInfo, name: str, *, licence: str | None, use: str
         f"## Use\n\n{use}",
         f"## Data\n\n{_data_section(data, licences(info))}",
         f"## Training\n\n{_training_section(info.training)}",
-        f"## Scores\n\n{_scores_section(info)}",
+        f"## Scores\n\n{_scores_section(info, reporter)}",
         f"Made by tinyllm {tinyllm.__version__}.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def scores_of(info: CheckpointInfo) -> Iterator[tuple[str, str, float]]:
-    """Yield report, figure and value of what was measured of exactly this checkpoint."""
-    validation = info.training.get("validation") or {}
-    for figure in _FIGURES:
-        if figure in validation:
-            yield "validation text", figure, float(validation[figure])
-    reports = info.path.with_name(f"{info.path.stem}-eval")
-    for path in sorted(reports.glob("*/results.json")):
-        try:
-            results = read_json(path)
-        except TinyLLMError:
-            continue
-        if results.get("sha256") != checkpoint_fingerprint(info.path):
-            continue
-        for figure in _FIGURES:
-            if isinstance(results.get(figure), int | float):
-                yield path.parent.name, figure, float(results[figure])
 
 
 def _front_matter(name: str, licence: str | None) -> str:
@@ -109,8 +92,18 @@ def _training_section(training: Mapping[str, Any]) -> str:
     return "\n".join(markdown_table(["run", "steps", "tokens", "time"], rows[::-1]))
 
 
-def _scores_section(info: CheckpointInfo) -> str:
-    rows = [(report, figure, f"{value:.4f}") for report, figure, value in scores_of(info)]
+def _scores_section(info: CheckpointInfo, reporter: Reporter) -> str:
+    """Show what was measured of exactly this checkpoint: by its training, by reports beside it."""
+    rows: list[tuple[str, ...]] = []
+    measured = (info.training.get("validation") or {}).get("bits_per_byte")
+    if measured is not None:
+        rows.append(("validation text", "bits per byte", f"{measured:.4f}", "", "of its training"))
+    for report in reports_of(info.path, checkpoint_fingerprint(info.path), reporter):
+        for score in read_scores(report):
+            spread = "" if score.interval is None else "{:.4g} to {:.4g}".format(*score.interval)
+            metric = score.metric.replace("_", " ")
+            rows.append((score.task, metric, f"{score.value:.4g}", spread, score.setting))
     if not rows:
         return "None were measured."
-    return "\n".join(markdown_table(["report", "figure", "value"], rows))
+    header = ["task", "figure", "value", "95 % interval", "on"]
+    return "\n".join(markdown_table(header, rows))

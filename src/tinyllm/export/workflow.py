@@ -89,7 +89,7 @@ def _export_folder(
     _require_place(folder)
     inputs = _BASE_INPUTS if stored.template is None else _CHAT_INPUTS
     use = _USE.replace("{name}", config.push or name).replace("{inputs}", inputs)
-    card = model_card(stored.info, name, licence=config.licence, use=use)
+    card = model_card(stored.info, name, licence=config.licence, use=use, reporter=reporter)
     with reporter.stage(f"write {folder}"), atomic_place(folder) as place:
         write_folder(place, stored, dtype=_DTYPES[config.dtype], card=card)
     if not config.check:
