@@ -61,3 +61,16 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
         bar_chart(tmp_path / "file" / "bars.png", [Bar("a", 1)], y="n")
+
+
+def test_intervals_stand_beside_their_points_on_logarithmic_axes(tmp_path: Path) -> None:
+    path = tmp_path / "law.png"
+    lines = [Line("a", [(1e5, 3.0), (1e7, 2.0)], "dots", [(2.5, 3.5), None]), Line("b", [(1e6, 1)])]
+    line_chart(path, lines, x="parameters", y="loss", log_x=True, log_y=True)
+    assert size_of(path) == (960, 540)
+    assert rows_of(path) == [
+        ["series", "parameters", "loss", "low", "high"],
+        ["a", "100000.0", "3.0", "2.5", "3.5"],
+        ["a", "10000000.0", "2.0", "", ""],
+        ["b", "1000000.0", "1", "", ""],
+    ]

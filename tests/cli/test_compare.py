@@ -105,7 +105,9 @@ def test_a_mistake_is_one_sentence_and_the_right_exit_code(
     assert "Traceback" not in result.err
 
 
-def trained(path, step=10, *, loss=2.0, tokens=1000, validated_on=500, **shape):
+def trained(
+    path, step=10, *, loss=2.0, tokens=1000, validated_on=500, tokenizer="f", base=None, **shape
+):
     validation = {"loss_nats": loss, "bits_per_byte": loss / 3}
     validation |= {"n_tokens": validated_on, "n_bytes": 3 * validated_on}
     record = {
@@ -114,8 +116,8 @@ def trained(path, step=10, *, loss=2.0, tokens=1000, validated_on=500, **shape):
         "trained_tokens": tokens,
         "tokens_per_epoch": 10_000,
         "elapsed_seconds": 1.0,
-        "tokenizer_fingerprint": "f",
-        "started_from": None,
+        "tokenizer_fingerprint": tokenizer,
+        "started_from": base,
         "validation": validation,
     }
     return write_tiny_checkpoint(path, training=record, **shape)
@@ -131,9 +133,12 @@ def test_a_grid_of_runs_gets_its_law(compare, tmp_path):
                 grid / f"{width}-{tokens}.safetensors", loss=loss, tokens=tokens, hidden_size=width
             )
     trained(grid / "unfinished.safetensors", step=4)
+    trained(grid / "tuned.safetensors", base={"step": 10})
+    (grid / "torn.safetensors").write_bytes(b"torn")
     result = compare("--scaling", "grid", "--html", "--json")
     assert result.code == 0, result.err
-    assert "it is at step 4 of 10" in result.err
+    for reason in ("it is at step 4 of 10", "not trained from scratch", "torn.safetensors"):
+        assert reason in result.err
     results = json.loads(result.out)
     assert results["n_points"] == 9
     assert results["law"]["data_exponent"] == pytest.approx(1, rel=0.05)
@@ -161,3 +166,31 @@ def test_runs_that_were_validated_on_different_texts_are_refused(compare, tmp_pa
     result = compare("--scaling", "grid")
     assert result.code == 3
     assert "validated on different texts" in result.err
+
+
+def test_runs_of_different_tokenizers_are_counted_in_bits_per_byte(compare, tmp_path):
+    grid = tmp_path / "grid"
+    grid.mkdir()
+    trained(grid / "a.safetensors")
+    trained(grid / "b.safetensors", tokenizer="g", validated_on=600, tokens=2000)
+    result = compare("--scaling", "grid", "--json")
+    results = json.loads(result.out)
+    assert results["unit"] == "bits per byte"
+    assert any("different tokenizers" in note for note in results["notes"])
+
+
+def test_a_run_folder_stands_for_the_best_of_it(compare, tmp_path):
+    folders = []
+    for tokens in (1000, 2000):
+        folder = tmp_path / f"model-{tokens}-run"
+        folder.mkdir()
+        (folder / "metrics.jsonl").write_text(
+            json.dumps({"step": 1, "loss_nats": 3.0, "trained_tokens": 100}) + "\n[1]\n{"
+        )
+        trained(folder / "best.safetensors", tokens=tokens)
+        folders.append(folder)
+    result = compare("--scaling", *folders, "--json", "--output", "report")
+    results = json.loads(result.out)
+    assert [m["name"] for m in results["models"]] == ["model-1000", "model-2000"]
+    curves = (tmp_path / "report" / "loss-curves.csv").read_text().splitlines()
+    assert curves[1] == "model-1000,100,3.0"
