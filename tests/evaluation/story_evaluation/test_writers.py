@@ -12,7 +12,7 @@ from tests.stories.fault_server import Fault, FaultServer
 from tests.tiny import write_tiny_checkpoint
 from tinyllm.errors import ConfigError, DataError, UsageError
 from tinyllm.evaluation.story_evaluation.prompts import read_prompt_set
-from tinyllm.evaluation.story_evaluation.writers import read_completions
+from tinyllm.evaluation.story_evaluation.writers import names_of, read_completions
 
 FEW: dict[str, Any] = {"limit": 3, "writer__n_samples": 2, "writer__max_new_tokens": 12}
 N_FEW = 6
@@ -156,3 +156,8 @@ def test_a_file_that_holds_no_completions_is_refused(
     path.write_text(line + "\n")
     with pytest.raises(DataError, match=message):
         read_completions(path, read_prompt_set("beginnings"), None)
+
+
+def test_models_are_named_like_their_files() -> None:
+    paths = [Path(name) for name in ("a/x.jsonl", "b/x.safetensors", "gpt/completions.jsonl")]
+    assert names_of(paths) == ["x", "x-2", "gpt"]

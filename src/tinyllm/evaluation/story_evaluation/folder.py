@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm.errors import DataError
+from tinyllm.evaluation.story_evaluation.writers import COMPLETIONS
 from tinyllm.files import os_error, read_json
 from tinyllm.providers.pipeline.ledgers import LedgerPaths
 
@@ -82,7 +83,7 @@ class ModelFolder:
     @property
     def completions(self) -> Path:
         """What the model wrote."""
-        return self.path / "completions.jsonl"
+        return self.path / COMPLETIONS
 
     @property
     def writing(self) -> Path:

@@ -186,6 +186,8 @@ def conversation(
         "story": shown(subject.sample),
         "instruction": task_of(subject),
         "written": written_by(subject),
+        "other_written": "" if subject.other is None else subject.other.text.strip(),
+        "criterion": subject.criterion,
     }
     messages = []
     for turn, reply in enumerate(replies):

@@ -42,6 +42,7 @@ class Subject:
     round: int = 0
     other_model: str = ""
     other: StorySample | None = None
+    criterion: str = ""
 
     @property
     def is_anchor(self) -> bool:
@@ -57,6 +58,7 @@ class Subject:
             "prompt_id": self.sample.prompt_id,
             "sample": self.sample.sample,
             "round": self.round,
+            **({"criterion": self.criterion} if self.criterion else {}),
         }
 
     def texts(self) -> str:

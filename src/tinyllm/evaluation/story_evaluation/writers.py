@@ -34,6 +34,9 @@ from tinyllm.seeding import derive_seed
 UNKNOWN = "unknown"
 """The finish reason where a file of completions names none."""
 
+COMPLETIONS = "completions.jsonl"
+"""What the file of a model's completions is called."""
+
 _PURPOSE = "story completion"
 
 
@@ -206,11 +209,15 @@ def _completion(
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each model: that of its file, numbered where two have the same."""
+    """Return a name for each model: its file's, or of a completions.jsonl its folder's.
+
+    Where two have the same name the later one gets a number.
+    """
     names: list[str] = []
     for path in paths:
-        name, number = path.stem, 2
+        plain = path.absolute().parent.name if path.name == COMPLETIONS else path.stem
+        name, number = plain, 2
         while name in names:
-            name, number = f"{path.stem}-{number}", number + 1
+            name, number = f"{plain}-{number}", number + 1
         names.append(name)
     return names
