@@ -144,6 +144,22 @@ def test_many_are_asked_at_once(server: FaultServer) -> None:
     assert len({answer.text for answer in answers if isinstance(answer, Completion)}) == 1
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_provider_that_was_closed_can_be_asked_again_in_another_loop(
+    server: FaultServer, streams: bool
+) -> None:
+    config = OpenAISettings(model="teller", base_urls=(server.url,))
+    provider = OpenAIProvider(config, Timeouts(), concurrency=1)
+
+    async def once() -> str:
+        on_text = (lambda _: None) if streams else None
+        told = await provider.generate(ASKED, SAMPLING, on_text=on_text)
+        await provider.aclose()
+        return told.text
+
+    assert asyncio.run(once()) == asyncio.run(once())
+
+
 def test_the_account_that_is_charged_is_named_where_the_environment_does(
     server: FaultServer, environment: pytest.MonkeyPatch
 ) -> None:

@@ -152,12 +152,13 @@ class Server:
         return text.replace(self._key, "[key]") if self._key else text
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-        if "client" in self.__dict__:
-            await self.client.close()
+        """Close the connections; whoever asks again opens new ones."""
+        session, client = self._session, self.__dict__.pop("client", None)
+        self._session = None
+        if session is not None:
+            await session.close()
+        if client is not None:
+            await client.close()
 
 
 def _headers(key: str) -> dict[str, str]:
