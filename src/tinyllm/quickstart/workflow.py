@@ -3,6 +3,7 @@
 demo/
     quickstart.json   the config; marks the folder as ours, so that it may be replaced
     data/             what was learned from, each file with its manifest
+        gen-stories/  what that command leaves: the stories, their plans, a report, the journals
     tokenizer.json
     copying.safetensors  base.safetensors  chat.safetensors   each with its run folder
     results.json      all figures
