@@ -1,6 +1,7 @@
 """Texts that come and go: each is what it would be alone, and costs what is new of it."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import ClassVar
 
@@ -162,6 +163,20 @@ def test_a_text_is_the_same_in_a_batch_of_64_and_joining_late(make_engine, plain
         batch.cancel(ticket)
     found = collect(batch)
     assert [found[ticket] for ticket in tickets] == wanted
+
+
+def test_parts_draw_side_by_side_what_the_whole_draws(plain):
+    engine = Engine(plain, max_batch_size=5)
+    prompts = [plain.tokenizer.encode(prompt) for prompt in PROMPTS]
+    seeded = FREE.model_copy(update={"seed": 5})
+    expected = engine.complete(prompts, seeded, n=2)
+    parts = engine.parts()
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda part: part.complete(prompts, seeded, n=2), parts))
+
+    assert sum(part.max_batch_size for part in parts) == 5
+    assert found == [expected] * len(parts)
 
 
 def test_a_turn_reads_only_what_is_new(make_engine, plain):
