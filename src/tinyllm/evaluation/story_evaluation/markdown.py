@@ -43,6 +43,7 @@ def as_markdown(
         "",
         about,
         "",
+        *_origin(result),
         *(judged_lines(result) if result["judge"] is not None else [NO_JUDGE]),
         "",
         "## Measured without a judge",
@@ -59,6 +60,20 @@ def as_markdown(
         *worst_texts(outcomes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _origin(result: Mapping[str, Any]) -> list[str]:
+    """Say which checkpoint this is of, and what made the report; nothing for others' models."""
+    if result["checkpoint"] is None:
+        return []
+    parameters = result["parameters"]
+    text = (
+        f"Checkpoint `{result['checkpoint']}` (SHA-256 {result['sha256'][:16]}), "
+        f"{parameters['total']:,} parameters, {parameters['non_embedding']:,} of them "
+        f"outside of the embedding; tinyllm {result['tinyllm_version']}, "
+        f"{result['made_at']}."
+    )
+    return [text, ""]
 
 
 def joint_markdown(results: Mapping[str, Mapping[str, Any]], models: Sequence[Written]) -> str:

@@ -58,6 +58,8 @@ def judge_lines(judge: Mapping[str, Any]) -> list[str]:
         f"{judge['spent']['requests']:,} requests, cost {judge['spent']['cost']}."
     )
     lines = [about, ""]
+    if judge["system_fingerprints"]:
+        lines += [f"System fingerprints: {', '.join(judge['system_fingerprints'])}.", ""]
     calibration, again = judge["calibration"], judge["reliability"]
     is_fit = calibration is not None and calibration["fitness"] == "fit"
     says = calibration_says(judge)
