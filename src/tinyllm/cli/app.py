@@ -51,6 +51,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "gen-instructions": Entry(
             "gen_instructions", "gen_instructions", "Turn stories into instructions."
         ),
+        "revise-stories": Entry(
+            "revise_stories", "revise_stories", "Make stories better by written principles."
+        ),
     },
     "train": {
         "train": Entry("train", "train", "Pretrain or fine-tune a model."),
@@ -77,9 +80,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     },
     "models": {
         "models": Entry("models", "app", "List, inspect and verify models."),
-        "export": Entry(
-            "export", "export", "Write a model for transformers, llama.cpp or Ollama."
-        ),
+        "export": Entry("export", "export", "Write a model for transformers, llama.cpp or Ollama."),
     },
     "help": {
         "quickstart": Entry(

@@ -21,6 +21,7 @@ _SCHEMAS = {
     "gen-vocab": ("tinyllm.config.vocabulary", "VocabularyConfig"),
     "gen-stories": ("tinyllm.config.stories", "StoriesConfig"),
     "gen-instructions": ("tinyllm.config.instructions", "InstructionsConfig"),
+    "revise-stories": ("tinyllm.config.revision", "ReviseStoriesConfig"),
     "tokenize": ("tinyllm.config.tokenize", "TokenizeConfig"),
     "eval-loss": ("tinyllm.config.evaluation", "EvalLossConfig"),
     "eval-openbookqa": ("tinyllm.config.multiple_choice", "EvalOpenbookqaConfig"),

@@ -34,7 +34,7 @@ class Subject:
     """One text that is graded once. `model` is a model's name, or `anchor:` and what was done.
 
     `round` counts the gradings of one text from 0. Where two texts are compared, `other` is the one
-    that is shown second.
+    that is shown second, and `criterion` what a protocol that asks for one compares them by.
     """
 
     model: str

@@ -14,21 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyllm.config.instructions import InstructionsConfig
-from tinyllm.data.contamination import refuse_evaluation_files
-from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import (
     Format,
     Manifest,
     Source,
     author,
     manifest_path,
-    read_manifest,
     write_manifest,
 )
-from tinyllm.data.sources import expand_source, require_outside
+from tinyllm.data.provenance import sources_with_chains
 from tinyllm.data.writers import DataWriter, conversation_row, open_writer
 from tinyllm.errors import DataError
-from tinyllm.files import require_free_space, sha256_file
+from tinyllm.files import require_free_space
 from tinyllm.locks import Lock
 from tinyllm.records import Conversation, Message
 from tinyllm.reporting import Reporter, counted
@@ -92,7 +89,7 @@ def run(
     summaries were paid for, ProviderError when nobody answers, Interrupted after Ctrl-C.
     """
     folder = InstructionsFolder(config.output)
-    sources = _sources(config)
+    sources = sources_with_chains(config.sources, config.output / "train.jsonl")
     require_free_space(config.output, _GROWTH_ON_DISK * sum(s.bytes or 0 for s in sources))
     folder.run.mkdir(parents=True, exist_ok=True)
     if repair:
@@ -102,22 +99,6 @@ def run(
         with ExitStack() as stack:
             summaries = Summaries(config, folder, gathered, stack, reporter)
             return _write(config, folder, gathered, summaries, sources, reporter)
-
-
-def _sources(config: InstructionsConfig) -> tuple[Source, ...]:
-    """Return the sources with their chains. Raises DataError for what is kept for evaluation."""
-    found = []
-    for source in config.sources:
-        require_outside(config.output / "train.jsonl", source)
-        if is_hub_source(source):
-            found.append(Source(source))
-            continue
-        refuse_evaluation_files(source)
-        for path in expand_source(source):
-            manifest = read_manifest(path)
-            n_bytes = path.stat().st_size
-            found.append(Source(path.name, sha256_file(path), bytes=n_bytes, manifest=manifest))
-    return tuple(found)
 
 
 def _write(
