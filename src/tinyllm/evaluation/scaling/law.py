@@ -27,7 +27,7 @@ FEWEST_KINDS = 3
 """So many different sizes, and amounts of data: an exponent takes three."""
 
 _EXPONENTS = (0.02, 2.0)
-_COARSE, _FINE, _N_ZOOMS = 40, 7, 12
+_COARSE, _FINE, _N_ZOOMS = 40, 9, 24
 _N_DRAWS = 400
 _SUBSETS = [s for n in (3, 2, 1) for s in combinations(range(3), n)]
 
@@ -133,9 +133,12 @@ def _fit_once(points: Sequence[Point], losses: Array) -> Law:
 
 
 def _narrowed(axis: Array, best: float) -> Array:
-    """Return an axis between the neighbours of the best value."""
+    """Return an axis of two steps around the best value, half as wide or less.
+
+    One step would be too few: the valley is long and narrow, and lies aslant in the grid.
+    """
     at = int(np.abs(axis - best).argmin())
-    return np.geomspace(axis[max(0, at - 1)], axis[min(len(axis) - 1, at + 1)], _FINE)
+    return np.geomspace(axis[max(0, at - 2)], axis[min(len(axis) - 1, at + 2)], _FINE)
 
 
 def _scales(points: Sequence[Point]) -> tuple[float, float]:
