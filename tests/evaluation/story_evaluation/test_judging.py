@@ -410,3 +410,30 @@ def test_the_report_shows_the_worst_texts_and_what_is_known_by_heart(
     told = (tmp_path / "out" / "results.md").read_text()
     assert "The lowest grades" in told
     assert "“the bird was happy and sang a song about the rain”" in told
+
+
+def test_models_are_also_scored_on_the_texts_that_all_have_grades_for(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    paths = [write_completions(tmp_path / f"{name}.jsonl", shift=i) for i, name in enumerate("ab")]
+    serve(server, lambda messages: lying(messages[:3]))
+    report = evaluate(tmp_path / "out", server, completions=tuple(paths), judge__min_coverage=0.0)
+    graded = [
+        {
+            (row["prompt_id"], row["sample"])
+            for row in predictions(tmp_path / "out" / name)
+            if row["grades"]
+        }
+        for name in "ab"
+    ]
+    shared = graded[0] & graded[1]
+    assert 0 < len(shared) < min(map(len, graded))
+    for name, path in zip("ab", paths, strict=True):
+        of_prompt: dict[str, list[float]] = {}
+        for place, grades in truth(path).items():
+            if place in shared:
+                of_prompt.setdefault(place[0], []).append(grades["plot"])
+        score = report.results[name]["scores_on_shared"]["plot"]
+        assert score["n"] == len(shared)
+        assert score["mean"] == pytest.approx(mean([mean(v) for v in of_prompt.values()]))
+    assert "all of them have grades for" in (tmp_path / "out" / "results.md").read_text()

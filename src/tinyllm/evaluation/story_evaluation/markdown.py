@@ -8,6 +8,7 @@ from tinyllm.evaluation.story_evaluation.markdown_judge import (
     judge_lines,
     judged_lines,
     score_rows,
+    shared_rows,
 )
 from tinyllm.evaluation.story_evaluation.markdown_texts import (
     N_SHOWN,
@@ -91,6 +92,9 @@ def joint_markdown(results: Mapping[str, Mapping[str, Any]], models: Sequence[Wr
             *markdown_table(("grade", *results), score_rows(results)),
             "",
         ]
+        if shared_grades := shared_rows(results):
+            lines += ["Over the texts that all of them have grades for:", ""]
+            lines += [*markdown_table(("grade", *results), shared_grades), ""]
     lines += ["## Measured without a judge", ""]
     lines += markdown_table(("measure", *results), measure_rows(results))
     lines += ["", "## The same beginnings", ""]

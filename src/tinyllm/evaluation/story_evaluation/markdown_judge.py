@@ -108,12 +108,28 @@ def score_rows(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]
     for name in first["judge"]["protocol"]["categories"]:
         cells = [
             "none" if r["scores"] is None
-            else f"{r['scores'][name]['mean']:.2f} {interval_text(r['scores'][name]['interval'])}"
+            else _score_text(r["scores"][name])
             for r in results.values()
         ]  # fmt: skip
         rows.append((name, *cells))
     shares = [f"{100 * r['coverage']['share']:.1f} %" for r in results.values()]
     return [*rows, ("coverage", *shares)]
+
+
+def shared_rows(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the grades on the texts that all models have grades for, where that differs."""
+    shared = [result.get("scores_on_shared") for result in results.values()]
+    if not all(shared) or all(r["coverage"]["share"] == 1 for r in results.values()):
+        return []
+    rows = [
+        (name, *(_score_text(scores[name]) for scores in shared if scores))
+        for name in shared[0] or ()
+    ]
+    return [*rows, ("texts", *(str(next(iter(s.values()))["n"]) for s in shared if s))]
+
+
+def _score_text(score: Mapping[str, Any]) -> str:
+    return f"{score['mean']:.2f} {interval_text(score['interval'])}".strip()
 
 
 def _against(result: Mapping[str, Any], other: str) -> str:

@@ -12,6 +12,7 @@
  "pairs": [{"one", "two", "wins", "losses", "ties", "win_share", …}]}     of pairwise-ab
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +21,12 @@ from tinyllm.config.eval_stories import EvalStoriesConfig
 from tinyllm.evaluation.story_evaluation.judging import Judged
 from tinyllm.evaluation.story_evaluation.pairs import PairScore, score_pairs
 from tinyllm.evaluation.story_evaluation.prompts import PromptSet
-from tinyllm.evaluation.story_evaluation.scores import Coverage, count_replies, score_model
+from tinyllm.evaluation.story_evaluation.scores import (
+    Coverage,
+    count_replies,
+    graded_places,
+    score_model,
+)
 from tinyllm.evaluation.story_evaluation.subjects import is_empty
 from tinyllm.evaluation.story_evaluation.writers import Written
 from tinyllm.evaluation.story_metrics import measure_stories
@@ -37,7 +43,7 @@ def results_of(
     if judged is not None and judged.protocol.is_pairwise:
         texts = [written for written, _ in models]
         pairs = score_pairs(texts, judged.verdicts.outcomes, seed=config.seed)
-    return {
+    results = {
         written.name: {
             **head,
             **_written(config, prompts, written),
@@ -45,6 +51,25 @@ def results_of(
         }
         for written, head in models
     }
+    if judged is not None and len(models) > 1 and all(r["scores"] for r in results.values()):
+        shared = _on_shared([written for written, _ in models], judged, config.seed)
+        for name, scores in shared.items():
+            results[name]["scores_on_shared"] = scores
+    return results
+
+
+def _on_shared(models: Sequence[Written], judged: Judged, seed: int) -> dict[str, Any]:
+    """Score every model on the texts that all have grades for; None where there are none."""
+    graded = {written.name: graded_places(written, judged.verdicts) for written in models}
+    shared = set.intersection(*graded.values())
+    scores: dict[str, Any] = {}
+    for written in models:
+        kept = tuple(s for s in written.samples if (s.prompt_id, s.sample) in shared)
+        part = dataclasses.replace(written, samples=kept, n_missing=0)
+        outcomes = judged.verdicts.of(written.name)
+        found = score_model(part, outcomes, judged.protocol, seed=seed).scores
+        scores[written.name] = {c: score.to_json() for c, score in found.items()} or None
+    return scores
 
 
 def _written(config: EvalStoriesConfig, prompts: PromptSet, written: Written) -> dict[str, Any]:

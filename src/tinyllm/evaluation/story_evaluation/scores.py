@@ -15,7 +15,7 @@ from tinyllm.evaluation.story_evaluation.age_groups import AGE_GROUPS
 from tinyllm.evaluation.story_evaluation.grading import FRESH, REPAIR
 from tinyllm.evaluation.story_evaluation.protocols import Protocol
 from tinyllm.evaluation.story_evaluation.subjects import is_empty
-from tinyllm.evaluation.story_evaluation.verdicts import Outcome
+from tinyllm.evaluation.story_evaluation.verdicts import Outcome, Verdicts
 from tinyllm.evaluation.story_evaluation.writers import Written
 
 WARN_COVERAGE = 0.98
@@ -127,6 +127,12 @@ def score_model(
         _ages(first.values()),
         _length_correlation(list(first.values())),
     )
+
+
+def graded_places(written: Written, verdicts: Verdicts) -> set[tuple[str, int]]:
+    """Return prompt and sample of each text that has grades, or the lowest one for being empty."""
+    graded = {_place(o) for o in verdicts.of(written.name) if o.grades is not None}
+    return graded | {(s.prompt_id, s.sample) for s in written.samples if is_empty(s)}
 
 
 def _place(outcome: Outcome) -> tuple[str, int]:
