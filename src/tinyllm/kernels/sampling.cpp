@@ -114,7 +114,7 @@ int64_t first_of_largest(const float *x, int64_t n) {
 struct Scale {
     float most, factor;
 
-    Floats operator()(Floats x) const { return vexp((x - most) * factor); }
+    Floats operator()(Floats x) const { return vexp_of_negative((x - most) * factor); }
     double exactly(float x) const {
         return std::exp((static_cast<double>(x) - most) * static_cast<double>(factor));
     }

@@ -288,6 +288,16 @@ template <typename T> inline Vector<T> any_power_of_two(Vector<T> x) {
     return x == x ? both : x;
 }
 
+// e^x for x of at most 0; the same bits as vexp's, but 0 of NaN.
+inline Floats vexp_of_negative(Floats x) {
+    using E = Exponent<float>;
+    const Floats low = all(E::low / E::log2_e), inside = larger(x, low);
+    const Floats shifted = inside * E::log2_e + E::rounder, whole = shifted - E::rounder;
+    const Floats rest = (inside - whole * E::ln2_high) - whole * E::ln2_low;
+    const Floats power = scaled_power<float>(shifted, rest * E::log2_e, E::polynomial);
+    return x >= low ? power : Floats{};
+}
+
 template <typename T> inline Vector<T> any_power_of_e(Vector<T> x) {
     using E = Exponent<T>;
     constexpr T low = E::low / E::log2_e, high = E::high / E::log2_e;
