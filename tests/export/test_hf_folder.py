@@ -164,15 +164,19 @@ def test_a_template_with_awkward_markers_is_the_same_string() -> None:
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path: Path) -> None:
     path = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
     export(path, tmp_path / "out", check=False)
-    (tmp_path / "out" / "stale.txt").write_text("old")
+    stale = tmp_path / "out" / "model-00001-of-00002.safetensors"
+    stale.write_text("old")
     export(path, tmp_path / "out", check=False, dtype="bfloat16")
-    assert not (tmp_path / "out" / "stale.txt").exists()
+    assert not stale.exists()
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="other files"):
         export(path, tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+    (tmp_path / "out" / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match=r"letter\.txt"):
+        export(path, tmp_path / "out")
     assert not list(tmp_path.glob(".*"))
 
 

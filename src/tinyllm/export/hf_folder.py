@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     import torch
 
 SHARD_BYTES = 5_000_000_000
+WRITTEN = (
+    *("config.json", "generation_config.json", "model*.safetensors", INDEX, OWN, "README.md"),
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+)
+"""Names of what an export holds."""
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 

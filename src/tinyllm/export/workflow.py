@@ -1,6 +1,7 @@
 """`tinyllm export`: a checkpoint in another form, compared with it, and uploaded if asked."""
 
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tinyllm.checkpoint import StoredModel, find_checkpoint, read_checkpoint, sa
 from tinyllm.checkpoint.hf_folder import OWN
 from tinyllm.config.export import ExportConfig
 from tinyllm.errors import UsageError
-from tinyllm.export.hf_folder import write_folder
+from tinyllm.export.hf_folder import WRITTEN, write_folder
 from tinyllm.export.model_card import model_card
 from tinyllm.export.parity import Parity, Reader, compare
 from tinyllm.files import atomic_place
@@ -103,9 +104,12 @@ def _require_place(folder: Path) -> None:
     """Raise UsageError where something else than an older export would be lost."""
     if folder.is_file():
         raise UsageError(f"{folder} is a file, and the export is a folder", "Name another folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / OWN).is_file():
+    others = sorted(place.name for place in folder.iterdir()) if folder.is_dir() else []
+    if OWN in others:  # an older export, which is replaced
+        others = [name for name in others if not any(fnmatch(name, own) for own in WRITTEN)]
+    if others:
         raise UsageError(
-            f"{folder} holds other files than an export, and would be replaced",
+            f"{folder} holds other files than an export ({others[0]}), and would be replaced",
             "Name a folder that is new or empty.",
         )
 
