@@ -11,10 +11,9 @@ like any other words.
     sentencepiece  as Llama 2's, from elsewhere only: a text begins with a space that is not its
                    own, spaces are "▁", characters without a token become bytes `<0x41>`
 
-What belongs to roles and turns is in `chat_template.py`.
+What belongs to roles and turns is in `chat_template/`.
 """
 
-import codecs
 import hashlib
 import itertools
 import json
@@ -23,7 +22,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -32,6 +31,7 @@ from tinyllm.byte_level import bytes_of, split_text, without_surrogates
 from tinyllm.errors import DataError
 from tinyllm.files import os_error, require_file
 from tinyllm.records import END_OF_TEXT
+from tinyllm.tokenizer.kinds import Kind, kind_of
 from tinyllm.tokenizer.words import Ids, WordIds
 
 UNKNOWN = "<unk>"
@@ -42,7 +42,6 @@ WORDWISE_CHARS = 10_000
 _SHARED_CHARS = 4_000
 """Shorter texts are not worth sharing among cores, which takes 0.1 ms."""
 
-Kind = Literal["bpe", "char", "sentencepiece"]
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
 _SPACE = "▁"
 
@@ -97,7 +96,7 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Read the text of a `tokenizer.json`. Raises DataError for anything else."""
         try:
-            kind = _kind_of(json.loads(text))
+            kind = kind_of(json.loads(text))
             inner = tokenizers.Tokenizer.from_str(text)
             return cls(inner, kind, end_of_text=end_of_text, vocab_size=vocab_size)
         except DataError:
@@ -303,36 +302,6 @@ class Tokenizer:
         ]
 
 
-class TextStream:
-    """Turn ids into text as they come, holding back characters that are not whole yet."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Start an empty stream."""
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token_id: int) -> str:
-        """Take one id; return the text that became complete with it, perhaps none."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
-
-    def push_all(self, token_ids: Iterable[int]) -> str:
-        """Take ids at one go; return the text that became complete with them."""
-        return self._decoder.decode(b"".join(map(self._tokenizer.token_bytes, token_ids)))
-
-    def mark(self) -> tuple[bytes, int]:
-        """Return what `rewind` needs to come back here."""
-        return self._decoder.getstate()
-
-    def rewind(self, mark: tuple[bytes, int]) -> None:
-        """Forget what was taken since a mark."""
-        self._decoder.setstate(mark)
-
-    def flush(self) -> str:
-        """End the stream. Bytes of a character that never became whole are dropped."""
-        self._decoder.reset()
-        return ""
-
-
 def _calls(pieces: Iterable[str]) -> Iterator[list[str]]:
     """Group pieces into calls of at most about `CALL_CHARS`."""
     call: list[str] = []
@@ -345,28 +314,3 @@ def _calls(pieces: Iterable[str]) -> Iterator[list[str]]:
             call, n_chars = [], 0
     if call:
         yield call
-
-
-def _kind_of(layout: Any) -> Kind:
-    model = layout.get("model", {}).get("type") if isinstance(layout, dict) else None
-    decoder = (layout.get("decoder") or {}).get("type") if isinstance(layout, dict) else None
-    if model == "BPE" and decoder == "ByteLevel":
-        return "bpe"
-    if model == "BPE" and decoder == "Sequence" and _is_sentencepiece(layout):
-        return "sentencepiece"
-    if model == "WordLevel" and decoder == "Fuse":
-        return "char"
-    raise DataError(
-        f"a tokenizer of type {model} with decoder {decoder} is not supported",
-        "Byte-level BPE (as GPT-2's) and the character tokenizers of `tinyllm tokenize` are.",
-    )
-
-
-def _is_sentencepiece(layout: dict[str, Any]) -> bool:
-    """Tell whether tokens are text with "▁" for spaces, and bytes for what else there is."""
-    steps = [step["type"] for step in layout["decoder"]["decoders"]]
-    return bool(layout["model"].get("byte_fallback")) and steps in (
-        ["Replace", "ByteFallback", "Fuse", "Strip"],
-        ["ByteFallback", "Fuse", "Metaspace"],
-        ["ByteFallback", "Metaspace"],
-    )
