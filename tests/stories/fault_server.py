@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tinyllm.providers.base import CallSampling
+from tinyllm.providers.base import CallSampling, Provider
 from tinyllm.providers.offline import OfflineProvider
 from tinyllm.records import Message
 
@@ -66,9 +66,9 @@ class Seen:
 
 
 class FaultServer:
-    """Serves while its block runs; `requests` keeps what came."""
+    """Serves while its block runs; `requests` keeps what came. `teller` knows the answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, teller: Provider | None = None) -> None:
         self.faults: list[Fault | None] = []
         self.fault_for: Callable[[int, str], Fault | None] | None = None
         self.requests: list[Seen] = []
@@ -77,7 +77,7 @@ class FaultServer:
         """Where set, proper answers wait for it."""
         self._n_at_once = 0
         self._arrived = threading.Condition()
-        self._teller = OfflineProvider()
+        self._teller = teller or OfflineProvider()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: asyncio.Server | None = None

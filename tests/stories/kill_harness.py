@@ -11,9 +11,10 @@ import random
 import signal
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tests.stories.fault_server import Fault, FaultServer, error_body
 from tests.stories.small_runs import config_for
@@ -23,6 +24,7 @@ from tinyllm.reporting import SilentReporter
 from tinyllm.stories.workflow import run
 
 _LONGEST_DELAY_SECONDS = 0.03
+C = TypeVar("C")
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["openai", "rensa", "tests.stories.kill_harness"])
 
@@ -79,21 +81,36 @@ def kill_until_done(
     output: Path, server: FaultServer, *, n_kills: int, seed: int, **flags: object
 ) -> Tally:
     """Kill a run so many times at drawn moments, then let it finish; tell how it went."""
-    generator = random.Random(seed)
     config = config_for(output, server, **flags)
+    most = 2 * config.n_stories // n_kills + config.provider.concurrency
+    journals = output / "stories-run"
+    return kill_runs(_run, config, server, journals, n_kills=n_kills, most=most, seed=seed)
+
+
+def kill_runs(
+    target: Callable[[C], None],
+    config: C,
+    server: FaultServer,
+    journals: Path,
+    *,
+    n_kills: int,
+    most: int,
+    seed: int,
+) -> Tally:
+    """Kill processes doing `target(config)`, each after up to `most` requests; the last may end."""
+    generator = random.Random(seed)
     tally = Tally()
     for kill in range(n_kills + 1):
         n_before = len(server.requests)
-        process = _CONTEXT.Process(target=_run, args=(config,))
+        process = _CONTEXT.Process(target=target, args=(config,))
         process.start()
         if kill < n_kills:
-            most = 2 * config.n_stories // n_kills + config.provider.concurrency
             _wait(process, server, n_before + generator.randint(0, most))
             time.sleep(generator.random() * _LONGEST_DELAY_SECONDS)
             if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, signal.SIGKILL)
                 tally.n_killed += 1
-                tally.n_torn += _is_torn(output)
+                tally.n_torn += _is_torn(journals)
         process.join()
         tally.n_requests = len(server.requests)
         if process.exitcode not in (0, -signal.SIGKILL):
@@ -106,6 +123,6 @@ def _wait(process: "multiprocessing.process.BaseProcess", server: FaultServer, n
         process.join(0.001)
 
 
-def _is_torn(output: Path) -> bool:
-    paths = list((output / "stories-run").glob("*s.jsonl"))
+def _is_torn(journals: Path) -> bool:
+    paths = list(journals.rglob("*s.jsonl"))
     return any(path.stat().st_size and not path.read_bytes().endswith(b"\n") for path in paths)

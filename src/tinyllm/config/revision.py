@@ -39,6 +39,23 @@ class CriticConfig(Strict):
     """Answers that may be no critique before a round goes without."""
 
 
+class RevisionFilters(FilterConfig):
+    """What a revision has to be. It is as short as its draft may be, and may leave a word missing:
+    another principle looks for that."""
+
+    min_characters: int = Field(default=50, ge=0)
+    """`too_short` below this."""
+
+    min_words: int = Field(default=10, ge=0)
+    """`too_short` below this."""
+
+    words_required: bool = False
+    """`word_missing` when a word that the prompt asks for, in any of its forms, is not there."""
+
+    features_checked: bool = False
+    """`feature_missing` when the prompt asks for dialogue and nobody speaks."""
+
+
 class ReviserConfig(Strict):
     """Who revises, and what makes a revision one."""
 
@@ -60,9 +77,7 @@ class ReviserConfig(Strict):
     min_change: Probability = 0.02
     """`no_change` when no more of the words than this differ: the round is over then."""
 
-    filters: FilterConfig = FilterConfig(
-        min_characters=50, min_words=10, words_required=False, features_checked=False
-    )
+    filters: RevisionFilters = RevisionFilters()
     """The rules of gen-stories. Words and dialogue are those that the prompt asks for."""
 
 

@@ -1,13 +1,15 @@
 """A critic, a reviser and a judge by rules, in one provider: no network, no cost, no chance.
 
-It knows two principles by their ids and finds nothing to say by the others:
+It knows three principles by their ids and finds nothing to say by the others:
 
-    follows_task    every word that the prompt names is there; speech where it is wanted
-    no_repetition   no sentence stands there twice
+    follows_task     every word that the prompt names is there; speech where it is wanted
+    holds_dialogue   somebody speaks, whatever the prompt says
+    no_repetition    no sentence stands there twice
 
-It mends the first by telling another story with the words, where it knows them, and the second by
-leaving out what was said. As a judge it counts what breaks the principle in question, or both. What
-it is asked it takes from the marked sections of a message (prompts.json, judging.json).
+It mends the first two by telling another story with the words, where it knows them, and the third
+by leaving out what was said. As a judge it counts what breaks the principle in question, or the
+first and the third for a whole story. What it is asked it takes from the marked sections of a
+message (prompts.json, judging.json).
 """
 
 import itertools
@@ -21,6 +23,7 @@ from tinyllm.providers.grammar.vocabulary import WordTriple, known_words
 from tinyllm.providers.story_grammar import tell_story, word_triples
 from tinyllm.records import Message
 from tinyllm.stories.revision.asked import asked_words, wants_speech
+from tinyllm.stories.revision.constitution import WHOLE
 
 _SECTION = re.compile(
     r"^--- ([a-z]+(?: [AB])?) (\w+) ---\n(.*?)\n--- end of \1 \2 ---$", re.M | re.S
@@ -71,8 +74,8 @@ def _answer(said: Mapping[str, str], seed: int) -> str:
 
 def _faults(principle: str, prompt: str, story: str) -> list[str]:
     rules = [FAULTS[principle]] if principle in FAULTS else []
-    if principle == "whole":
-        rules = list(FAULTS.values())
+    if principle == WHOLE:
+        rules = [_task_faults, _repetition_faults]
     return [fault for rule in rules for fault in rule(prompt, story)]
 
 
@@ -107,12 +110,17 @@ def _task_faults(prompt: str, story: str) -> list[str]:
     return faults
 
 
+def _dialogue_faults(_prompt: str, story: str) -> list[str]:
+    return [] if has_speech(story) else ["Nobody speaks."]
+
+
 def _repetition_faults(_prompt: str, story: str) -> list[str]:
     return [f"This was said before: {sentence}" for sentence in repeated_sentences(story)]
 
 
 FAULTS: dict[str, Callable[[str, str], list[str]]] = {
     "follows_task": _task_faults,
+    "holds_dialogue": _dialogue_faults,
     "no_repetition": _repetition_faults,
 }
 """What breaks each principle, a sentence each."""
@@ -122,8 +130,8 @@ def revise(principle: str, prompt: str, story: str, seed: int) -> str:
     """Return the story mended, or as it is where the rules cannot mend it."""
     if principle == "no_repetition":
         return _without_repeats(story)
-    if principle == "follows_task":
-        return _retold(prompt, seed) or story
+    if principle in ("follows_task", "holds_dialogue"):
+        return _retold(principle, prompt, seed) or story
     return story
 
 
@@ -139,16 +147,17 @@ def _without_repeats(story: str) -> str:
     return "".join(kept).strip()
 
 
-def _retold(prompt: str, seed: int) -> str | None:
+def _retold(principle: str, prompt: str, seed: int) -> str | None:
     """Tell a story with the words of a prompt, None where they are not the grammar's."""
-    asked, wanted = asked_words(prompt), wants_speech(prompt)
+    asked = asked_words(prompt)
+    wanted = True if principle == "holds_dialogue" else wants_speech(prompt)
     features: dict[bool | None, Any] = {True: ["dialogue"], False: [], None: None}
     for index in range(_TRIES):
         words = _triple(asked, word_triples(seed).training(index))
         if words is None:
             return None
         text = tell_story(seed, index, words, features[wanted]).text
-        if not _task_faults(prompt, text) and not repeated_sentences(text):
+        if not _task_faults(prompt, text) and not FAULTS[principle](prompt, text):
             return text
     return None
 

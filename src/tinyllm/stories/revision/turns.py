@@ -20,7 +20,7 @@ from tinyllm.stories.revision.tasks import Task, Tasks
 
 _GROWTH = 1.5
 _SEED_BITS = 31  # servers take a seed as a signed 32-bit number
-_NOTHING = re.compile(r"\W*(?:NONE\b|none\W*\Z)|(?:.*\n)?\W*NONE\W*\Z", re.DOTALL)
+_NOTHING = re.compile(r"\W*(?:NONE\b|(?i:none)\W*\Z)|(?:.*\n)?\W*NONE\W*\Z", re.DOTALL)
 
 
 class Turn(Protocol):
