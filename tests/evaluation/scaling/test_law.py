@@ -78,8 +78,8 @@ def test_too_few_points_are_refused_with_the_reason(some, reason):
 @pytest.mark.long
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     n_held = dict.fromkeys(("irreducible", "size_exponent", "data_exponent"), 0)
-    for seed in range(60):
+    for seed in range(24):
         some = points(CHINCHILLA, 0.005, seed, (1e5, 3e5, 1e6, 3e6), (1e6, 2e6, 4e6, 8e6))
         for name, (low, high) in fit(some, seed=seed).intervals.items():
             n_held[name] += low <= getattr(CHINCHILLA, name) <= high
-    assert all(n >= 0.86 * 60 for n in n_held.values()), n_held
+    assert all(n >= 20 for n in n_held.values()), n_held  # three standard errors below 95 %
