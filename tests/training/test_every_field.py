@@ -45,6 +45,14 @@ BASE: dict[str, object] = {
 PLAIN = {key: None for key in BASE if key.startswith(("model.", "tokenizer."))}
 NEO = {"model.family": "gpt-neo", "model.n_layers": 2}
 TUNED = {**PLAIN, "init_from": "a.safetensors", "lora.rank": 2, "optimizer.learning_rate": 0.05}
+PREFERRED = {
+    **PLAIN,
+    "init_from": "talker.safetensors",
+    "data.train": "pairs.jsonl",
+    "data.validation": "text.txt",
+    "preference.beta": 0.2,
+    "optimizer.learning_rate": 0.05,
+}
 MUON, WSD = {"optimizer.name": "muon"}, {"schedule.decay": "wsd"}
 CHAT = {"data.train": "chat.jsonl", "samples.prompts": ["cat"], "model.context_length": 96}
 SUBWORDS = {"tokenizer.kind": "bpe"}
@@ -104,6 +112,11 @@ MUTATIONS: dict[str, Mutation] = {
     "lora.quantization": Mutation("nf4", {**TUNED, "init_from": "wide.safetensors"}),
     "lora.targets": Mutation(["q_proj"], TUNED),
     "lora.merge_first": Mutation("adapter", TUNED),
+    "preference.beta": Mutation(0.5, PREFERRED, before=0.2),
+    "preference.sft_weight": Mutation(1.0, PREFERRED),
+    "preference.max_forgetting": Mutation(
+        1e-6, {**PREFERRED, "optimizer.learning_rate": 5.0, "max_steps": 4}, before=1e6
+    ),
     "batch.micro_batch_size": Mutation(3),
     "batch.grad_accum_steps": Mutation(2),
     "batch.context_length": Mutation(16),
@@ -163,6 +176,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_text(folder / "text.txt", n_documents=30)
     make_text(folder / "other.txt", n_documents=30, seed=1)
     make_conversations(folder / "chat.jsonl")
+    pair = {"prompt": "cat", "chosen": "a dog ran", "rejected": "the mat"}
+    pairs = [json.dumps({**pair, "prompt": f"c{i}"}) for i in range(12)]
+    (folder / "pairs.jsonl").write_text("\n".join(pairs) + "\n", encoding="utf-8")
     rows = [{"left": "the cat sat on the mat " * 3, "right": "a dog ran " * 5}] * 20
     lines = [json.dumps({**row, "n": i}) for i, row in enumerate(rows)]
     (folder / "table.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -174,6 +190,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.json").write_text(letters.to_json(), encoding="utf-8")
     for seed, name in enumerate(("a", "b")):
         write_tiny_checkpoint(folder / f"{name}.safetensors", context_length=32, seed=seed)
+    write_tiny_checkpoint(folder / "talker.safetensors", context_length=96, chat=True)
     write_tiny_checkpoint(folder / "wide.safetensors", context_length=32, hidden_size=64)
     write_adapter(folder / "adapter", folder / "a.safetensors")
     return folder

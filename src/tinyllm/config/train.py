@@ -12,6 +12,7 @@ from tinyllm.config.base import ConfigPath, ConfigPaths, DataSource, DataSources
 from tinyllm.config.generation import CheckpointName, Device
 from tinyllm.config.lora import LoraConfig
 from tinyllm.config.model import ModelSpec
+from tinyllm.config.preference import PreferenceConfig
 from tinyllm.config.tokenize import TokenizerSpec
 
 
@@ -249,6 +250,9 @@ class TrainConfig(Strict):
     """Train LoRA adapters beside the frozen weights of `init_from` rather than all of them; null
     trains all. The checkpoint is whole; the adapter alone lies beside it, in peft's form."""
 
+    preference: PreferenceConfig | None = None
+    """Learn from pairs of answers which one is better (DPO) rather than the next token."""
+
     batch: Batch = Field(default_factory=Batch)
     """Rows in an optimizer step."""
 
@@ -306,6 +310,8 @@ class TrainConfig(Strict):
             raise ValueError("`lora` needs `init_from`: adapters stand beside trained weights")
         if self.lora is not None and self.optimizer.name != "adamw":
             raise ValueError("`lora` is trained by adamw, and `optimizer.name` is muon")
+        if self.preference is not None:
+            self._pairs_fit(self.data)
         measures = self.data.validation is not None or self.data.validation_fraction > 0
         if self.evaluation.patience is not None and not measures:
             raise ValueError(
@@ -323,3 +329,11 @@ class TrainConfig(Strict):
                 f"`schedule.warmup_steps` {warmup} is not shorter than `max_steps` {self.max_steps}"
             )
         return self
+
+    def _pairs_fit(self, data: TrainData) -> None:
+        """Refuse what says nothing of pairs."""
+        if self.init_from is None:
+            raise ValueError("`preference` needs `init_from`: a model that answers already")
+        for key in ("format", "text_field", "packing", "mask_prompt"):
+            if _differs(data, key):
+                raise ValueError(f"`data.{key}` says nothing of pairs; remove it or `preference`")

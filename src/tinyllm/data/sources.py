@@ -200,6 +200,35 @@ def read_conversations(source: str, reporter: Reporter | None = None) -> Iterato
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A row as it is, and where it lies."""
+
+    name: str
+    origin: Path | Iterator[Row]
+    index: int
+    values: Row
+
+    @property
+    def id(self) -> str:
+        """An id that is unique within the source."""
+        return f"{self.name}:{self.index}"
+
+    @property
+    def place(self) -> str:
+        """Where a reader finds it: file and line."""
+        return place_of_row(self.name, self.origin, self.index)
+
+
+def read_source_rows(source: str, reporter: Reporter) -> Iterator[SourceRow]:
+    """Yield the rows of a source of tables or JSON. Raises DataError for running text."""
+    for name, origin in _parts(source, reporter):
+        if isinstance(origin, Path) and format_of(origin) == "text":
+            raise DataError(f"{origin} holds running text, and rows were expected")
+        for index, values in enumerate(_rows(origin, reporter)):
+            yield SourceRow(name, origin, index, values)
+
+
 def _parts(source: str, reporter: Reporter) -> Iterator[tuple[str, Path | Iterator[Row]]]:
     """Yield (name, file) for each file of a source, or (name, rows) for one on the hub."""
     if is_hub_source(source):

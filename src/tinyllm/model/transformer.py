@@ -221,11 +221,13 @@ class Transformer(nn.Module):
         document_ids: Tensor | None = None,
         cache: KVCache | None = None,
         targets: Tensor | None = None,
+        by_row: bool = False,
     ) -> Tensor:
         """Return logits (B, T, V) float32 for ids (B, T) int64.
 
         With targets (B, T) int64, return the summed loss in nats () float32 instead, without
-        holding the logits; those of IGNORE_TARGET count nothing.
+        holding the logits; those of IGNORE_TARGET count nothing. `by_row` sums each row for
+        itself, (B,).
 
         With document_ids (B, T) int64, several documents share a row: positions restart where the
         id changes and no token sees another document. With a cache, row b's tokens follow the
@@ -234,8 +236,14 @@ class Transformer(nn.Module):
         hidden = self.hidden_states(input_ids, document_ids=document_ids, cache=cache)
         if targets is None:
             return self.head(hidden)
-        flat = hidden.flatten(0, 1).to(product_dtype(hidden))  # (B*T, D)
-        return linear_cross_entropy(flat, self.head_weight, targets.flatten(), IGNORE_TARGET)
+        if by_row:
+            return torch.stack([self._loss(*row) for row in zip(hidden, targets, strict=True)])
+        return self._loss(hidden.flatten(0, 1), targets.flatten())
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed loss () of hidden states (N, D) and targets (N,)."""
+        wide = hidden.to(product_dtype(hidden))
+        return linear_cross_entropy(wide, self.head_weight, targets, IGNORE_TARGET)
 
     def hidden_states(
         self, input_ids: Tensor, *, document_ids: Tensor | None = None, cache: KVCache | None = None

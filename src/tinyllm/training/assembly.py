@@ -21,9 +21,9 @@ from tinyllm.training.distributed import Processes, require_fixed_micro_batch
 from tinyllm.training.fitting import fit_to_memory, require_room
 from tinyllm.training.keeper import Keeper
 from tinyllm.training.loop import Training
+from tinyllm.training.objective import NextToken, Preference
 from tinyllm.training.optimizer import build_optimizers
 from tinyllm.training.prepare import (
-    EpochStream,
     build_model,
     find_beginning,
     find_rows,
@@ -131,7 +131,7 @@ class Assembly:
         config = self.config
         progress = Progress() if self.state is None else replace(self.state.progress)
         progress.finished = False
-        stream = EpochStream(self.rows.train, epochs_of(config), self.rows.shards)
+        stream = self.rows.stream(epochs_of(config))
         limits = limits_for(config, stream)
         return Training(
             processes=self.processes,
@@ -143,6 +143,7 @@ class Assembly:
             grad_clip=config.optimizer.grad_clip,
             seed=config.seed,
             progress=progress,
+            objective=NextToken() if config.preference is None else Preference(config.preference),
         )
 
     def _settled_compute(self) -> Compute:

@@ -203,11 +203,7 @@ class Processes:
         """Bring a batch to this process's device."""
         if self.device.type == "cpu":
             return batch
-        moved = [
-            None if t is None else t.to(self.device, non_blocking=True)
-            for t in (batch.input_ids, batch.targets, batch.document_ids)
-        ]
-        return Batch(cast(Tensor, moved[0]), cast(Tensor, moved[1]), moved[2])
+        return batch.to(self.device)
 
     def deal(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield this process's batches, placed: equally many for each process, the last one

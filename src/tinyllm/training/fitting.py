@@ -72,6 +72,7 @@ def require_room(fitting: Fitting) -> int:
 def _pass_once(training: Training, n_rows: int, context_length: int) -> None:
     """Go forward and backward over so many whole rows."""
     processes = training.processes
+    n_rows *= training.objective.rows_per_unit
     ids = torch.zeros(n_rows, context_length, dtype=torch.int64)
     tells_apart = training.stream.batch(0, 1).document_ids is not None
     batch = Batch(ids, ids, ids if tells_apart else None)

@@ -5,11 +5,12 @@ The loop knows no files and no screen: what is seen and kept lives in `milestone
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from tinyllm.data.loader import Batch
 from tinyllm.errors import TrainingStopped
@@ -17,7 +18,8 @@ from tinyllm.reporting import format_count
 from tinyllm.seeding import derive_seed
 from tinyllm.training import memory
 from tinyllm.training.distributed import Processes
-from tinyllm.training.loss import count_trained, next_token_loss, without_targets
+from tinyllm.training.loss import count_trained, without_targets
+from tinyllm.training.objective import NextToken, Objective
 from tinyllm.training.optimizer import set_learning_rate
 from tinyllm.training.schedule import LearningRateShape
 from tinyllm.training.spikes import score_loss
@@ -63,6 +65,7 @@ class Training:
     grad_clip: float
     seed: int
     progress: Progress
+    objective: Objective = field(default_factory=NextToken)
     clock: Callable[[], float] = time.monotonic
     reserve_seconds: float = 0.0
     """Part of the wall-clock budget that the last save and measurement will need."""
@@ -120,7 +123,7 @@ class StepReport:
     step: int
     """Number of finished steps, this one included."""
     loss_nats: float
-    """Mean over the trained tokens of the step."""
+    """Mean over the trained tokens of the step, or over its pairs."""
     n_tokens: int
     grad_norm: float
     learning_rate: float
@@ -133,6 +136,8 @@ class StepReport:
     data_seconds: float
     micro_batch_size: int
     """Rows in one forward pass; smaller than at the step before when memory ran out."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the objective tells beside its loss."""
 
 
 class Observer(Protocol):
@@ -182,12 +187,13 @@ def take_step(training: Training) -> StepReport:
     set_learning_rate(processes.optimizers, share * progress.learning_rate_scale)
     while True:
         batches, n_rows = _micro_batches(training)
-        local_tokens = torch.stack([count_trained(b.targets) for b in batches.values()]).sum()
-        n_tokens = int(processes.sum(local_tokens.to(processes.device)))
+        n_tokens = _sum_over(processes, [count_trained(b.targets) for b in batches.values()])
+        count_units = training.objective.count_units
+        n_units = _sum_over(processes, [count_units(b) for b in batches.values()])
         data_seconds = training.clock() - began
         try:
             with memory.refusals_translated():
-                loss = _add_gradients(training, batches, n_tokens)
+                loss = _add_gradients(training, batches, n_units)
             break
         except memory.OutOfMemory:
             if training.micro_batch_size == 1 or processes.count > 1:
@@ -216,17 +222,33 @@ def take_step(training: Training) -> StepReport:
         seconds=training.step_seconds,
         data_seconds=data_seconds,
         micro_batch_size=training.micro_batch_size,
+        figures=_figures(training, n_units),
     )
 
 
+def _sum_over(processes: Processes, counts: Sequence[Tensor]) -> int:
+    """Add counts up, over all processes."""
+    return int(processes.sum(torch.stack(list(counts)).sum().to(processes.device)))
+
+
+def _figures(training: Training, n_units: int) -> dict[str, float]:
+    """Return what the objective tells of the step: means over its units, in all processes."""
+    taken = training.objective.take_figures()
+    if not taken:
+        return {}
+    sums = training.processes.sum_figures([value for _, value in taken])
+    return {name: total / n_units for (name, _), total in zip(taken, sums, strict=True)}
+
+
 def _take_smaller_bites(training: Training) -> None:
-    """Halve the micro-batch and forget the gradients of the step that did not fit."""
+    """Halve the micro-batch and forget what was computed of the step that did not fit."""
     training.processes.clear_gradients()
+    training.objective.take_figures()
     memory.release(training.processes.device)
     training.micro_batch_size = (training.micro_batch_size + 1) // 2
 
 
-def _add_gradients(training: Training, batches: Mapping[int, Batch], n_tokens: int) -> float:
+def _add_gradients(training: Training, batches: Mapping[int, Batch], n_units: int) -> float:
     """Run forward and backward over this process's micro-batches; return the step's mean loss.
 
     Dropout draws from a seed of the micro-batch's own, so that neither a resume nor the number
@@ -239,10 +261,10 @@ def _add_gradients(training: Training, batches: Mapping[int, Batch], n_tokens: i
     ):
         torch.manual_seed(derive_seed(training.seed, "dropout", first_row))
         with processes.gradients_stay_here(n_left > 0):
-            micro_loss, _ = next_token_loss(processes.model, processes.place(batch))
-            processes.backward(micro_loss, n_tokens)
+            micro_loss = training.objective.loss(processes.model, processes.place(batch))
+            processes.backward(micro_loss, n_units)
         loss_sum += micro_loss.detach()
-    return float(processes.sum(loss_sum)) / n_tokens
+    return float(processes.sum(loss_sum)) / n_units
 
 
 def _count(progress: Progress, n_rows: int, n_tokens: int | None) -> None:

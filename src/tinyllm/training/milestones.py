@@ -14,6 +14,7 @@ from tinyllm.device import memory_in_use
 from tinyllm.reporting import Progress as ProgressBar
 from tinyllm.reporting import Reporter
 from tinyllm.training.loop import StepReport, Training
+from tinyllm.training.objective import SHOWN_FIGURES
 from tinyllm.training.rollback import weights_are_finite
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.spikes import SPIKE_SCORE
@@ -53,6 +54,8 @@ class Milestones:
     """Hand figures to the trackers."""
     utilization: Callable[[float], float | None]
     """The share of the device's peak that so many tokens a second are, where the peak is known."""
+    measure_pairs: Callable[[], Mapping[str, float]] | None = None
+    """Figures of pairs that were kept aside, where a preference is learnt."""
     n_measured_tokens: int = 0
     """Tokens of the held-out split that each measurement reads."""
     latest: Measurement | None = None
@@ -62,6 +65,7 @@ class Milestones:
     micro_batch_size: int = field(init=False)
     """Rows in one forward pass at the latest step."""
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_SPEED_WINDOW))
+    _pair_figures: dict[str, float] = field(default_factory=dict)
     _took: dict[str, float] = field(default_factory=dict)
     _shown: float = 0.0
 
@@ -110,13 +114,37 @@ class Milestones:
         """
         step, progress = self.training.progress.step, self.training.progress
         if step == 0:
+            if self.config.preference is not None and self.measure is not None:
+                self._measure_the_start(self.measure())
             return
         self._keep_milestone(step)
         if step % self.config.evaluation.every_steps == 0 and progress.measured_step != step:
             self.measure_now()
 
+    def _measure_the_start(self, measurement: Measurement) -> None:
+        """Keep what the starting weights say of the held-out split: forgetting begins there."""
+        self.training.progress.first_bits_per_byte = measurement.bits_per_byte
+        self._tell_measurement(0, measurement)
+
     def wants_to_stop(self) -> str | None:
-        """End early when the validation loss has not fallen for `evaluation.patience` times."""
+        """End early when the model forgets, or when the validation loss no longer falls."""
+        return self._forgets() or self._stands_still()
+
+    def _forgets(self) -> str | None:
+        preference, first = self.config.preference, self.training.progress.first_bits_per_byte
+        watches = self.config.data.validation is not None and self.latest is not None
+        if preference is None or preference.max_forgetting is None or not first or not watches:
+            return None
+        assert self.latest is not None
+        grown = self.latest.bits_per_byte / first - 1
+        if grown <= preference.max_forgetting:
+            return None
+        return (
+            f"bits per byte of data.validation grew by {grown:.1%}, which is more than "
+            f"preference.max_forgetting {preference.max_forgetting:g}"
+        )
+
+    def _stands_still(self) -> str | None:
         patience, progress = self.config.evaluation.patience, self.training.progress
         if patience is None or progress.evaluations_without_gain < patience:
             return None
@@ -168,6 +196,7 @@ class Milestones:
         began = self.training.clock()
         self.save_now()
         self.latest = measurement = self.measure()
+        self._pair_figures = {} if self.measure_pairs is None else dict(self.measure_pairs())
         self.measured_at = step
         if progress.measured_step == step:  # an earlier sitting ended here, and has counted it
             return
@@ -242,12 +271,15 @@ class Milestones:
             **figures,
             "trained_tokens": progress.trained_tokens,
             "elapsed_seconds": progress.elapsed_seconds,
+            **report.figures,
             **({} if report.spike_score is None else {"loss_spike_score": report.spike_score}),
             "data_wait_share": report.data_seconds / max(report.seconds, 1e-9),
         }
         used = self.utilization(self.tokens_per_second())
         if used is not None:
             row["model_flops_utilization"] = used
+        for name in SHOWN_FIGURES & report.figures.keys():
+            figures[name] = report.figures[name]
         now = time.monotonic()
         if now - self._shown >= _SHOWN_EVERY_SECONDS:
             self._shown = now
@@ -304,6 +336,7 @@ class Milestones:
             "validation_loss_nats": measurement.loss_nats,
             "validation_perplexity": measurement.perplexity,
             "validation_bits_per_byte": measurement.bits_per_byte,
+            **self._pair_figures,
         }
         self.reporter.metrics(step, figures)
         self._keep({"step": step, **figures})

@@ -24,18 +24,27 @@ from tinyllm.data.contamination import refuse_evaluation_files, tell_recorded_le
 from tinyllm.data.corpus import Format, resolve_format
 from tinyllm.data.loader import Batch, Loader
 from tinyllm.data.loader import Packing as RowLayout
+from tinyllm.data.preferences import (
+    ChosenAnswers,
+    Pairs,
+    PairStream,
+    Preference,
+    hold_out,
+    read_preferences,
+)
 from tinyllm.data.shard_writer import ShardCounts
 from tinyllm.data.shards import Shards, build_shards
 from tinyllm.data.sources import describe_source
 from tinyllm.data.split import split_shards
 from tinyllm.data.tokenize import prepare_tokenizer
-from tinyllm.errors import ConfigError
+from tinyllm.errors import ConfigError, DataError
 from tinyllm.model.lora import add_lora, merge_adapter
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.transformer import Transformer
 from tinyllm.reporting import Reporter, counted, format_count
 from tinyllm.seeding import derive_seed
 from tinyllm.tokenizer import Tokenizer
+from tinyllm.training.loop import RowStream
 
 _MOST_TOO_LONG = 0.5
 """Share of conversations that do not fit beyond which the user is warned."""
@@ -62,9 +71,18 @@ class Beginning:
 class Rows:
     """Rows to train on and rows to measure on."""
 
-    train: Loader
-    validation: Loader | None
-    shards: Shards
+    train: Loader | Pairs
+    validation: Loader | ChosenAnswers | None
+    shards: Shards | None
+    """The documents of a text before some were held out."""
+    held_out_pairs: Pairs | None = None
+
+    def stream(self, epochs: int | None) -> RowStream:
+        """Return all rows of so many epochs; without end when it is None."""
+        if isinstance(self.train, Pairs):
+            return PairStream(self.train, epochs)
+        assert self.shards is not None
+        return EpochStream(self.train, epochs, self.shards)
 
     @property
     def fingerprints(self) -> dict[str, object]:
@@ -109,7 +127,7 @@ def find_beginning(
     for source in config.data.train:
         refuse_evaluation_files(source, config.data.evaluation_only)
         tell_recorded_leaks(source, reporter)
-    format = _format_of(config, reporter)
+    format = "conversations" if config.preference is not None else _format_of(config, reporter)
     if config.init_from is not None:
         found = find_checkpoint(config.init_from)
         loaded = load_checkpoint(found.path)
@@ -127,11 +145,11 @@ def find_rows(config: TrainConfig, beginning: Beginning, reporter: Reporter) -> 
     context_length = _context_length(config, beginning.model_config)
     data = config.data
 
-    def shards_of(sources: Sequence[str]) -> Shards:
+    def shards_of(sources: Sequence[str], format: Format = beginning.format) -> Shards:
         return build_shards(
             sources,
             beginning.tokenizer,
-            format=beginning.format,
+            format=format,
             template=beginning.template or DEFAULT_TEMPLATE,
             mask_prompt=data.mask_prompt,
             context_length=context_length,
@@ -139,18 +157,9 @@ def find_rows(config: TrainConfig, beginning: Beginning, reporter: Reporter) -> 
             reporter=reporter,
         )
 
-    whole = shards_of(data.train)
-    held_out: Shards | None
-    if data.validation is not None:
-        train, held_out = whole, shards_of([data.validation])
-    elif data.validation_fraction > 0:
-        train, held_out = split_shards(whole, data.validation_fraction)
-    else:
-        train, held_out = whole, None
-    layout, pack = _layout(config, beginning.format)
     size = config.batch.micro_batch_size
 
-    def loader(shards: Shards, shuffle: bool) -> Loader:
+    def loader(shards: Shards, layout: RowLayout, pack: bool, shuffle: bool) -> Loader:
         return Loader(
             shards,
             batch_size=MICRO_BATCH_SIZE if size == "auto" else size,
@@ -161,16 +170,71 @@ def find_rows(config: TrainConfig, beginning: Beginning, reporter: Reporter) -> 
             seed=derive_seed(config.seed, "rows"),
         )
 
+    if config.preference is not None:
+        if data.validation is None:
+            return _find_pairs(config, beginning, context_length, None, reporter)
+        format = resolve_format([data.validation], "auto")
+        layout: RowLayout = "contiguous" if format == "text" else "documents"
+        held = loader(shards_of([data.validation], format), layout, True, False)
+        return _find_pairs(config, beginning, context_length, held, reporter)
+    whole = shards_of(data.train)
+    held_out: Shards | None
+    if data.validation is not None:
+        train, held_out = whole, shards_of([data.validation])
+    elif data.validation_fraction > 0:
+        train, held_out = split_shards(whole, data.validation_fraction)
+    else:
+        train, held_out = whole, None
+    layout, pack = _layout(config, beginning.format)
+    train_rows = loader(train, layout, pack, data.shuffle)
     rows = Rows(
-        loader(train, data.shuffle),
-        None if held_out is None else loader(held_out, False),
+        train_rows,
+        None if held_out is None else loader(held_out, layout, pack, False),
         whole,
     )
-    reporter.note(
-        f"{format_count(rows.train.n_targets)} tokens to learn: {rows.train.report.summary()}"
-    )
+    n_tokens = format_count(train_rows.n_targets)
+    reporter.note(f"{n_tokens} tokens to learn: {train_rows.report.summary()}")
     _tell_left_out(whole.counts, context_length, reporter)
     return rows
+
+
+def _find_pairs(
+    config: TrainConfig,
+    beginning: Beginning,
+    context_length: int,
+    text: Loader | None,
+    reporter: Reporter,
+) -> Rows:
+    """Read pairs, and keep a share of their prompts aside; `text` tells of forgetting."""
+    found = list(read_preferences(config.data.train, reporter))
+    kept, held_out = hold_out(found, config.data.validation_fraction)
+
+    def pairs_of(preferences: Sequence[Preference]) -> Pairs:
+        return Pairs(
+            preferences,
+            beginning.tokenizer,
+            beginning.template or DEFAULT_TEMPLATE,
+            context_length=context_length,
+            seed=derive_seed(config.seed, "rows"),
+            shuffle=config.data.shuffle,
+        )
+
+    train, aside = pairs_of(kept), pairs_of(held_out)
+    if not len(train):
+        raise DataError(
+            f"none of {counted(len(found), 'pair')} can be learnt from: answers are equal, or too "
+            f"long for {context_length} tokens",
+            "See batch.context_length.",
+        )
+    counts = train.counts
+    reporter.note(
+        f"{counted(counts.kept, 'pair')} to learn from, {len(aside):,} kept aside"
+        + (f"; {counts.equal:,} with equal answers left out" if counts.equal else "")
+        + (f"; {counts.too_long:,} that do not fit the context" if counts.too_long else "")
+    )
+    size = MICRO_BATCH_SIZE
+    chosen = ChosenAnswers(aside, size) if len(aside) else None
+    return Rows(train, text or chosen, None, aside if len(aside) else None)
 
 
 def _tell_left_out(counts: ShardCounts, context_length: int, reporter: Reporter) -> None:
@@ -195,7 +259,7 @@ def _tell_left_out(counts: ShardCounts, context_length: int, reporter: Reporter)
         )
 
 
-def validation_batches(config: TrainConfig, loader: Loader) -> Iterator[Batch]:
+def validation_batches(config: TrainConfig, loader: Loader | ChosenAnswers) -> Iterator[Batch]:
     """Yield the rows that are always measured: the first ones, up to `evaluation.max_tokens`."""
     left = config.evaluation.max_tokens
     for batch in loader.batches():

@@ -57,6 +57,11 @@ class RunFolder:
         """The checkpoint with the lowest validation loss."""
         return self.path / "best.safetensors"
 
+    @property
+    def reference(self) -> Path:
+        """What the starting model says of the pairs that a preference is learnt from."""
+        return self.path / "reference.safetensors"
+
     def milestone(self, step: int) -> Path:
         """Return where the checkpoint of a step is kept for good."""
         return self.path / "milestones" / f"step-{step:08d}.safetensors"

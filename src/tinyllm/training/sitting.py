@@ -4,10 +4,15 @@ A run may take several sittings: each ends at a limit, when asked to stop, or wi
 What a sitting leaves on disk is all that the next one needs.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from tinyllm.config.train import MICRO_BATCH_SIZE
+from tinyllm.data.preferences import Pairs
 from tinyllm.device import peak_flops_per_second
 from tinyllm.errors import Interrupted
 from tinyllm.evaluation.curves import read_curves
@@ -21,6 +26,12 @@ from tinyllm.training.assembly import Assembly
 from tinyllm.training.diagnosis import Curves, diagnose
 from tinyllm.training.loop import fit, hopeless
 from tinyllm.training.milestones import Milestones
+from tinyllm.training.objective import (
+    likelihoods_of,
+    measure_pairs,
+    read_reference,
+    write_reference,
+)
 from tinyllm.training.prepare import validation_batches
 from tinyllm.training.report import format_speed, write_report
 from tinyllm.training.rollback import forget_states_after, weights_are_finite
@@ -75,6 +86,7 @@ class Sitting(Assembly):
         if ended is not None:
             self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
             return self._result(ended, None)
+        self._find_reference()
         self._choose_micro_batch()
         writes, step = self.processes.is_main, self.training.progress.step
         with (
@@ -108,6 +120,7 @@ class Sitting(Assembly):
                 save_counters=self.keeper.save_state,
                 restore_good=self.keeper.restore_good,
                 measure=self._measure if self.rows.validation is not None else None,
+                measure_pairs=self._pair_measure(),
                 n_measured_tokens=self._n_measured_tokens(),
                 track=self.trackers.figures,
                 utilization=self._utilization,
@@ -194,6 +207,42 @@ class Sitting(Assembly):
             self.byte_lengths,
             self.processes.sum_figures,
         )
+
+    def _find_reference(self) -> None:
+        """Give pairs their log-likelihoods under the starting weights, computed once for a run.
+
+        Raises CheckpointError when a run that goes on has lost them.
+        """
+        train, aside = self.rows.train, self.rows.held_out_pairs
+        if not isinstance(train, Pairs):
+            return
+        parts = {"train": train} | ({} if aside is None else {"held_out": aside})
+        path = self.folder.reference
+        if self.state is None:
+            with self.reporter.stage("ask the starting model"):
+                found = {name: self._likelihoods(pairs) for name, pairs in parts.items()}
+            if self.processes.is_main:
+                write_reference(path, found)
+            self.processes.wait()
+        found = read_reference(path)
+        for name, pairs in parts.items():
+            pairs.reference = found[name]
+
+    def _likelihoods(self, pairs: Pairs) -> Tensor:
+        placed = (self.processes.place(batch) for batch in pairs.batches(MICRO_BATCH_SIZE))
+        return likelihoods_of(self.processes.model, placed)
+
+    def _pair_measure(self) -> Callable[[], Mapping[str, float]] | None:
+        """Return what measures the pairs that were kept aside, None where there are none."""
+        aside, preference = self.rows.held_out_pairs, self.config.preference
+        if aside is None or preference is None:
+            return None
+
+        def measure_them() -> Mapping[str, float]:
+            batches = (batch.to(self.processes.device) for batch in aside.batches(MICRO_BATCH_SIZE))
+            return measure_pairs(self.processes.model, batches, preference)
+
+        return measure_them
 
     def _n_measured_tokens(self) -> int:
         if self.rows.validation is None:

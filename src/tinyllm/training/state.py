@@ -47,6 +47,8 @@ class Progress:
     best_loss_nats: float | None = None
     best_step: int | None = None
     evaluations_without_gain: int = 0
+    first_bits_per_byte: float | None = None
+    """What the starting weights had, where forgetting is watched."""
     measured_step: int | None = None
     """The latest step whose validation loss is known."""
     micro_batch_size: int | None = None
