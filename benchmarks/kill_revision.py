@@ -60,7 +60,7 @@ def main() -> None:
                     server,
                     output / "revision-run",
                     n_kills=wanted.kills,
-                    most=2 * n_whole // wanted.kills + concurrency,
+                    most=n_whole // wanted.kills,
                     seed=concurrency,
                 )
                 n_paid_twice = paid_twice(output, server, set(bad))

@@ -215,6 +215,24 @@ def test_kept_exchanges_are_data_to_train_on(chat, tmp_path):
     assert len(list(read_conversations(str(kept)))) == 3
 
 
+def test_a_reply_is_kept_as_better_than_those_it_replaced(chat, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    stdin = (
+        f"/keep pair\n/set max_new_tokens 2\nwho are you?\n/keep pair {pairs}\n/retry\n"
+        f"/set max_new_tokens default\n/retry\n/keep pair x.txt\n/keep pair {pairs}\n"
+        f"more\n/retry\n/keep pair {pairs}\n"
+    )
+    result = chat("-c", "fox", stdin=stdin)
+    assert "there is no other reply to this message" in result.err
+    assert "x.txt is no .jsonl file" in result.err
+    assert "kept 1 pair in" in result.err
+    assert result.err.count("a pair is of one message") == 2
+    (pair,) = [json.loads(line) for line in pairs.read_text(encoding="utf-8").splitlines()]
+    assert (pair["prompt"], pair["chosen"]) == ("who are you?", FOX)
+    assert FOX.startswith(pair["rejected"])
+    assert (pair["judge"], pair["margin"]) == ("user", 1.0)
+
+
 def test_a_saved_conversation_goes_on(chat, tmp_path):
     saved = tmp_path / "saved.jsonl"
     first = chat("-c", "fox", "--system", "Be.", stdin=f"who are you?\nmore\n/save {saved}\n")

@@ -91,8 +91,8 @@ COMMANDS = {
     ),
     "keep": Command(
         conversation_files.keep,
-        "/keep [all] [FILE]",
-        "Append the last exchange (or all) to training data.",
+        "/keep [all|pair] [FILE]",
+        "Append the last exchange (or all) to training data, or a pair.",
         "file",
     ),
     "compare": Command(

@@ -7,12 +7,13 @@ from pathlib import Path
 from tinyllm.cli.chat_commands.talk import Talk, require_chat_tuned, session_of
 from tinyllm.cli.text_layout import printable
 from tinyllm.errors import UsageError
-from tinyllm.files import append_line, os_error, require_file, write_text
+from tinyllm.files import append_line, os_error, require_file, sha256_text, write_text
 from tinyllm.generation.chat_session import ChatSession
 from tinyllm.records import END_OF_TEXT, Conversation
 from tinyllm.reporting import counted
 
 _KEPT = Path("kept.jsonl")
+_PREFERRED = Path("prefs.jsonl")
 
 
 def save(talk: Talk, argument: str) -> None:
@@ -33,6 +34,9 @@ def keep(talk: Talk, argument: str) -> None:
     session = session_of(talk)
     require_chat_tuned(session, "it has no exchanges to keep", "/save writes its texts.")
     word, _, rest = argument.partition(" ")
+    if word == "pair":
+        _keep_pairs(talk, rest.strip())
+        return
     is_all = word == "all"
     name = rest.strip() if is_all else argument
     n_last = len(session.history) if is_all else 1
@@ -40,12 +44,50 @@ def keep(talk: Talk, argument: str) -> None:
     n_kept = sum(message.role == "assistant" for message in record.messages)
     if not n_kept:
         raise UsageError("there is no reply to keep yet.")
-    path = _path(name) if name else talk.keep_path or _KEPT
-    if path.suffix.lower() not in (".jsonl", ".ndjson"):
-        raise UsageError(f"{path} is no .jsonl file.", "For example: /keep good.jsonl")
+    path = _jsonl(name) if name else talk.keep_path or _KEPT
     append_line(path, _line(record))
     talk.keep_path = path
     talk.reporter.note(f"kept {counted(n_kept, 'exchange')} in {path}; `tinyllm train` takes it")
+
+
+def _keep_pairs(talk: Talk, name: str) -> None:
+    """Append the last reply as better than those that /retry replaced: pairs to prefer by."""
+    session = session_of(talk)
+    if len(session.history) != 1 or session.system is not None:
+        raise UsageError(
+            "a pair is of one message and two replies, without a system text.",
+            "/clear, say it again, and /retry until a reply is better.",
+        )
+    prompt, chosen = session.history[0].user, session.history[0].reply
+    texts = [e.reply for e in talk.speakers[0].replaced if e.user == prompt]
+    rejected = [text for text in dict.fromkeys(texts) if text.strip() and text != chosen]
+    if not rejected or not chosen.strip():
+        raise UsageError("there is no other reply to this message.", "/retry draws another one.")
+    path = _jsonl(name) if name else _PREFERRED
+    for text in rejected:
+        append_line(path, _pair(prompt, chosen, text))
+    talk.reporter.note(f"kept {counted(len(rejected), 'pair')} in {path}")
+
+
+def _pair(prompt: str, chosen: str, rejected: str) -> str:
+    """Return a line like those of prefs.jsonl by `tinyllm revise-stories`."""
+    row = {
+        "id": sha256_text(f"{prompt}\0{chosen}\0{rejected}")[:16],
+        "prompt": prompt,
+        "chosen": chosen,
+        "rejected": rejected,
+        "margin": 1.0,
+        "principle": "whole",
+        "judge": "user",
+    }
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _jsonl(name: str) -> Path:
+    path = _path(name)
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise UsageError(f"{path} is no .jsonl file.", "For example: /keep good.jsonl")
+    return path
 
 
 def load(talk: Talk, argument: str) -> None:

@@ -1,12 +1,12 @@
 """What a slash command may use of the loop it was typed in."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tinyllm.errors import UsageError
-from tinyllm.generation.chat_session import ChatSession
+from tinyllm.generation.chat_session import ChatSession, Exchange
 from tinyllm.generation.engine import Engine
 from tinyllm.generation.reply import Reply
 from tinyllm.reporting import Reporter
@@ -27,6 +27,8 @@ class Speaker:
     name: str = ""
     knows_of_overflow: bool = False
     knows_of_cuts: bool = False
+    replaced: list[Exchange] = field(default_factory=list)
+    """What /retry drew anew: the replies that were not good enough."""
 
 
 class Talk(Protocol):

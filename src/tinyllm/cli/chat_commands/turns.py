@@ -9,9 +9,12 @@ from tinyllm.generation.chat_session import ChatSession
 
 
 def retry(talk: Talk, _argument: str) -> None:
-    """Draw the last reply anew."""
+    """Draw the last reply anew, and remember the one it takes the place of."""
     message = _last_message(talk)
+    replaced = session_of(talk).history[-1]
     talk.show(lambda session: _again(session, message, message))
+    if session_of(talk).history[-1] is not replaced:
+        talk.speakers[0].replaced.append(replaced)
 
 
 def edit(talk: Talk, argument: str) -> None:

@@ -1,0 +1,62 @@
+"""The command `revise-stories` as a user meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.here import Here
+from tests.conftest import RunCommand
+from tests.stories.revision_runs import write_source
+
+
+def test_the_folder_is_the_result_and_the_summary_is_told(
+    run_tinyllm: RunCommand, tmp_path: Path
+) -> None:
+    write_source(tmp_path / "in.jsonl", 9)
+    done = run_tinyllm("revise-stories", "in.jsonl", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "out\n"
+    assert "stories to tune on" in done.stderr
+    assert "models prefer their own" in done.stderr
+
+
+def test_mistakes_are_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = Here(tmp_path, monkeypatch, capfd)
+    write_source(tmp_path / "in.jsonl", 3)
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "c.json").write_text('{"name": "x", "version": 1, "principles": [{"id": "a"}]}')
+    mistakes = {
+        (): (2, "`sources` is required"),
+        ("missing.jsonl",): (3, "missing.jsonl"),
+        ("empty.jsonl",): (3, "holds no prompt"),
+        ("in.jsonl", "--method", "sample"): (2, "drafts.ask"),
+        ("in.jsonl", "--rounds", "9"): (2, "rounds"),
+        ("in.jsonl", "--constitution", "c.json"): (3, "no constitution"),
+        ("in.jsonl", "--constitution", "."): (3, "is a folder"),
+        ("in.jsonl", "--set", "critic.temperature=1"): (2, "critic"),
+        ("--status", "--output", "nothing"): (3, "no run"),
+        ("in.jsonl", "--output", "in.jsonl"): (3, "in.jsonl"),
+    }
+    for arguments, (code, words) in mistakes.items():
+        done = here("revise-stories", *arguments)
+        assert (done.code, words in done.err) == (code, True), (arguments, done.err)
+        assert "Traceback" not in done.err
+
+
+def test_what_is_looked_at_and_what_is_made_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = Here(tmp_path, monkeypatch, capfd)
+    write_source(tmp_path / "in.jsonl", 12)
+    seen = json.loads(here("revise-stories", "in.jsonl", "--dry-run", "--json").out)
+    assert seen["roles"]["critic"]["n_requests"] == 12
+    assert not (tmp_path / "revisions").exists()
+    made = json.loads(here("revise-stories", "in.jsonl", "--json").out)
+    assert made["results"]["tasks"] == 12
+    status = json.loads(here("revise-stories", "--status", "--json").out)
+    assert status["critic"]["accepted"] == 12
+    again = json.loads(here("revise-stories", "in.jsonl", "--json").out)
+    assert again == made
