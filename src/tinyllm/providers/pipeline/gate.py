@@ -9,8 +9,10 @@ class Gate:
 
     Requests and tokens are paced evenly, never in bursts: after one of n tokens the next waits
     n / tokens_per_minute minutes. A request goes out with the most tokens that it can take, and
-    what it did not take shortens the wait once that is known. However long nothing was sent, no
-    time is saved up.
+    what it did not take shortens the wait once that is known, though it was waited for already:
+    otherwise the pace would be that of the most tokens, not of those taken. However long nothing
+    was sent, no time is saved up. So a minute takes at most tokens_per_minute, one request more,
+    and what the requests that are under way at its beginning turn out not to have taken.
     """
 
     def __init__(
