@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from tests.stories.revision_runs import (
     revise,
     write_source,
 )
-from tinyllm.config.revision import ReviserConfig
+from tinyllm.config.base import load_config
+from tinyllm.config.revision import ReviserConfig, ReviseStoriesConfig
 from tinyllm.data.manifest import read_manifest
 from tinyllm.data.sources import read_conversations
 from tinyllm.errors import ConfigError, DataError, ProviderError
@@ -95,6 +97,18 @@ def test_what_is_wrong_with_a_constitution_is_said(
     path.write_text(json.dumps(wrong if "name" in wrong else whole))
     with pytest.raises(DataError, match=said):
         read_constitution(path)
+
+
+def test_the_examples_of_the_page_can_be_used(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "constitution.md").read_text(encoding="utf-8")
+    config, own = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "own.json").write_text(own)
+    loaded = load_config(ReviseStoriesConfig, tmp_path / "config.json")
+    assert loaded.rounds == 2
+    (principle,) = read_constitution(tmp_path / "own.json").principles
+    assert principle.applies("Write about a pet.")
+    assert not principle.applies("Write about a pet, with no dialogue.")
 
 
 # turns

@@ -1,5 +1,8 @@
 """Faults and kills while stories are revised: nothing is lost, nothing is paid twice."""
 
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,9 @@ from tests.stories.revision_runs import (
     run_alone,
     write_source,
 )
-from tinyllm.errors import ConfigError, DataError, ProviderError
+from tinyllm.errors import ConfigError, DataError, Interrupted, ProviderError
 from tinyllm.reporting import RecordingReporter
+from tinyllm.stories.revision.workflow import run
 
 N_PROMPTS = 12
 FLAGS: dict[str, Any] = {"constitution": TWO_RULES, "rounds": 2, "drafts__ask": True, "seed": 3}
@@ -162,8 +166,49 @@ def test_a_broken_line_is_named_and_repaired(tmp_path: Path, source: Path) -> No
     content = path.read_bytes()
     first, rest = content.split(b"\n", 1)
     path.write_bytes(first[:40] + b"\n" + rest)
+    before = data_of(tmp_path)
     with pytest.raises(DataError, match=r"stories.jsonl:1: this line is broken"):
         revise(source, tmp_path)
+    run(config_for(source, tmp_path), RecordingReporter(), repair_journals=True)
+    assert len(ledger(tmp_path, "critic", "stories")) == N_PROMPTS
+    assert data_of(tmp_path) == before
+
+
+def test_another_judge_may_be_asked_anew(tmp_path: Path, source: Path) -> None:
+    with everybody() as server:
+        revise(source, tmp_path, server, **FLAGS)
+        n_first = len(server.requests)
+        other: dict[str, Any] = {**FLAGS, "judge__provider__openai__model": "another"}
+        with pytest.raises(ConfigError, match=r"judge.model"):
+            revise(source, tmp_path, server, **other)
+        assert len(server.requests) == n_first
+        shutil.rmtree(tmp_path / "revision-run" / "judge")
+        revise(source, tmp_path, server, **other)
+        again = {seen.body["model"] for seen in server.requests[n_first:]}
+    assert again == {"another"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_control_c_lets_answers_come_and_the_same_command_goes_on(
+    tmp_path: Path, source: Path, whole: tuple[dict[str, bytes], int], role: str
+) -> None:
+    with everybody() as server:
+
+        def stop(number: int, _: str) -> Fault | None:
+            roles = [seen.body["model"] for seen in server.requests[: number + 1]]
+            if roles.count(role) == 3 and roles[-1] == role:
+                os.kill(os.getpid(), signal.SIGINT)
+            return None
+
+        server.fault_for = stop
+        with pytest.raises(Interrupted) as caught:
+            revise(source, tmp_path, server, **FLAGS)
+        assert caught.value.exit_code == 130
+        assert data_of(tmp_path) == {}
+        server.fault_for = None
+        revise(source, tmp_path, server, **FLAGS)
+        assert len(server.requests) == whole[1]
+    assert data_of(tmp_path) == whole[0]
 
 
 def test_killed_runs_end_in_the_same_bytes(tmp_path: Path, source: Path) -> None:
