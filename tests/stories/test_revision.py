@@ -407,12 +407,13 @@ def test_a_dry_run_asks_nobody_and_a_status_reads_the_journals(
 
 
 def test_a_win_needs_both_orders_and_the_share_counts_ties_as_half() -> None:
-    pair = Comparison(Task("1", "p", "s"), 0, "p", "", "a", "b")
+    pair = Comparison(Task("1", "p", "s"), 0, "p", "", "longer", "b")
     verdicts = [Verdict(pair, *said) for said in ((1, 1), (1, 0), (0, 0), (0.5, 1), (None, 1))]
     assert [v.value for v in verdicts] == [1.0, 0.5, 0.0, 0.5, None]
     rate = win_rate(verdicts)
     assert (rate.wins, rate.losses, rate.ties, rate.n_without) == (1, 1, 2, 1)
     assert rate.share == 0.5
+    assert rate.longer_share == 0.5
     assert rate.interval is not None
     assert rate.interval.low < 0.5 < rate.interval.high
 

@@ -228,6 +228,8 @@ class WinRate:
     interval: Interval | None
     first_share: float | None
     """How often the text that was shown first was found better; 0.5 is fair."""
+    longer_share: float | None
+    """How often the longer text won, of those that were won: preferences teach length, too."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -239,6 +241,7 @@ class WinRate:
             "win_share": self.share,
             "interval_95": None if self.interval is None else list(self.interval),
             "first_share": self.first_share,
+            "longer_share": self.longer_share,
         }
 
 
@@ -247,6 +250,7 @@ def win_rate(verdicts: Sequence[Verdict]) -> WinRate:
     values = [v.value for v in verdicts if v.value is not None]
     firsts = [v.shown_first for v in verdicts if v.shown_first is not None]
     firsts += [1.0 - v.shown_second for v in verdicts if v.shown_second is not None]
+    longer = [_is_longer(v.pair) == (v.value == 1.0) for v in verdicts if v.value in (0.0, 1.0)]
     return WinRate(
         wins=values.count(1.0),
         losses=values.count(0.0),
@@ -255,7 +259,12 @@ def win_rate(verdicts: Sequence[Verdict]) -> WinRate:
         share=mean(values) if values else None,
         interval=wilson_interval(sum(values), len(values)) if values else None,
         first_share=mean(firsts) if firsts else None,
+        longer_share=mean([float(won) for won in longer]) if longer else None,
     )
+
+
+def _is_longer(pair: Comparison) -> bool:
+    return len(pair.candidate) > len(pair.baseline)
 
 
 def win_rates_by_principle(verdicts: Sequence[Verdict]) -> dict[str, WinRate]:
