@@ -48,8 +48,16 @@ def folder(good: Path, tmp_path: Path) -> Path:
 
 
 def configured(**values: object) -> Callable[[Path], None]:
+    return described("config.json", values)
+
+
+def tokenized(**values: object) -> Callable[[Path], None]:
+    return described("tokenizer.json", values)
+
+
+def described(name: str, values: dict[str, object]) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        path = folder / "config.json"
+        path = folder / name
         path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
     return change
@@ -136,6 +144,23 @@ ATTACKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a width of text": (configured(hidden_size="48"), "unusable|wrong value"),
     "a width of nothing": (configured(hidden_size=None), "unusable|wrong value"),
     "no heads": (configured(num_attention_heads=0), "unusable|wrong value"),
+    "no heads and no width of one": (
+        configured(num_attention_heads=0, head_dim=None),
+        "unusable|wrong value",
+    ),
+    "layers without end": (
+        configured(
+            model_type="gpt_neo",
+            num_layers=10**12,
+            num_heads=6,
+            attention_types=[[["global", "local"], 10**12]],
+        ),
+        "unusable|in turn",
+    ),
+    "a type that is a list": (configured(model_type=["llama"]), "not known here"),
+    "added tokens of nothing": (tokenized(added_tokens=None), "tokenizer"),
+    "an added token without number": (tokenized(added_tokens=[{}]), "tokenizer"),
+    "a processor that is a number": (tokenized(post_processor=-1), "tokenizer"),
     "an unknown type": (configured(model_type="mamba"), "not known here"),
     "an unknown rotation": (configured(rope_parameters=TANGLED), "yarn"),
     "quantised": (configured(quantization_config={"bits": 4}), "quantised"),

@@ -102,11 +102,14 @@ def _layout(path: Path) -> dict[str, Any]:
 def _by_id(layout: Mapping[str, Any], wanted: object) -> str | None:
     """Return the name of the added token with an id (the first of several)."""
     first = wanted[0] if isinstance(wanted, list) and wanted else wanted
+    return next((_content(token) for token in _added(layout) if token.get("id") == first), None)
+
+
+def _added(layout: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the added tokens of a tokenizer.json; its reader refuses what is none."""
     added = layout.get("added_tokens")
-    for token in added if isinstance(added, list) else []:
-        if isinstance(token, Mapping) and token.get("id") == first:
-            return _content(token)
-    return None
+    tokens = added if isinstance(added, list) else []
+    return [token for token in tokens if isinstance(token, Mapping)]
 
 
 def _begin_as_configured(
@@ -116,8 +119,9 @@ def _begin_as_configured(
     wanted, begin = about.get("add_bos_token"), tokens.get("bos_token")
     if wanted is False:
         layout["post_processor"] = None
-    is_silent = (layout.get("post_processor") or {}).get("type") in (None, "ByteLevel")
-    ids = [t["id"] for t in layout.get("added_tokens", []) if t.get("content") == begin]
+    processor = layout.get("post_processor") or {}
+    is_silent = isinstance(processor, dict) and processor.get("type") in (None, "ByteLevel")
+    ids = [token.get("id") for token in _added(layout) if token.get("content") == begin]
     if wanted is True and begin and is_silent and ids:
         layout["post_processor"] = {
             "type": "TemplateProcessing",

@@ -49,15 +49,18 @@ _ARCHITECTURES = {
     "qwen3": "Qwen3ForCausalLM",
 }
 
+_MOST_LAYERS = 10_000
+"""As many as a ModelConfig may have."""
+
 Values = Mapping[str, Any]
 
 
 def from_hugging_face_config(values: Values) -> ModelConfig:
     """Read a `config.json`. Raises CheckpointError for what we cannot run, by its name."""
     kind = values.get("model_type")
-    if kind not in LAYOUTS:
+    if not isinstance(kind, str) or kind not in LAYOUTS:
         raise CheckpointError(
-            f"models of type {kind!r} are not known here",
+            f"models of type {kind!r:.80} are not known here",
             f"Known are {', '.join(LAYOUTS)}; others run by --provider transformers.",
         )
     if values.get("quantization_config"):
@@ -74,7 +77,7 @@ def from_hugging_face_config(values: Values) -> ModelConfig:
         raise CheckpointError(f"its shape is unusable: {where} {fault['msg']}".strip()) from error
     except KeyError as error:
         raise CheckpointError(f"its config.json lacks {error}") from error
-    except (TypeError, ValueError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise CheckpointError(f"its config.json holds a wrong value: {error}") from error
 
 
@@ -127,6 +130,7 @@ def _from_gpt_neo(values: Values) -> dict[str, Any]:
 
 def _window(values: Values, n_layers: int, context_length: int) -> int:
     """Return how far local layers see. Raises CheckpointError unless every other one is local."""
+    n_layers = min(n_layers, _MOST_LAYERS)  # what is written out here must not fill the memory
     layers = values.get("attention_layers") or [
         kind
         for kinds, times in values["attention_types"]
