@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -136,8 +137,19 @@ def test_adapters_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({**description, "use_dora": True}))
     with pytest.raises(CheckpointError, match="holds more than LoRA"):
         merge_adapter(plain, tmp_path)
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"\x80\x04pickle")
+    for odd in ({**description, "r": "4"}, {**description, "lora_alpha": None}, [description]):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(odd))
+        with pytest.raises(CheckpointError, match=r"gives no rank|does not describe"):
+            merge_adapter(plain, tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(description))
+    weights = tmp_path / "adapter_model.safetensors"
+    matrices = load_file(weights)
+    first = next(name for name in matrices if name.endswith("lora_A.weight"))
+    for odd_matrix in (matrices[first][:2], matrices[first][0]):
+        save_file({**matrices, first: odd_matrix.clone()}, weights)
+        with pytest.raises(CheckpointError, match="does not fit this network"):
+            merge_adapter(plain, tmp_path)
+    weights.write_bytes(b"\x80\x04pickle")
     with pytest.raises(CheckpointError, match="cannot be read"):
         merge_adapter(plain, tmp_path)
 

@@ -30,6 +30,8 @@ from tinyllm.model.transformer import Transformer
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
+_UNKNOWN = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+"""What peft may ask for, and `merge_adapter` does not do."""
 _BASE, _A, _B = ".base_layer.", ".lora_A.weight", ".lora_B.weight"
 
 
@@ -221,12 +223,14 @@ def read_adapter(folder: Path) -> Adapter:
     from safetensors import SafetensorError, safe_open
 
     path = require_file(folder / _WEIGHTS, "adapter")
-    config: dict[str, Any] = read_json(folder / _CONFIG)
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if config.get("peft_type") != "LORA" or not rank or alpha is None:
+    config: Any = read_json(folder / _CONFIG)
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise CheckpointError(f"{folder / _CONFIG} does not describe a LoRA adapter")
-    if config.get("use_dora") or config.get("modules_to_save") or config.get("rank_pattern"):
+    if any(config.get(name) for name in _UNKNOWN):
         raise CheckpointError(f"{folder} holds more than LoRA of one rank: DoRA or whole modules")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not (isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float)):
+        raise CheckpointError(f"{folder / _CONFIG} gives no rank `r` and `lora_alpha`")
     try:
         with safe_open(path, "pt") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -252,11 +256,20 @@ def merge_adapter(model: Transformer, folder: Path) -> None:
         b = left.pop(_PREFIX + place_of(name + _B, layout).name, None)
         if a is None and b is None:
             continue
-        if a is None or b is None or (len(b), a.shape[1]) != tuple(layer.weight.shape):
+        if a is None or b is None or not _fits(a, b, layer):
             raise _does_not_fit(folder, name)
         layer.weight.add_(b.float() @ a.float(), alpha=adapter.scale)
     if left:
         raise _does_not_fit(folder, next(iter(left)))
+
+
+def _fits(a: Tensor, b: Tensor, layer: nn.Linear) -> bool:
+    """Tell whether B A (out, in) has the shape of a layer's weight."""
+    return (
+        a.ndim == b.ndim == 2
+        and b.shape[1] == a.shape[0]
+        and (b.shape[0], a.shape[1]) == tuple(layer.weight.shape)
+    )
 
 
 def _does_not_fit(folder: Path, name: str) -> CheckpointError:
