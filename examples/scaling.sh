@@ -17,9 +17,8 @@ amounts=(250 500 1000)
 for steps in "${amounts[@]}"; do
     for size in "${sizes[@]}"; do
         read -r name width layers heads <<<"$size"
-        checkpoint="$folder/$name-$steps.safetensors"
-        if [ -e "$checkpoint" ]; then continue; fi
-        tinyllm train "$stories" --config "$config" --output "$checkpoint" \
+        # goes on with one that was stopped, and leaves a finished one alone
+        tinyllm train "$stories" --config "$config" --output "$folder/$name-$steps.safetensors" \
             --name "$name-$steps" --max-steps "$steps" \
             --set data.validation="$held_out" --set model.hidden_size="$width" \
             --set model.n_layers="$layers" --set model.n_heads="$heads"

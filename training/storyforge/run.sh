@@ -15,9 +15,7 @@ if [ ! -e "$plan/data/metadata.json" ]; then
 fi
 
 # 2. A base that knows the language of stories, from the same split: the small twin of Llama.
-if [ ! -e "$plan/checkpoints/base.safetensors" ]; then
-    tinyllm train --config "$plan/base.json"
-fi
+tinyllm train --config "$plan/base.json"
 
 # 3. Tune it to answer prompts, with adapters beside frozen weights.
 tinyllm train --config "$plan/finetune.json"
