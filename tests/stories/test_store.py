@@ -24,11 +24,14 @@ from tests.stories.small_runs import config_for, data_of, ledger, make
 from tests.stories.test_batches import BATCHES, be_a_run
 from tinyllm.config.base import load_config
 from tinyllm.config.instructions import InstructionsConfig
+from tinyllm.config.storage import StoreConfig
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, DataError, MissingPartError
 from tinyllm.reporting import RecordingReporter
 from tinyllm.stories import stored_files
+from tinyllm.stories.run_folder import StoriesFolder
 from tinyllm.stories.stored_files import Block, blocks_of
+from tinyllm.stories.stored_run import stored_run
 from tinyllm.stories.workflow import read_status
 
 _FRESH = multiprocessing.get_context("spawn")
@@ -233,6 +236,25 @@ def test_a_store_that_is_away_for_a_while_costs_nothing(
         objects.start()
         make(tmp_path / "a", server, **place)
     assert len(server.requests) == n_requests
+
+
+def test_what_a_store_refused_for_a_while_is_sent_though_it_does_not_change(
+    tmp_path: Path, objects: ObjectServer
+) -> None:
+    place = f"s3://{BUCKET}/refused"
+    config = StoreConfig(url=place, endpoint_url=objects.url, upload_seconds=1)
+    folder, reporter = StoriesFolder(tmp_path), RecordingReporter()
+    with stored_run(config, folder, reporter, locks=False):
+        objects.refuse_strangers(refuses=True)
+        try:
+            folder.run.mkdir(exist_ok=True)
+            folder.run_file.write_text("{}")
+            while not reporter.warnings:
+                pass
+        finally:
+            objects.refuse_strangers(refuses=False)
+    found = state_of(objects, "refused")["files"][folder.run_file.name]
+    assert found == [[hashlib.sha256(b"{}").hexdigest(), 2]]
 
 
 @pytest.mark.parametrize(

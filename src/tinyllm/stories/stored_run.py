@@ -15,6 +15,7 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tinyllm.config.storage import StoreConfig
@@ -90,22 +91,23 @@ class StoredRun:
     def _send(self) -> None:
         """Send what is new, then the state, then take away what it no longer names."""
         with self._one_at_a_time:
-            files = self._blocks()
+            files, stamps = self._blocks()
             if files == self._state.files:
                 return
             for name, blocks in files.items():
                 send(self._store, self._folder.run / name, blocks, self._there)
             self._require_ours()
-            self._state.files = files
-            self._state.write(self._store)
+            state = replace(self._state, files=files)
+            state.write(self._store)
+            self._state, self._sent = state, stamps  # only now: what failed is sent again
             named = {block.sha256 for blocks in files.values() for block in blocks}
             stale = [Block(sha, 0).name for sha in self._there - named]
             self._there &= named
             self._store.delete(stale)
 
-    def _blocks(self) -> dict[str, list[Block]]:
-        """Return the blocks of every file of the run; what has not changed is not read."""
-        found = {}
+    def _blocks(self) -> tuple[dict[str, list[Block]], dict[str, tuple[int, int]]]:
+        """Return blocks and stamp of every file of the run; what has not changed is not read."""
+        found, stamps = {}, {}
         journals = [path.name for path in self._folder.ledgers.journals]
         for name in _names(self._folder):
             path = self._folder.run / name
@@ -118,8 +120,8 @@ class StoredRun:
             if self._sent.get(name) != stamp:
                 known = blocks_of(path, known if name in journals else ())
             found[name] = known
-            self._sent[name] = stamp
-        return found
+            stamps[name] = stamp
+        return found, stamps
 
     def _require_ours(self) -> None:
         """Raise DataError when another process has written its token."""
