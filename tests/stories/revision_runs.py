@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.stories.batch_server import BatchServer
 from tests.stories.fault_server import FaultServer
 from tinyllm.config.base import load_config
 from tinyllm.config.revision import ReviseStoriesConfig
@@ -73,7 +74,9 @@ def write_source(path: Path, n: int) -> Path:
     return path
 
 
-def config_for(source: Path, output: Path, server: FaultServer | None = None, **flags: Any) -> Any:
+def config_for(
+    source: Path, output: Path, server: FaultServer | BatchServer | None = None, **flags: Any
+) -> Any:
     """Return a config; with a server, everybody answers there. `__` in a name is a dot."""
     given: dict[str, Any] = {"sources": (str(source),), "output": output}
     for role in ROLES if server is not None else ():
@@ -95,7 +98,7 @@ def config_for(source: Path, output: Path, server: FaultServer | None = None, **
 def revise(
     source: Path,
     output: Path,
-    server: FaultServer | None = None,
+    server: FaultServer | BatchServer | None = None,
     reporter: Reporter | None = None,
     **flags: Any,
 ) -> RevisionResult:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.stories.batch_server import BatchServer, told
 from tests.stories.fault_server import Fault, error_body
 from tests.stories.kill_harness import answer_badly, faults, kill_runs
 from tests.stories.revision_runs import (
     ROLES,
     TWO_RULES,
+    Everybody,
     config_for,
     data_of,
     everybody,
@@ -172,6 +174,21 @@ def test_a_broken_line_is_named_and_repaired(tmp_path: Path, source: Path) -> No
     run(config_for(source, tmp_path), RecordingReporter(), repair_journals=True)
     assert len(ledger(tmp_path, "critic", "stories")) == N_PROMPTS
     assert data_of(tmp_path) == before
+
+
+def test_all_four_can_be_asked_by_the_file(
+    tmp_path: Path, source: Path, whole: tuple[dict[str, bytes], int]
+) -> None:
+    batch = {"enabled": True, "poll_seconds": 0.02, "gather_seconds": 0.05}
+    by_the_file = {
+        **{f"{role}__provider__openai__batch": batch for role in ROLES},
+        **{f"{role}__provider__concurrency": 50 for role in ROLES},
+    }
+    with BatchServer() as server:
+        server.tell = lambda body: told(body, Everybody())
+        revise(source, tmp_path, server, **FLAGS, **by_the_file)
+        assert len(server.batches) >= 6  # drafts, two rounds of critic and reviser, judge
+    assert data_of(tmp_path) == whole[0]
 
 
 def test_another_judge_may_be_asked_anew(tmp_path: Path, source: Path) -> None:

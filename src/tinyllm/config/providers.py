@@ -42,7 +42,7 @@ class BatchMode(Strict):
     """
 
     enabled: bool = False
-    """Ask by the file; for `gen-stories` and for judges, with one address."""
+    """Ask by the file; for `gen-stories`, `revise-stories` and for judges, with one address."""
 
     poll_seconds: float = Field(default=30.0, gt=0, le=3600, allow_inf_nan=False)
     """How often to look whether a batch has ended."""

@@ -18,7 +18,9 @@ def open_provider(
     """
     if config.kind == "openai" and config.openai.batch.enabled:
         if batch_folder is None:
-            raise UsageError("`openai.batch` is for gen-stories and for judges only")
+            raise UsageError(
+                "`openai.batch` is for gen-stories, revise-stories and for judges only"
+            )
         from tinyllm.providers.openai_batch import OpenAIBatchProvider
 
         return OpenAIBatchProvider(

@@ -16,6 +16,7 @@ from tinyllm.config.revision import ReviseStoriesConfig
 from tinyllm.data.provenance import sources_with_chains
 from tinyllm.errors import Interrupted
 from tinyllm.evaluation.story_evaluation.asking import settle
+from tinyllm.files import require_free_space
 from tinyllm.locks import Lock
 from tinyllm.providers.base import Provider
 from tinyllm.providers.pipeline.engine import EndingKind
@@ -32,6 +33,8 @@ from tinyllm.stories.revision.resources import resource_sha
 from tinyllm.stories.revision.tasks import Tasks, write_tasks
 
 _FORMAT = 1
+_TURNS_BESIDES = 4  # drafts, two verdicts, and the data themselves
+_BYTES_PER_TURN = 4_000
 _GOES_ON = "Run the same command again: it goes on from here."
 
 
@@ -76,6 +79,8 @@ def run(
             for role in ROLES:
                 repair(folder.ledgers(role), reporter, locks=False)
         tasks = write_tasks(config, folder.tasks, reporter)
+        n_turns = len(tasks) * (2 * config.rounds + _TURNS_BESIDES)
+        require_free_space(config.output, n_turns * _BYTES_PER_TURN)
         providers = {
             role: provider_for(role, getattr(config, role).provider, folder, reporter)
             for role in roles_of(config)
