@@ -12,7 +12,7 @@ from tinyllm.errors import CheckpointError, DataError, UsageError
 from tinyllm.evaluation.compare.calibration import calibration_error, calibration_of
 from tinyllm.evaluation.compare.differences import config_differences
 from tinyllm.evaluation.compare.facts import facts_of, tuned_pairs
-from tinyllm.evaluation.compare.scores import read_scores
+from tinyllm.evaluation.compare.scores import read_scores, scores_of
 from tinyllm.evaluation.compare.subjects import (
     StoredReport,
     open_subject,
@@ -43,6 +43,30 @@ def test_a_loss_is_read_back_document_by_document(base):
     assert len(bits.items) == told["n_documents"]
     assert bits.setting.startswith("text.txt ")
     assert nats.setting != bits.setting  # it names the tokenizer
+
+
+def _measure_again(base, name, **settings):
+    config = EvalLossConfig(
+        data=str(base.parent / "text.txt"), output=base.parent / "base-eval" / name, **settings
+    )
+    measure_loss(load_checkpoint(base), config, SilentReporter())
+
+
+def test_of_two_reports_of_one_setting_the_one_made_last_counts(base):
+    _measure_again(base, "loss")
+    path = base.parent / "base-eval/loss/results.json"
+    told = json.loads(path.read_text()) | {"made_at": "2000-01-01T00:00:00+00:00"}
+    path.write_text(json.dumps(told | {"bits_per_byte": 99.0}))
+    first, second = open_subject(str(base), SilentReporter()).reports
+    (bits, nats) = scores_of([first, second])
+    assert bits.value < 99
+    assert [s.key for s in scores_of([second, first])] == [bits.key, nats.key]
+
+
+def test_losses_with_another_overlap_are_no_loss_to_compare_with(base):
+    _measure_again(base, "other", overlap=0.25)
+    reports = open_subject(str(base), SilentReporter()).reports
+    assert len({score.setting for score in scores_of(reports)}) == 2 * len(reports)
 
 
 def test_a_report_of_another_file_is_left_out_and_that_is_said(base):

@@ -65,16 +65,6 @@ def _loss_work(subject: Subject, config: CompareConfig) -> Work | None:
     if config.data is None or subject.info is None:
         return None
     data = data_head(config.data)
-
-    def is_of(report: StoredReport) -> bool:
-        return (
-            report.task == "loss"
-            and _same_data(report.results.get("data"), data)
-            and report.results.get("max_documents") == config.max_documents
-        )
-
-    if any(map(is_of, subject.reports)):
-        return None
     name = f"loss-{Path(config.data.replace(':', '-')).stem}"
     if config.max_documents is not None:
         name += f"-{config.max_documents}"
@@ -84,6 +74,17 @@ def _loss_work(subject: Subject, config: CompareConfig) -> Work | None:
         output=_beside(subject.path, name),
         device=config.device,
     )
+
+    def is_of(report: StoredReport) -> bool:
+        return (
+            report.task == "loss"
+            and _same_data(report.results.get("data"), data)
+            and report.results.get("max_documents") == wanted.max_documents
+            and report.results.get("overlap") == wanted.overlap
+        )
+
+    if any(map(is_of, subject.reports)):
+        return None
     return lambda reporter: measure_loss(_load(subject, config), wanted, reporter)
 
 

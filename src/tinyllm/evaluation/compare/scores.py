@@ -5,7 +5,7 @@ stand beside each other: the data's hash, the form of asking, the judge and its 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,20 @@ def read_scores(report: StoredReport) -> list[Score]:
         ) from error
 
 
+def scores_of(reports: Iterable[StoredReport]) -> list[Score]:
+    """Return each score of a model once: of several in one setting, the one that was made last.
+
+    Raises DataError as `read_scores` does.
+    """
+    found: dict[Key, tuple[str, Score]] = {}
+    for report in reports:
+        made_at = str(report.results.get("made_at", ""))
+        for score in read_scores(report):
+            if score.key not in found or found[score.key][0] < made_at:
+                found[score.key] = made_at, score
+    return [score for _, score in found.values()]
+
+
 def read_predictions(report: StoredReport) -> Iterator[dict[str, Any]]:
     """Yield the lines of `predictions.jsonl`; none where there is no such file."""
     path = report.folder / "predictions.jsonl"
@@ -103,7 +117,10 @@ def _read_loss(report: StoredReport) -> list[Score]:
         if documents
         else ()
     )
-    setting = f"{data_setting(results)}, {results['n_documents']} documents"
+    setting = (
+        f"{data_setting(results)}, {results['n_documents']} documents as {results['format']}, "
+        f"overlap {results['overlap']:g}"
+    )
     interval = results.get("interval_95")
     tokenizer = str(results["tokenizer_fingerprint"])[:12]
     return [

@@ -14,7 +14,7 @@ from tinyllm.evaluation.compare.drawings import draw_all
 from tinyllm.evaluation.compare.facts import facts_of, tuned_pairs
 from tinyllm.evaluation.compare.missing import complete
 from tinyllm.evaluation.compare.samples import draw_samples, worst_samples
-from tinyllm.evaluation.compare.scores import Score, read_scores
+from tinyllm.evaluation.compare.scores import Score, scores_of
 from tinyllm.evaluation.compare.sections import blocks_of, sentences_of, title_of
 from tinyllm.evaluation.compare.subjects import StoredReport, Subject, open_subjects
 from tinyllm.evaluation.pages import as_html, as_markdown
@@ -58,7 +58,7 @@ def run(
     folder = report_folder(config.output, subjects[0].path, _folder_name(subjects))
     if config.run:
         subjects = complete(subjects, config, reporter)
-    scores = [(s.name, score) for s in subjects for r in s.reports for score in read_scores(r)]
+    scores = [(s.name, score) for s in subjects for score in scores_of(s.reports)]
     found = contrasts(scores, seed=config.seed)
     tuned = tuned_pairs(subjects)
     speeds = _speeds(subjects, config, reporter, measure_speed)
