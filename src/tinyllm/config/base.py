@@ -65,18 +65,13 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Path) else value
 
 
-DataSources = Annotated[
-    tuple[DataSource, ...],
-    Field(strict=False),
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
-]
+OneOrMany = BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+"""Lets a field that holds several texts or paths take one by itself."""
+
+DataSources = Annotated[tuple[DataSource, ...], Field(strict=False), OneOrMany]
 """One data source or a list of them."""
 
-ConfigPaths = Annotated[
-    tuple[ConfigPath, ...],
-    Field(strict=False),
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
-]
+ConfigPaths = Annotated[tuple[ConfigPath, ...], Field(strict=False), OneOrMany]
 """One path or a list of them."""
 
 S = TypeVar("S", bound=Strict)

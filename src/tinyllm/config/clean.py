@@ -2,15 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from tinyllm.config.base import ConfigPath, DataSource, Strict
+from tinyllm.config.base import ConfigPath, DataSource, OneOrMany, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 class CleanLimits(Strict):
@@ -54,7 +50,7 @@ class CleanDataConfig(Strict):
     sources: Annotated[
         tuple[DataSource, ...],
         Field(strict=False, min_length=1),
-        BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+        OneOrMany,
     ]
     """Files, folders, globs or `hf:owner/name`. Rows of `prompt` and `story` keep both."""
 
@@ -90,7 +86,7 @@ class CleanDataConfig(Strict):
     evaluation: Annotated[
         tuple[DataSource, ...],
         Field(strict=False),
-        BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+        OneOrMany,
     ] = ()
     """`evaluation_text`: prompts or texts kept for evaluation, as files; stories that hold one are
     dropped."""

@@ -6,15 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tinyllm.config.base import ConfigPath, ConfigPaths, DataSource, DataSources, Strict
+from tinyllm.config.base import ConfigPath, ConfigPaths, DataSource, DataSources, OneOrMany, Strict
 from tinyllm.config.layers import FileString
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(i?)[bB]?\s*")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 class DownloadConfig(Strict):
@@ -23,7 +19,7 @@ class DownloadConfig(Strict):
     names: Annotated[
         tuple[str, ...],
         Field(strict=False),
-        BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+        OneOrMany,
     ] = ()
     """Data sets of the catalogue, `name` or `name:variant`, or `hf:owner/name[/config][:split]`."""
 

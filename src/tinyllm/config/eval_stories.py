@@ -5,17 +5,18 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tinyllm.config.base import ConfigPath, DataSource, Strict, refuse_nothing
+from tinyllm.config.base import (
+    ConfigPath,
+    ConfigPaths,
+    DataSource,
+    OneOrMany,
+    Strict,
+    refuse_nothing,
+)
 from tinyllm.config.generation import CheckpointName, Device
 from tinyllm.config.layers import FileString
 from tinyllm.config.providers import ProviderConfig
 from tinyllm.config.stories import Probability, StorySampling
-
-
-def _as_tuple(value: object) -> object:
-    if isinstance(value, str | Path):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _to_name(value: object) -> object:
@@ -102,16 +103,10 @@ class JudgeConfig(Strict):
 class EvalStoriesConfig(Strict):
     """Let models go on with story beginnings, measure the texts, and let a judge grade them."""
 
-    checkpoints: Annotated[
-        tuple[CheckpointName, ...],
-        BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
-    ] = ()
+    checkpoints: Annotated[tuple[CheckpointName, ...], Field(strict=False), OneOrMany] = ()
     """The checkpoints; none takes the newest one found, unless somebody else wrote completions."""
 
-    completions: Annotated[
-        tuple[ConfigPath, ...],
-        BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
-    ] = ()
+    completions: ConfigPaths = ()
     """Files of completions that other models wrote elsewhere: JSON lines with `prompt_id`, `text`
     and optionally `sample` and `finish_reason`; each is a model named like the file."""
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from tinyllm.config.base import ConfigPath, DataSource, Strict
+from tinyllm.config.base import ConfigPath, DataSource, OneOrMany, Strict
 from tinyllm.config.providers import ProviderConfig
 from tinyllm.config.stories import Probability, StorySampling
 
@@ -13,10 +13,6 @@ BalancedFeature = Literal[
     "dialogue", "plot_twist", "moral_value", "bad_ending", "foreshadowing", "conflict"
 ]
 Wording = Literal["request", "list", "headers"]
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str | Path) else value
 
 
 class PartShares(Strict):
@@ -98,7 +94,7 @@ class InstructionsConfig(Strict):
     sources: Annotated[
         tuple[DataSource, ...],
         Field(strict=False, min_length=1),
-        BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+        OneOrMany,
     ]
     """Stories: a data set of gen-stories (dataset.jsonl), a TEXT, TinyStories' all_data JSON, or
     TinyStoriesInstruct. Files, folders, globs or hf:owner/name."""
@@ -124,7 +120,7 @@ class InstructionsConfig(Strict):
     wordings: Annotated[
         tuple[Wording, ...],
         Field(strict=False, min_length=1),
-        BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+        OneOrMany,
     ] = ("request", "list")
     """How it is put: `request` in sentences, `list` in lines, `headers` in the lines of
     TinyStoriesInstruct. One is drawn for each instruction."""
@@ -135,7 +131,7 @@ class InstructionsConfig(Strict):
     balance: Annotated[
         tuple[BalancedFeature, ...],
         Field(strict=False),
-        BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+        OneOrMany,
     ] = ()
     """Keep as many stories with each of these features as without it, by leaving some out."""
 

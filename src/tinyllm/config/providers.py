@@ -6,16 +6,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tinyllm.config.base import ConfigPath, Strict
+from tinyllm.config.base import ConfigPath, OneOrMany, Strict
 from tinyllm.config.generation import CheckpointName, Device
 
 ProviderKind = Literal["offline", "openai", "checkpoint", "transformers", "scripted"]
 
 _OPENAI_URL = "https://api.openai.com/v1"
-
-
-def _as_list(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 def _to_decimal(value: object) -> object:
@@ -62,7 +58,7 @@ class OpenAIProvider(Strict):
 
     base_urls: Annotated[
         tuple[str, ...],
-        BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+        OneOrMany,
         Field(strict=False, min_length=1),
     ] = (_OPENAI_URL,)
     """One address or more, as in http://127.0.0.1:8000/v1; several share the requests. The key is

@@ -2,13 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from tinyllm.config.base import ConfigPath, DataSource, Strict
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+from tinyllm.config.base import ConfigPath, DataSource, OneOrMany, Strict
 
 
 class TokenizerSpec(Strict):
@@ -45,7 +41,7 @@ class TokenizeConfig(Strict):
     data: Annotated[
         tuple[DataSource, ...],
         Field(strict=False, min_length=1),
-        BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+        OneOrMany,
     ]
     """Text or conversations: a file, folder, glob or `hf:owner/name`, or a list of them."""
 
