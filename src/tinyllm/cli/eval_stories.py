@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tinyllm.cli.asking_options import RepairOption, StatusOption, show
 from tinyllm.cli.options import ConfigOption, JsonOption, SetOption
 from tinyllm.cli.sampling_options import DeviceOption
 
@@ -76,9 +77,7 @@ def eval_stories(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what a judge is asked, and what it would cost.")
     ] = False,
-    status: Annotated[
-        bool, typer.Option("--status", help="Say how far a run is, also while it runs.")
-    ] = False,
+    status: StatusOption = False,
     reparse: Annotated[
         bool,
         typer.Option("--reparse", help="Read the judge's stored replies anew; ask nobody."),
@@ -92,9 +91,7 @@ def eval_stories(
             show_default=False,
         ),
     ] = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Move broken lines of the journals aside first.")
-    ] = False,
+    repair: RepairOption = False,
     seed: Annotated[
         int | None, typer.Option("--seed", "-s", help="Decides what is drawn.", show_default="0")
     ] = None,
@@ -137,8 +134,7 @@ def eval_stories(
     if status or dry_run:
         from tinyllm.evaluation.story_evaluation.looking import look_ahead, read_status
 
-        seen = read_status(chosen, say) if status else look_ahead(chosen, say)
-        print_json(seen.to_json()) if as_json else print_text(seen.as_text())
+        show(read_status(chosen, say) if status else look_ahead(chosen, say), as_json=as_json)
         return
     from tinyllm.evaluation.story_evaluation.workflow import run
 
