@@ -45,23 +45,13 @@ class Role:
     ledgers: Ledgers
 
 
-def open_editor(
-    config: ProviderConfig, role: str, folder: RevisionFolder, reporter: Reporter
-) -> Provider:
-    """Make the provider of a critic, reviser or judge: kind offline goes by rules."""
-    if config.kind == "offline":
-        return OfflineEditor()
-    return open_provider(config, reporter, batch_folder=folder.ledgers(role).folder / "batches")
-
-
 def provider_for(
     role: str, config: ProviderConfig, folder: RevisionFolder, reporter: Reporter
 ) -> Provider:
-    """Make a role's provider. Drafts of kind offline are the story grammar's."""
-    if role == "drafts":
-        batches = folder.ledgers(role).folder / "batches"
-        return open_provider(config, reporter, batch_folder=batches)
-    return open_editor(config, role, folder, reporter)
+    """Make a role's provider. Kind offline tells stories as drafts; the others go by rules."""
+    if config.kind == "offline" and role != "drafts":
+        return OfflineEditor()
+    return open_provider(config, reporter, batch_folder=folder.ledgers(role).folder / "batches")
 
 
 class Sitting:
