@@ -27,6 +27,7 @@ def words(wikitext: str, **options: bool) -> str:
         ("From [[wikt:cat|a cat]].", "From a cat."),
         ('Fact.<ref>Book [[page]] 1</ref> More<ref name="a/b" />.', "Fact. More."),
         ("A<!-- not\nseen --> b <nowiki>[[not a link]]</nowiki>.", "A b [[not a link]]."),
+        ("Born (" + ", " * 200 + "1950) here ( , ;– ).", "Born (1950) here."),
         ('Before\n{| class="x"\n|-\n| cell {{a|b}}\n|}\nAfter it.', "Before\nAfter it."),
         ("Sum <math>x^2</math> is even.", "Sum is even."),
         ("{{Infobox\n| name = X\n| list = {{unknown|y}}\n}}\nText.", "Text."),

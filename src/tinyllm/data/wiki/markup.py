@@ -53,7 +53,7 @@ _BLOCKS = frozenset({"div", "p", "blockquote", "center", "ul", "ol", "dl", "poem
 _ENDS_A_LINE = frozenset({"br", "hr"})
 
 _SPACES = re.compile(r"[ \t\xa0\u2000-\u200a\u202f\u3000]+")
-_EMPTY_BRACKETS = re.compile(r" ?\((?:\s*[,;:–—-]?\s*)*\)|\[\s*\]")
+_EMPTY_BRACKETS = re.compile(r" ?\([\s,;:–—-]*\)|\[\s*\]")
 _BRACKET_START = re.compile(r"\(\s*(?:[,;:]\s*)+")
 _BRACKET_END = re.compile(r"\s*(?:[,;:]\s*)+\)")
 _LOOSE = re.compile(r" +([,.;:!?)\]])(?=[\s)\]\"'”’]|$)")
