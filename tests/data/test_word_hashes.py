@@ -13,7 +13,6 @@ from tinyllm.data.word_hashes import (
     HashTable,
     blocks_of,
     hash_documents,
-    hash_text,
     run_hashes,
     split_words,
 )
@@ -37,7 +36,7 @@ def test_words_are_those_of_the_definition(text: str) -> None:
 
 @given(st.lists(st.text("ab", min_size=1, max_size=30), max_size=12))
 def test_equal_words_and_runs_have_equal_hashes_and_others_have_not(words: list[str]) -> None:
-    hashes = hash_text(" ".join(words))
+    hashes = hash_documents([" ".join(words)]).words
     assert len(hashes) == len(words)
     for n in (1, 2, 3):
         runs = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
@@ -47,7 +46,7 @@ def test_equal_words_and_runs_have_equal_hashes_and_others_have_not(words: list[
 
 def test_no_run_reaches_from_one_document_into_the_next() -> None:
     block = hash_documents(["one two", "", "three four"])
-    joined = run_hashes(hash_text("one two three four"), 3)
+    joined = run_hashes(hash_documents(["one two three four"]).words, 3)
     assert not np.isin(run_hashes(block.words, 3), joined).any()
     assert [block.document_at(i) for i in (0, 1, int(block.starts[2]))] == [0, 0, 2]
 

@@ -84,11 +84,6 @@ def hash_documents(texts: Sequence[str]) -> Block:
     return Block(words, np.concatenate(([0], borders + 1)).astype(np.int64))
 
 
-def hash_text(text: str) -> Hashes:
-    """Hash the words of one text."""
-    return _hash_bytes(normalise(text))
-
-
 @lru_cache(1)
 def _border() -> np.uint64:
     return np.uint64(_hash_bytes(_BETWEEN_DOCUMENTS)[0])

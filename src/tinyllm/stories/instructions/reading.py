@@ -8,7 +8,6 @@ anything else       running text, or a table with a column of texts: the story a
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from tinyllm.data.encoding import read_text
@@ -98,8 +97,3 @@ def _texts(value: object) -> tuple[str, ...] | None:
 
 def _text(value: object) -> str | None:
     return " ".join(value.split()) or None if isinstance(value, str) else None
-
-
-def source_files(sources: Iterable[str]) -> list[Path]:
-    """Return the files behind sources, without those on the hub."""
-    return [path for s in sources if not is_hub_source(s) for path in expand_source(s)]
