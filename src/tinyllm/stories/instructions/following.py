@@ -100,7 +100,7 @@ def answer(
 
 def _prompt(engine: Engine, case: Case, opening: str | None) -> list[int]:
     if opening is not None:
-        return engine.tokenizer.encode(f"{case.instruction}\n\n{opening}")
+        return engine.tokenizer.encode_prompt(f"{case.instruction}\n\n{opening}")
     template = engine.loaded.template or DEFAULT_TEMPLATE
     return render_prompt([Message("user", case.instruction)], engine.tokenizer, template)
 
