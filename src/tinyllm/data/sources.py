@@ -5,12 +5,11 @@ JSONL, a JSON array, CSV, TSV or parquet, compressed or not, in any common encod
 column of a table is found by name, else by length. Memory does not grow with the source.
 """
 
-import difflib
 import fnmatch
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,13 +24,12 @@ from tinyllm.data.encoding import detect_encoding, read_head, read_text
 from tinyllm.data.hub import is_hub_source, read_hub_rows
 from tinyllm.data.rows import KNOWN_SUFFIXES, Row, format_of, place_of_row, read_rows
 from tinyllm.data.text import split_documents
+from tinyllm.data.text_field import find_text_field
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import require_file
 from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Reporter, SilentReporter, counted, format_bytes
 
-_TEXT_FIELDS = ("text", "story", "content", "document", "article", "body", "markdown", "sentence")
-_NEVER_TEXT = frozenset({"id", "_id", "uuid", "url", "source", "label", "answerkey", "timestamp"})
 _N_JUDGED = 50
 _N_NAMED = 3
 """So many rows that hold nothing to use are named."""
@@ -267,39 +265,6 @@ def _texts_of_rows(
             n_skipped += 1
     if n_skipped:
         reporter.warn(f"{name}: skipped {counted(n_skipped, 'row')} without text in {field!r}")
-
-
-def find_text_field(name: str, rows: Sequence[Row], wanted: str | None = None) -> str:
-    """Return the column that holds the text: the wanted one, a usual name, or the longest.
-
-    Raises DataError when there is none.
-    """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    if wanted is not None:
-        if wanted in columns:
-            return wanted
-        close = difflib.get_close_matches(wanted, columns, n=1)
-        raise DataError(
-            f"{name} has no column {wanted!r}; it has {', '.join(columns)}",
-            f"Did you mean {close[0]!r}?" if close else None,
-        )
-    lengths = {
-        column: sum(len(row[column]) for row in rows if isinstance(row.get(column), str))
-        for column in columns
-        if column.lower().strip() not in _NEVER_TEXT
-    }
-    by_name = {column.lower().strip(): column for column, n in lengths.items() if n}
-    for usual in _TEXT_FIELDS:
-        if usual in by_name:
-            return by_name[usual]
-    longest = max(lengths, key=lambda column: lengths[column], default=None)
-    if longest is None or not lengths[longest]:
-        has = f"none of its columns holds text: {', '.join(columns)}" if columns else "no columns"
-        raise DataError(
-            f"{name}: {has}",
-            "Text is expected in a column such as 'text'.",
-        )
-    return longest
 
 
 def sniff_format(source: str) -> Literal["text", "conversations"]:
