@@ -9,7 +9,7 @@ order. Row i of the stream is pair i, in an order that the seed decides anew for
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from tinyllm.chat_template import ChatTemplate, fit_to_context
 from tinyllm.data.loader import IGNORE, Batch
 from tinyllm.data.sources import read_source_rows
 from tinyllm.errors import DataError
-from tinyllm.records import Conversation, Message
+from tinyllm.records import Conversation, Message, Role
 from tinyllm.reporting import Reporter
 from tinyllm.seeding import Permutation, derive_seed
 from tinyllm.tokenizer import Tokenizer
@@ -95,19 +95,20 @@ def _preference(row: Mapping[str, Any], id: str) -> Preference | None:
     return Preference(str(own_id) if own_id else id, prompt, chosen, rejected)
 
 
-def _messages(value: object, role: str) -> tuple[Message, ...]:
+def _messages(value: object, role: Role) -> tuple[Message, ...]:
+    """Return a text as one turn of that role, or turns as they are; nothing for anything else."""
     if isinstance(value, str):
-        return (Message("user" if role == "user" else "assistant", value.strip()),) * bool(
-            value.strip()
-        )
-    if not isinstance(value, list):
+        return (Message(role, value.strip()),) if value.strip() else ()
+    if not isinstance(value, list) or not all(map(_is_turn, value)):
         return ()
-    turns = (turn for turn in value if isinstance(turn, Mapping))
-    return tuple(
-        Message(turn["role"], turn["content"].strip())
-        for turn in turns
-        if turn.get("role") in ("system", "user", "assistant")
-        and isinstance(turn.get("content"), str)
+    return tuple(Message(turn["role"], turn["content"].strip()) for turn in value)
+
+
+def _is_turn(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and value.get("role") in get_args(Role)
+        and isinstance(value.get("content"), str)
     )
 
 
@@ -133,7 +134,7 @@ class Pairs:
         seed: int,
         shuffle: bool,
     ) -> None:
-        """Render all pairs. Raises DataError when none is left."""
+        """Render all pairs; `counts` tells of those that are left out."""
         self.counts = PairCounts()
         self.context_length = context_length
         self.preferences: list[Preference] = []
