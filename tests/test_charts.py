@@ -34,7 +34,7 @@ def test_line_chart_keeps_every_point(tmp_path: Path) -> None:
 def test_bar_chart_keeps_intervals_and_odd_names(tmp_path: Path) -> None:
     path = tmp_path / "bars.png"
     bars = [Bar("$x_1", 0.5, 0.4, 0.6), Bar("故事 🦊 \ud800", 0.25), Bar("_hidden", 0)]
-    bar_chart(path, bars, y="accuracy")
+    bar_chart(path, bars, y="accuracy of $\\frac$ and $x$")
     size_of(path)
     assert rows_of(path)[1] == ["$x_1", "0.5", "0.4", "0.6"]
     assert rows_of(path)[2] == ["故事 🦊 ?", "0.25", "", ""]

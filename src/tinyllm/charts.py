@@ -80,8 +80,8 @@ def line_chart(
         if log_y:
             axes.set_yscale("log")
             _label_logarithmic(axes.yaxis, axes.get_ylim())
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set_xlabel(x, parse_math=False)
+        axes.set_ylabel(y, parse_math=False)
         axes.grid(alpha=0.3)
         if any(line.points and line.style != "faint" for line in lines):
             legend = axes.legend(frameon=False)
@@ -141,7 +141,7 @@ def bar_chart(path: Path, bars: Sequence[Bar], *, y: str, title: str = "") -> No
         labels = [_drawable(bar.label) for bar in drawn]
         axes.set_yticks(places, labels, parse_math=False)
         axes.invert_yaxis()
-        axes.set_xlabel(y)
+        axes.set_xlabel(y, parse_math=False)
         axes.grid(axis="x", alpha=0.3)
     rows = ((bar.label, bar.value, bar.low, bar.high) for bar in bars)
     _write_csv(path, ("name", y, "low", "high"), rows)
@@ -153,8 +153,8 @@ def histogram(path: Path, values: Sequence[int], *, x: str, y: str, title: str =
     with _chart(path, title, _HEIGHT_INCHES) as axes:
         for first, width, count in bins:
             axes.bar(first - 0.5, count, width=width, align="edge", color="tab:blue", ec="white")
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set_xlabel(x, parse_math=False)
+        axes.set_ylabel(y, parse_math=False)
         axes.grid(axis="y", alpha=0.3)
     rows = ((first, first + width - 1, count) for first, width, count in bins)
     _write_csv(path, (f"{x}, from", "to", y), rows)
