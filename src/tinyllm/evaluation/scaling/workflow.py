@@ -42,8 +42,8 @@ def run(
 
     Raises DataError for fewer than two models, or models that were validated on different texts.
     """
-    folder = report_folder(config.output, Path(config.models[0]) / "scaling", "report")
     models = read_grid(config.models, reporter)
+    folder = report_folder(config.output, Path(config.models[0]) / "scaling", "report")
     _require_one_text(models)
     unit, loss_of = _measure(models)
     points = [Point(m.parameters.non_embedding, m.n_tokens, loss_of(m)) for m in models]
