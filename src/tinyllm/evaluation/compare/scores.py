@@ -13,7 +13,8 @@ from typing import Any, Literal
 from tinyllm.errors import DataError
 from tinyllm.evaluation.compare.subjects import StoredReport
 from tinyllm.evaluation.loss import DocumentLoss, bits_per_byte_values
-from tinyllm.evaluation.statistics import Interval, cluster_bootstrap_interval
+from tinyllm.evaluation.statistics import Interval
+from tinyllm.evaluation.story_metrics.measure import interval_of
 from tinyllm.files import sha256_text
 
 Better = Literal["higher", "lower", "neither"]
@@ -241,7 +242,7 @@ def _memorised(results: Mapping[str, Any]) -> list[Score]:
             metric=name,
             unit=unit,
             value=found[name]["mean"],
-            interval=_over_prompts(found[name]["per_prompt"]),
+            interval=interval_of(list(found[name]["per_prompt"].values()), 0, name),
             better="neither",
             setting=setting,
             items={prompt: [value] for prompt, value in found[name]["per_prompt"].items()},
@@ -249,13 +250,6 @@ def _memorised(results: Mapping[str, Any]) -> list[Score]:
         )
         for name, unit, meaning in _MEMORISED
     ]
-
-
-def _over_prompts(values: Mapping[str, float]) -> Interval | None:
-    """Return the interval of a mean over prompts; a single prompt has none."""
-    if len(values) < 2:
-        return None
-    return cluster_bootstrap_interval([[value] for value in values.values()], seed=0)
 
 
 def _story_setting(results: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyllm.errors import DataError
-from tinyllm.evaluation.statistics import Interval, bootstrap_interval, mean
+from tinyllm.evaluation.statistics import Interval, cluster_bootstrap_interval, mean
 from tinyllm.evaluation.story_metrics.of_prompt import PROMPT_MEASURES, Read, opening, overlap
 from tinyllm.evaluation.story_metrics.overlap import distinct
 from tinyllm.evaluation.story_metrics.sample import StorySample
@@ -104,7 +104,8 @@ def interval_of(values: Sequence[float], seed: int, name: str) -> Interval | Non
     """Return the interval of a mean; None where one value says nothing of how they scatter."""
     if len(values) < 2:
         return None
-    return bootstrap_interval(values, seed=derive_seed(seed, f"story metrics/{name}"))
+    clusters = [[value] for value in values]
+    return cluster_bootstrap_interval(clusters, seed=derive_seed(seed, f"story metrics/{name}"))
 
 
 def _of_all(prompts: Mapping[str, Sequence[Read]], seed: int) -> dict[str, Measure]:
