@@ -62,6 +62,14 @@ def test_a_judge_grades_and_nothing_is_asked_twice(here: Here, tmp_path: Path) -
     assert judged(here, url, "--reparse", "--json").code == 0  # the server is gone
 
 
+def test_a_dry_run_without_a_text_to_judge_is_one_sentence(here: Here, tmp_path: Path) -> None:
+    write_completions(tmp_path / "silent.jsonl", empty=100)
+    judge = ("--judge", "examiner", "--set", "judge.anchors=false", "--dry-run")
+    result = here("eval-stories", "--completions", "silent.jsonl", *judge)
+    assert result.code == 3
+    assert "there is nothing to judge" in result.err
+
+
 def test_models_lie_side_by_side(here: Here, tmp_path: Path) -> None:
     write_completions(tmp_path / "foreign.jsonl")
     result = here(

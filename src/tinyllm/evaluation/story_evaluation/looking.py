@@ -6,6 +6,7 @@ from typing import Any
 
 from tinyllm import journal
 from tinyllm.config.eval_stories import EvalStoriesConfig
+from tinyllm.errors import DataError
 from tinyllm.evaluation.story_evaluation.grading import conversation
 from tinyllm.evaluation.story_evaluation.judging import require_rivals, subjects_for
 from tinyllm.evaluation.story_evaluation.models import Source, sources_of
@@ -56,13 +57,20 @@ class DryRun:
 
 
 def look_ahead(config: EvalStoriesConfig, reporter: Reporter) -> DryRun:
-    """Project what judging takes. Texts that are not written yet count as long as they may be."""
+    """Project what judging takes. Texts that are not written yet count as long as they may be.
+
+    Raises DataError where there is no text to judge, and as a run does for models and prompts.
+    """
     prompts = read_prompt_set(config.prompts).first(config.limit)
     protocol = protocol_for(config.judge.protocol, prompts)
     _, sources = sources_of(config, reporter)
     require_rivals(protocol, len(sources))
     models = [_so_far(config, prompts, source) for source in sources]
     subjects = subjects_for(config, protocol, models)
+    if not subjects:
+        raise DataError(
+            "there is nothing to judge: every text is empty, and `judge.anchors` is off"
+        )
     sampled = [
         (str(number), _messages(subject, protocol, turn))
         for number, subject in enumerate(subjects[:SAMPLED])
@@ -98,7 +106,8 @@ def _so_far(config: EvalStoriesConfig, prompts: PromptSet, source: Source) -> Wr
     if path.is_file() and path.stat().st_size:
         there = read_completions(path, prompts, config.writer.n_samples).samples
     places = {(sample.prompt_id, sample.sample) for sample in there}
-    text = " word" * (config.writer.max_new_tokens * _CHARACTERS_PER_TOKEN // len(" word"))
+    n_words = max(1, config.writer.max_new_tokens * _CHARACTERS_PER_TOKEN // len(" word"))
+    text = " word" * n_words
     made_up = [
         StorySample(prompt.id, k, prompt.text, text, "length", prompt.words, prompt.features)
         for prompt in prompts.prompts
