@@ -3,12 +3,19 @@
 They see what a judge sees, the messages of a request, and answer as a server's model would.
 """
 
+import json
 import re
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
+from tests.evaluation.story_evaluation.small_runs import predictions
 from tests.stories.fault_server import Fault, FaultServer
+from tinyllm.evaluation.story_evaluation.prompts import read_prompt_set
+
+CATEGORIES = ("grammar", "creativity", "consistency", "plot")
+BEGINNINGS = {prompt.id: prompt.text for prompt in read_prompt_set("beginnings").prompts}
 
 Messages = list[dict[str, str]]
 Judge = Callable[[Messages], str]
@@ -83,3 +90,24 @@ def serve(server: FaultServer, judge: Judge) -> None:
 def saying(text: str) -> Fault:
     """Return the answer that says this."""
     return Fault(message={"content": text})
+
+
+def truth(path: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """What the fair judge thinks of every text of a file of completions."""
+    found = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        grades = measured(BEGINNINGS[row["prompt_id"]], row["text"].strip())
+        found[row["prompt_id"], row["sample"]] = dict(zip(CATEGORIES, grades, strict=True))
+    return found
+
+
+def believed(folder: Path, path: Path) -> dict[str, int]:
+    """Check that every grade is the fair judge's; count the texts without grades by reason."""
+    expected, reasons = truth(path), {}
+    for row in predictions(folder):
+        if row["grades"] is None:
+            reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+        else:
+            assert row["grades"] == expected[row["prompt_id"], row["sample"]]
+    return reasons

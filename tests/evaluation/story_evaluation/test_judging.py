@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from tests.evaluation.story_evaluation.judges import (
+    CATEGORIES,
     Judge,
     Messages,
+    believed,
     fair,
     flatterer,
     kind_of,
     line_of,
-    measured,
     random_judge,
     saying,
     serve,
+    truth,
 )
 from tests.evaluation.story_evaluation.small_runs import (
     N_PROMPTS,
@@ -26,9 +28,7 @@ from tests.evaluation.story_evaluation.small_runs import (
     predictions,
     write_completions,
 )
-from tests.stories.batch_server import BatchServer, told
 from tests.stories.fault_server import Fault, FaultServer
-from tinyllm.errors import ConfigError, DataError, ProviderError
 from tinyllm.evaluation.statistics import mean
 from tinyllm.evaluation.story_evaluation.prompts import read_prompt_set
 from tinyllm.evaluation.story_evaluation.subjects import shown
@@ -36,29 +36,6 @@ from tinyllm.evaluation.story_metrics import StorySample
 from tinyllm.reporting import RecordingReporter
 
 N_TEXTS = N_PROMPTS * N_SAMPLES
-CATEGORIES = ("grammar", "creativity", "consistency", "plot")
-BEGINNINGS = {prompt.id: prompt.text for prompt in read_prompt_set("beginnings").prompts}
-
-
-def truth(path: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """What the fair judge thinks of every text of a file of completions."""
-    found = {}
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        grades = measured(BEGINNINGS[row["prompt_id"]], row["text"].strip())
-        found[row["prompt_id"], row["sample"]] = dict(zip(CATEGORIES, grades, strict=True))
-    return found
-
-
-def believed(folder: Path, path: Path) -> dict[str, int]:
-    """Check that every grade is the fair judge's; count the texts without grades by reason."""
-    expected, reasons = truth(path), {}
-    for row in predictions(folder):
-        if row["grades"] is None:
-            reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
-        else:
-            assert row["grades"] == expected[row["prompt_id"], row["sample"]]
-    return reasons
 
 
 def test_scores_are_means_over_texts_then_prompts(
@@ -259,103 +236,6 @@ def test_an_empty_text_gets_the_lowest_grade_and_nobody_is_asked(
     first = read_prompt_set("beginnings").prompts[0].id
     assert all(score["per_prompt"][first] == 1.0 for score in result["scores"].values())
     assert len(server.requests) == 2 * (N_TEXTS - N_SAMPLES)
-
-
-def test_stored_replies_are_read_anew_for_nothing(
-    tmp_path: Path, server: FaultServer, completions: Path
-) -> None:
-    given: dict[str, Any] = {"completions": (completions,)}
-    report = evaluate(tmp_path / "out", server, **given)
-    n_asked = len(server.requests)
-    (tmp_path / "out" / "results.json").unlink()
-    anew = evaluate(tmp_path / "out", server, reparse=True, **given)
-    assert anew.results == report.results
-    evaluate(tmp_path / "out", server, **given)
-    assert len(server.requests) == n_asked
-    with pytest.raises(DataError, match="there is no run"):
-        evaluate(tmp_path / "other", server, reparse=True, **given)
-    evaluate(tmp_path / "json", server, judge__protocol="gpt-eval-json", **given)
-    assert evaluate(tmp_path / "json", None, reparse=True, **given).is_judged
-    evaluate(tmp_path / "measured", None, completions=(completions,))
-    with pytest.raises(DataError, match="nobody has judged"):
-        evaluate(tmp_path / "measured", server, reparse=True, **given)
-
-
-def test_other_texts_do_not_go_on_in_the_same_folder(
-    tmp_path: Path, server: FaultServer, completions: Path
-) -> None:
-    evaluate(tmp_path / "out", server, completions=(completions,))
-    write_completions(completions, shift=2)
-    with pytest.raises(ConfigError, match="subjects_sha256"):
-        evaluate(tmp_path / "out", server, completions=(completions,))
-
-
-def test_a_budget_ends_grading_and_a_larger_one_goes_on(
-    tmp_path: Path, server: FaultServer, completions: Path
-) -> None:
-    reporter = RecordingReporter()
-    given: dict[str, Any] = {"completions": (completions,), "judge__anchors": False}
-    key = "judge__provider__budget__max_requests"
-    first = evaluate(tmp_path / "out", server, reporter, **given, **{key: N_TEXTS})
-    assert len(server.requests) == N_TEXTS
-    coverage = first.results["writer"]["coverage"]
-    assert coverage["without_grades"]["not_asked"] == N_TEXTS - coverage["graded"] > 0
-    assert any("budget" in warning for warning in reporter.warnings)
-    whole = evaluate(tmp_path / "out", server, **given)
-    assert len(server.requests) == 2 * N_TEXTS
-    assert whole.results["writer"]["coverage"]["share"] == 1.0
-
-
-def test_what_an_outage_took_can_be_asked_for_again(
-    tmp_path: Path, server: FaultServer, completions: Path
-) -> None:
-    given: dict[str, Any] = {"completions": (completions,), "judge__anchors": False}
-
-    def halved(number: int, _: str) -> Fault:
-        messages = server.requests[number].body["messages"]
-        return Fault(503, {}, b"busy") if kind_of(messages, 2) else saying(fair(messages))
-
-    server.fault_for = halved
-    window = {"judge__provider__retries__breaker_window": 1000}
-    broken = evaluate(tmp_path / "out", server, **given, **window)
-    without = broken.results["writer"]["coverage"]["without_grades"]
-    assert list(without) == ["server_error"]
-    serve(server, fair)
-    n_asked = len(server.requests)
-    evaluate(tmp_path / "out", server, **given)
-    assert len(server.requests) == n_asked
-    mended = evaluate(tmp_path / "out", server, retry_rejects=("server_error",), **given)
-    assert len(server.requests) - n_asked == 2 * without["server_error"]
-    assert mended.results["writer"]["coverage"]["share"] == 1.0
-    assert believed(tmp_path / "out", completions) == {}
-
-
-def test_a_judge_that_is_asked_by_the_file_grades_the_same(
-    tmp_path: Path, server: FaultServer, completions: Path
-) -> None:
-    given: dict[str, Any] = {"completions": (completions,), "judge__anchors": False}
-    evaluate(tmp_path / "single", server, **given)
-
-    def tell(body: dict[str, Any]) -> dict[str, Any]:
-        message = {"content": fair(body["messages"])}
-        return {**told(body), "choices": [{"message": message, "finish_reason": "stop"}]}
-
-    with BatchServer() as batches:
-        batches.tell = tell
-        batch = "judge__provider__openai__batch__"
-        given |= {f"{batch}enabled": True, f"{batch}poll_seconds": 0.02}
-        given |= {f"{batch}gather_seconds": 0.05, "judge__provider__concurrency": 50}
-        evaluate(tmp_path / "batch", batches.url, **given)
-        assert [len(kept.requests) for kept in batches.batches] == [N_TEXTS, N_TEXTS]
-    assert predictions(tmp_path / "batch") == predictions(tmp_path / "single")
-
-
-def test_a_wrong_key_ends_at_once(tmp_path: Path, server: FaultServer, completions: Path) -> None:
-    server.fault_for = lambda *_: Fault(401, {}, b'{"error": {"message": "no such key"}}')
-    with pytest.raises(ProviderError):
-        evaluate(tmp_path / "out", server, completions=(completions,))
-    assert len(server.requests) <= 4
-    assert not (tmp_path / "out" / "results.json").exists()
 
 
 def test_texts_graded_again_tell_how_far_the_judge_agrees_with_itself(
