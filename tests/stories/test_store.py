@@ -289,6 +289,13 @@ def test_keys_that_are_refused_or_missing_are_told_and_never_shown(
     assert not server.requests
 
 
+@pytest.mark.parametrize("address", ["s3://name:hidden@bucket", "s3://name:hidden@bucket/run"])
+def test_keys_in_an_address_are_refused_and_never_shown(address: str) -> None:
+    with pytest.raises(ConfigError, match="holds a place only") as found:
+        load_config(StoriesConfig, flags={"store.url": address})
+    assert "hidden" not in str(found.value) + (found.value.hint or "")
+
+
 def test_what_came_back_changed_is_refused(
     tmp_path: Path, server: FaultServer, objects: ObjectServer
 ) -> None:

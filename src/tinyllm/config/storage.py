@@ -12,10 +12,10 @@ _SCHEMES = ("s3", "gs")
 
 def _is_place(url: str) -> str:
     parts = urlsplit(url)
+    if "@" in url or parts.query:  # first of all: a message must not repeat a key
+        raise ValueError("an address holds a place only: keys come from the environment")
     if parts.scheme not in _SCHEMES or not parts.netloc or not parts.path.strip("/"):
         raise ValueError(f"{url!r} is no place in a store: write s3://bucket/name or gs://…")
-    if "@" in parts.netloc or parts.query:
-        raise ValueError("an address holds a place only: keys come from the environment")
     return url.rstrip("/")
 
 
