@@ -137,15 +137,17 @@ def run(
         folder.note_segment(config)
         work = StoryWork(config, plans, asked, folder.ledgers.accepted, ledgers.state)
         ending = asyncio.run(_ask(config, work, provider, ledgers, reporter, retried, copy))
-        n_kept = min(config.n_stories, work.count_kept())
+        n_written = min(config.n_stories, ledgers.state.n_accepted)
         if ending.kind == "interrupted":
             raise Interrupted(
-                f"stopped; {n_kept:,} of {config.n_stories:,} stories are written",
+                f"stopped; {n_written:,} of {config.n_stories:,} stories are written",
                 _GOES_ON,
                 ending.exit_code,
             )
-        dataset = None
-        if ending.kind == "complete" or (options.partial and n_kept):
+        if ending.kind != "complete" and not options.partial:  # duplicates are looked for later
+            return _result(ending, config, n_written, ledgers, None)
+        dataset, n_kept = None, min(config.n_stories, work.count_kept())
+        if n_kept:
             dataset = write_dataset(
                 folder, config, work, ledgers.state, ledgers.spent, kept, reporter
             )
