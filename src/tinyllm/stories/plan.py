@@ -19,7 +19,6 @@ from tinyllm.stories.templates import Templates, read_templates
 from tinyllm.stories.vocabulary import read_vocabulary, vocabulary_sha
 
 PLAN_FORMAT = 1
-_SEED_BITS = 31  # servers take a seed as a signed 32-bit number
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +129,4 @@ class StoryPlans:
 
     def call_seed(self, index: int, attempt: int) -> int:
         """Return the seed of one attempt."""
-        return derive_seed(self._seed, "story call", index, attempt) & ((1 << _SEED_BITS) - 1)
+        return derive_seed(self._seed, "story call", index, attempt)

@@ -9,14 +9,12 @@ from importlib.resources import files
 from typing import Any
 
 from tinyllm.config.vocabulary import VocabularyConfig
-from tinyllm.providers.base import CallSampling, Capabilities, Completion, usage_to_json
-from tinyllm.providers.pipeline.work import TRUNCATED, Accepted, Ask, Rejected, Verdict
+from tinyllm.providers.base import Capabilities, Completion, usage_to_json
+from tinyllm.providers.pipeline.work import Accepted, Ask, Rejected, Verdict, sampling_of_attempt
 from tinyllm.records import Message
 from tinyllm.seeding import derive_seed, random_for
 from tinyllm.stories.vocabulary import CLASSES
 
-_GROWTH = 1.5
-_SEED_BITS = 31  # servers take a seed as a signed 32-bit number
 _LETTERS = "abcdefghijklmnopqrstuvwy"
 _BULLET = re.compile(r"^[\s\-*•\d.)\]\[\"']+|[\s.;\"'\]]+$")
 _FEWEST = 3
@@ -77,17 +75,10 @@ class WordListWork:
     def ask(self, index: int, rejected: Sequence[str]) -> Ask | Rejected:
         """Ask for words of one class about one topic."""
         name = CLASSES[index % len(CLASSES)]
-        sampling = self._config.sampling
         seed = derive_seed(self._config.seed, "word list call", index, len(rejected))
-        room = int(sampling.max_tokens * _GROWTH ** rejected.count(TRUNCATED))
         return Ask(
             (Message("user", self.prompt(index)),),
-            CallSampling(
-                max_tokens=min(sampling.max_tokens_cap, room),
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=seed & ((1 << _SEED_BITS) - 1),
-            ),
+            sampling_of_attempt(self._config.sampling, rejected, seed),
             name,
         )
 

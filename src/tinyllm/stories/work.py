@@ -15,22 +15,21 @@ import tinyllm
 from tinyllm import journal
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.data.duplicates import Deduplicator, Duplicate, text_key
-from tinyllm.providers.base import CallSampling, Capabilities, Completion, usage_to_json
+from tinyllm.providers.base import Capabilities, Completion, usage_to_json
 from tinyllm.providers.pipeline.ledgers import State
 from tinyllm.providers.pipeline.work import (
     REFUSAL,
-    TRUNCATED,
     Accepted,
     Ask,
     Rejected,
     Verdict,
+    sampling_of_attempt,
 )
 from tinyllm.records import Message
 from tinyllm.stories.filters import StoryFilter
 from tinyllm.stories.plan import StoryPlan, StoryPlans
 
 NO_BEGINNING = "no_beginning"
-_GROWTH = 1.5
 _BEGINNING_SENTENCES = 2
 _SENTENCE = re.compile(r".*?[.!?][\"']?(?:\s+|\Z)", re.DOTALL)
 
@@ -77,15 +76,10 @@ class StoryWork:
             if not self._state.is_accepted(leader):
                 return Rejected(NO_BEGINNING, leader, is_final=True)
             beginning = first_sentences(self._story_text(leader))
-        sampling = self._config.sampling
-        room = int(sampling.max_tokens * _GROWTH ** rejected.count(TRUNCATED))
         return Ask(
             messages=(Message("user", self._plans.prompt(plan, beginning)),),
-            sampling=CallSampling(
-                max_tokens=min(sampling.max_tokens_cap, room),
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=self._plans.call_seed(index, len(rejected)),
+            sampling=sampling_of_attempt(
+                self._config.sampling, rejected, self._plans.call_seed(index, len(rejected))
             ),
             plan=(plan, beginning),
         )

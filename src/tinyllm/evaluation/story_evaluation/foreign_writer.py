@@ -11,11 +11,9 @@ from tinyllm.evaluation.story_evaluation.prompts import PromptSet, StoryPrompt
 from tinyllm.evaluation.story_evaluation.writers import call_seed, completion_row
 from tinyllm.providers.base import CallSampling, Capabilities, Completion
 from tinyllm.providers.pipeline.ledgers import LedgerPaths, State
-from tinyllm.providers.pipeline.work import Accepted, Ask, Rejected, Verdict
+from tinyllm.providers.pipeline.work import Accepted, Ask, Rejected, Verdict, server_seed
 from tinyllm.records import Message
 from tinyllm.seeding import derive_seed
-
-_SEED_BITS = 31  # servers take a seed as a signed 32-bit number
 
 
 class WritingWork:
@@ -73,7 +71,7 @@ class WritingWork:
                 max_tokens=self._config.max_new_tokens,
                 temperature=self._config.temperature,
                 top_p=self._config.top_p,
-                seed=seed & ((1 << _SEED_BITS) - 1),
+                seed=server_seed(seed),
             ),
             (i, k, prompt),
             takes_any_ending=True,

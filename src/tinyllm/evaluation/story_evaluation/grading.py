@@ -19,11 +19,11 @@ from tinyllm.evaluation.story_evaluation.subjects import Subject, shown, task_of
 from tinyllm.providers.base import CallSampling, Capabilities, Completion, usage_to_json
 from tinyllm.providers.pipeline.ledgers import LedgerPaths, State, item_index
 from tinyllm.providers.pipeline.work import (
-    TRUNCATED,
     Accepted,
     Ask,
     Rejected,
     Verdict,
+    sampling_of_attempt,
 )
 from tinyllm.records import Message
 from tinyllm.seeding import derive_seed
@@ -32,8 +32,6 @@ NO_ASSESSMENT = "no_assessment"
 FIRST, REPAIR, FRESH = "first", "repair", "fresh"
 """How a reply came about: asked for plainly, after the judge was told what was wrong, anew."""
 
-_GROWTH = 1.5
-_SEED_BITS = 31  # servers take a seed as a signed 32-bit number
 _QUOTED = 2000
 _REPAIR = (
     "Your reply cannot be used: {fault}. Judge again and reply with this alone, each ? "
@@ -128,15 +126,8 @@ class GradingWork:
         return f"{derive_seed(self._seed, 'nonce', number):016x}"[-8:]
 
     def _sampling(self, index: int, rejected: Sequence[str]) -> CallSampling:
-        sampling = self._config.sampling
-        room = int(sampling.max_tokens * _GROWTH ** rejected.count(TRUNCATED))
         seed = derive_seed(self._seed, "judge call", index, len(rejected))
-        return CallSampling(
-            max_tokens=min(sampling.max_tokens_cap, room),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=seed & ((1 << _SEED_BITS) - 1),
-        )
+        return sampling_of_attempt(self._config.sampling, rejected, seed)
 
     def examine(self, index: int, attempt: int, ask: Ask, completion: Completion) -> Verdict:
         """Take an assessment as it is, and a grading where it holds grades."""

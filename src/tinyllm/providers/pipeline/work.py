@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tinyllm.config.stories import StorySampling
 from tinyllm.providers.base import CallSampling, Completion
 from tinyllm.records import Message
 
@@ -18,6 +19,9 @@ _FINISH_FAULTS = {
     "refusal": REFUSAL,
     "other": UNFINISHED,
 }
+
+_GROWTH = 1.5
+_SEED_BITS = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,24 @@ class Work(Protocol):
 
     def count_kept(self) -> int:
         """Count the accepted items that remain when duplicates go, the lowest of each staying."""
+
+
+def server_seed(seed: int) -> int:
+    """Return a seed cut to 31 bits: servers take a signed 32-bit number."""
+    return seed & ((1 << _SEED_BITS) - 1)
+
+
+def sampling_of_attempt(
+    sampling: StorySampling, rejected: Sequence[str], seed: int
+) -> CallSampling:
+    """Return how the next attempt is drawn: with half as much room again after every cut."""
+    room = int(sampling.max_tokens * _GROWTH ** rejected.count(TRUNCATED))
+    return CallSampling(
+        max_tokens=min(sampling.max_tokens_cap, room),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=server_seed(seed),
+    )
 
 
 def finish_fault(completion: Completion, ask: Ask) -> Rejected | None:

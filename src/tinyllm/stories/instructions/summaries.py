@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.config.instructions import SummaryConfig
-from tinyllm.providers.base import CallSampling, Capabilities, Completion, usage_to_json
-from tinyllm.providers.pipeline.work import TRUNCATED, Accepted, Ask, Rejected, Verdict
+from tinyllm.providers.base import Capabilities, Completion, usage_to_json
+from tinyllm.providers.pipeline.work import Accepted, Ask, Rejected, Verdict, sampling_of_attempt
 from tinyllm.records import Message
 from tinyllm.seeding import derive_seed, random_for
 from tinyllm.stories.cleaning import clean, patterns
 from tinyllm.stories.instructions.gather import read_record, read_records
 from tinyllm.stories.instructions.record import StoryRecord
 
-_GROWTH = 1.5
-_SEED_BITS = 31  # servers take a seed as a signed 32-bit number
 _MIN_WORDS = 4
 _ENDS = (".", "!", "?", '"')
 
@@ -82,18 +80,11 @@ class SummaryWork:
     def ask(self, index: int, rejected: Sequence[str]) -> Ask:
         """Ask for a summary, with more room after a cut."""
         record = read_record(self._records, self._offsets[index])
-        sampling = self._config.sampling
-        room = int(sampling.max_tokens * _GROWTH ** rejected.count(TRUNCATED))
         seed = derive_seed(self._seed, f"summary call {record.text_hash}", len(rejected))
         prompt = _resource()["prompt"].replace("{story}", record.story)
         return Ask(
             (Message("user", prompt),),
-            CallSampling(
-                max_tokens=min(sampling.max_tokens_cap, room),
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=seed & ((1 << _SEED_BITS) - 1),
-            ),
+            sampling_of_attempt(self._config.sampling, rejected, seed),
             record,
         )
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from tinyllm.byte_level import without_surrogates
 from tinyllm.config.stories import StorySampling
-from tinyllm.providers.base import CallSampling, Completion, usage_to_json
+from tinyllm.providers.base import Completion, usage_to_json
 from tinyllm.providers.pipeline.ledgers import State
-from tinyllm.providers.pipeline.work import TRUNCATED, Accepted, Ask, Rejected, Verdict
+from tinyllm.providers.pipeline.work import Accepted, Ask, Rejected, Verdict, sampling_of_attempt
 from tinyllm.records import Message
 from tinyllm.seeding import derive_seed
 from tinyllm.stories.revision.chain import Chain
@@ -18,8 +18,6 @@ from tinyllm.stories.revision.gates import DraftGate, RevisionGate, critique_fau
 from tinyllm.stories.revision.resources import fill, resource
 from tinyllm.stories.revision.tasks import Task, Tasks
 
-_GROWTH = 1.5
-_SEED_BITS = 31  # servers take a seed as a signed 32-bit number
 _NOTHING = re.compile(r"\W*(?:NONE\b|(?i:none)\W*\Z)|(?:.*\n)?\W*NONE\W*\Z", re.DOTALL)
 
 
@@ -64,17 +62,10 @@ class TurnWork:
 
     def ask(self, index: int, rejected: Sequence[str]) -> Ask:
         """Ask, with more room after a cut."""
-        sampling = self._sampling
-        room = int(sampling.max_tokens * _GROWTH ** rejected.count(TRUNCATED))
         seed = derive_seed(self._seed, f"{self.turn.role} call", index, len(rejected))
         return Ask(
             (Message("user", without_surrogates(self.turn.message(index))),),
-            CallSampling(
-                max_tokens=min(sampling.max_tokens_cap, room),
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=seed & ((1 << _SEED_BITS) - 1),
-            ),
+            sampling_of_attempt(self._sampling, rejected, seed),
         )
 
     def examine(self, index: int, attempt: int, ask: Ask, completion: Completion) -> Verdict:
