@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # StoryForge on a laptop: collect, clean, tune with LoRA, compare, talk.
 #   training/storyforge/run.sh WRITINGPROMPTS TINYSTORIES
-# Both are files, or names that `tinyllm download` left under datasets/. About ten minutes of two
-# cores. Stop it whenever you like: the same line goes on.
+# Both are files; left out, those that `tinyllm download` leaves. About ten minutes of two cores.
+# Stop it whenever you like: the same line goes on.
 set -euo pipefail
 plan=$(cd "$(dirname "$0")" && pwd)
 prompts=${1:-datasets/writingprompts/train.jsonl}
-stories=${2:-datasets/260207-tinystories/train.txt}
+stories=${2:-datasets/tinystories/train.txt}
 
 # 1. Clean, and keep five stories in a hundred aside; stories of one prompt stay together.
 if [ ! -e "$plan/data/metadata.json" ]; then
