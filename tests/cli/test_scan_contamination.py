@@ -47,11 +47,14 @@ def test_json_and_the_file_hold_every_place(run_tinyllm: RunCommand, tmp_path: P
     assert manifest["contamination"][0]["items"] == 1
 
 
-def test_the_questions_at_hand_are_looked_for(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder_name", ["260207-openbook-qa", "openbookqa"])
+def test_the_questions_at_hand_are_looked_for(
+    run_tinyllm: RunCommand, tmp_path: Path, folder_name: str
+) -> None:
     done = run_tinyllm("scan-contamination", "leaky.txt")
     assert (done.returncode, done.stdout) == (3, "")
     assert "there are no questions" in done.stderr
-    folder = tmp_path / "datasets" / "260207-openbook-qa"
+    folder = tmp_path / "datasets" / folder_name
     folder.mkdir(parents=True)
     (tmp_path / "questions.jsonl").rename(folder / "test.jsonl")
     assert "q7" in run_tinyllm("scan-contamination", "leaky.txt").stdout

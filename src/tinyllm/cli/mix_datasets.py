@@ -21,6 +21,7 @@ def mix_datasets(
         Path | None,
         typer.Option(
             "--output",
+            "-o",
             metavar="FILE",
             help="The .txt or .jsonl file to write.",
             show_default=False,
@@ -58,7 +59,7 @@ def mix_datasets(
             "--questions",
             metavar="FILE",
             help="Questions of a test to look for in the mixture. Repeatable.",
-            show_default="those in datasets/260207-openbook-qa",
+            show_default="those of OpenBookQA in datasets",
         ),
     ] = None,
     config: ConfigOption = None,

@@ -27,12 +27,12 @@ def scan_contamination(
             "--questions",
             metavar="FILE",
             help="A file of questions with choices. Repeatable.",
-            show_default="those in datasets/260207-openbook-qa",
+            show_default="those of OpenBookQA in datasets",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="A JSON file for all places.", show_default=False),
+        typer.Option("--output", "-o", help="A JSON file for all places.", show_default=False),
     ] = None,
     record: Annotated[
         bool,

@@ -12,7 +12,8 @@ class ScanContaminationConfig(Strict):
     """What to look through: texts or conversations in any form that can be trained on."""
 
     questions: DataSources | None = None
-    """Files of questions; left out, those in datasets/260207-openbook-qa."""
+    """Files of questions; left out, those in datasets/260207-openbook-qa and
+    datasets/openbookqa."""
 
     n_words: int = Field(default=8, ge=8, le=13)
     """The longest run of words that is looked for as a whole; fewer find more changed copies."""

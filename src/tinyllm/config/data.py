@@ -58,7 +58,9 @@ class DownloadConfig(Strict):
         if self.from_path is not None and any(name.startswith("hf:") for name in self.names):
             raise ValueError("`from_path` is on disk and `hf:` on the hub: leave one of them out")
         if self.from_path is not None and len(self.names) > 1:
-            raise ValueError(f"`from_path` holds one data set, and {len(self.names)} are named")
+            raise ValueError(
+                f"`from_path` (--from) holds one data set, and {len(self.names)} are named"
+            )
         return self
 
 
@@ -145,7 +147,7 @@ class MixConfig(Strict):
 
     questions: DataSources | None = None
     """Questions of tests to look for in the mixture, for its manifest; left out, those in
-    datasets/260207-openbook-qa where they are there; `[]` looks for none."""
+    datasets/260207-openbook-qa and datasets/openbookqa; `[]` looks for none."""
 
     evaluation_only: ConfigPaths = ()
     """Your own files that no model may learn from: mixing one in, or a copy, is refused."""

@@ -18,7 +18,8 @@ from tinyllm.reporting import Reporter
 N_WORDS = 8
 """The longest run that is looked for as a whole: between 8 and 13 this finds most and accuses no
 more (docs/contamination.md)."""
-DEFAULT_FOLDER = Path("datasets/260207-openbook-qa")
+DEFAULT_FOLDERS = (Path("datasets/260207-openbook-qa"), Path("datasets/openbookqa"))
+"""Where its download.sh, and `tinyllm download openbookqa`, put the test that is at hand."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,22 @@ class Wanted:
 
 
 def default_questions() -> list[str]:
-    """Return the files of questions that lie in the default folder; none where it is missing."""
-    return [str(path) for path in sorted(DEFAULT_FOLDER.glob("*.jsonl"))]
+    """Return the files of questions that lie in the default folders, if any."""
+    return [str(path) for folder in DEFAULT_FOLDERS for path in sorted(folder.glob("*.jsonl"))]
 
 
 def read_wanted(
     sources: Sequence[str] | None, reporter: Reporter, n_words: int = N_WORDS
 ) -> Wanted:
-    """Read the questions to look for; None takes those of the default folder.
+    """Read the questions to look for; None takes those of the default folders.
 
     Raises DataError when there are none, or a file holds something else.
     """
     chosen = default_questions() if sources is None else list(sources)
     if not chosen:
         raise DataError(
-            f"there are no questions in {DEFAULT_FOLDER}",
-            "Name a file with --questions, or get them with its download.sh.",
+            f"there are no questions in {' or '.join(map(str, DEFAULT_FOLDERS))}",
+            "Name a file with --questions, or get them with `tinyllm download openbookqa`.",
         )
     questions: dict[str, MultipleChoice] = {}
     described = []
