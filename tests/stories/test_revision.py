@@ -260,6 +260,9 @@ def test_drafts_without_a_fault_are_kept_only_where_wanted(tmp_path: Path, sourc
         bool(missing_words(*flawed(i)) or repeated_sentences(flawed(i)[1]))
         for i in range(N_PROMPTS)
     )
+    for output in (tmp_path / "a", tmp_path / "b"):
+        used = [row for row in lines(output / "revisions.jsonl") if row["not_used"] is None]
+        assert len(used) == len(lines(output / "sft.jsonl"))
 
 
 def scripted(path: Path, text: str, n: int = 400) -> dict[str, Any]:

@@ -63,8 +63,14 @@ class _Story:
     rejected: str
     """What the judge found worse; empty where nobody found so."""
     reason: str
-    """Why it is not used."""
+    """Why nothing, or nothing but the draft, is worth learning from; empty where a revision won."""
     verdict: Verdict | None
+
+    @property
+    def why_unused(self) -> str | None:
+        """Why it stands in neither file: that of preferences takes pairs alone."""
+        is_used = self.chosen and (self.rejected or self.part == SFT)
+        return None if is_used else self.reason or NOT_REVISED
 
 
 def write_data(
@@ -85,9 +91,8 @@ def write_data(
             writers[name] = stack.enter_context(open_writer(path))
         for number, story in enumerate(_stories(config, rounds, verdicts)):
             writers["revisions"].write_json(_revision_row(rounds, number, story))
-            is_pair = bool(story.chosen and story.rejected)
-            if not story.chosen or (story.part == PREFS and not is_pair):
-                dropped[story.reason or NOT_REVISED] += 1
+            if story.why_unused is not None:
+                dropped[story.why_unused] += 1
             elif story.part == PREFS:
                 writers[PREFS].write_json(_pair_row(story, judge))
             else:
@@ -208,7 +213,7 @@ def _revision_row(rounds: Rounds, number: int, story: _Story) -> dict[str, Any]:
         row |= {"draft": chain.draft(number), "rounds": list(_rounds_of(rounds, number))}
         row["final"] = None if row["draft"] is None else chain.before(number, chain.rounds)
     row["verdict"] = None if verdict is None else verdict.value
-    row["not_used"] = story.reason or None
+    row["not_used"] = story.why_unused
     return row
 
 
