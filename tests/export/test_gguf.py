@@ -199,3 +199,8 @@ class TestInLlamaCpp:
         )
         text = stored.tokenizer.decode(ours.ids)
         assert answer["choices"][0]["message"]["content"] == text
+
+
+def test_a_file_of_that_name_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ends in \.gguf"):
+        ExportConfig(output=tmp_path / "model.gguf")
