@@ -51,6 +51,17 @@ def test_a_model_that_was_drawn_otherwise_is_told_apart_and_reports_are_kept(com
     assert json.loads(again.out)["contrasts"] == results["contrasts"]
 
 
+def test_a_score_of_two_texts_says_which_row_is_of_which(compare, tmp_path):
+    write_tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
+    (tmp_path / "second.txt").write_text(TEXT, encoding="utf-8")
+    for text in ("text.txt", "second.txt"):
+        result = compare("base", "other", "--data", text, *QUICK)
+        assert result.code == 0, result.err
+    page = (tmp_path / "base-eval" / "compare-other" / "results.md").read_text(encoding="utf-8")
+    assert "| bits per byte, text.txt " in page
+    assert "| bits per byte, second.txt " in page
+
+
 def test_losses_per_token_of_different_tokenizers_are_not_ranked(compare, tmp_path):
     write_tiny_checkpoint(tmp_path / "letters.safetensors", kind="char")
     result = compare("base", "letters", "--data", "text.txt", "--json", *QUICK)
@@ -79,6 +90,7 @@ def test_texts_that_others_wrote_stand_beside_our_own(compare, tmp_path):
     assert len(results["samples"]) == 3
     same = compare("base", "gpt2-xl.jsonl", "--json", *quick)
     assert json.loads(same.out)["samples"] == results["samples"]
+    assert "measured without a judge" in compare("base", "gpt2-xl.jsonl", "--no-run", *quick).out
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def test_wilson_interval_agrees_with_scipy(count):
     found = wilson_interval(k, n)
     assert found.low == pytest.approx(expected.low, abs=1e-9)
     assert found.high == pytest.approx(expected.high, abs=1e-9)
+    assert (k == 0) == (found.low == 0)
+    assert (k == n) == (found.high == 1)
 
 
 def test_wilson_interval_of_published_scores():

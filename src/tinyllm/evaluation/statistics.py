@@ -85,7 +85,9 @@ def wilson_interval(n_successes: float, n: int, z: float = Z_95) -> Interval:
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return Interval(max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+    low = 0.0 if n_successes == 0 else max(0.0, (centre - half) / scale)
+    high = 1.0 if n_successes == n else min(1.0, (centre + half) / scale)
+    return Interval(low, high)
 
 
 def mcnemar_exact(n_only_a: int, n_only_b: int) -> float:

@@ -1,5 +1,6 @@
 """From the results.json of a comparison to what people read. Nothing here computes a score."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,10 @@ from tinyllm.reporting import format_bytes, format_count, format_duration
 UNKNOWN = "–"
 _NOTHING_SHARED = (
     "There is no score that two of these models have in common: name a held-out text with `--data`."
+)
+_MEASURES_ALONE = (
+    "No primary score is shared (name a held-out text with `--data` for one); the report has the "
+    "differences of what was measured without a judge."
 )
 Results = Mapping[str, Any]
 
@@ -53,7 +58,9 @@ def sentences_of(results: Results) -> list[str]:
         if c["is_primary"]:
             pair = f", {c['a']} and {c['b']}" if several else ""
             sentences.append(f"{_named(c)}{pair}: {c['sentence']}.")
-    return sentences or [_NOTHING_SHARED]
+    if sentences:
+        return sentences
+    return [_MEASURES_ALONE if results["contrasts"] else _NOTHING_SHARED]
 
 
 def _named(score: Results) -> str:
@@ -130,15 +137,18 @@ def _scores(results: Results) -> Iterator[Block]:
 
 def _score_table(caption: str, scores: Sequence[Results], names: Sequence[str]) -> Table:
     """Return a row for each score in each setting, a column for each model."""
-    rows: dict[tuple[str, ...], dict[str, Results]] = {}
+    rows: dict[tuple[str, str, str], dict[str, Results]] = {}
     for score in scores:
         key = (score["task"], score["metric"], score["setting"])
         rows.setdefault(key, {})[score["model"]] = score
+    n_settings = Counter((task, metric) for task, metric, _ in rows)
     body = []
-    for of_models in rows.values():
+    for (task, metric, setting), of_models in rows.items():
         first = next(iter(of_models.values()))
+        # Where a score was taken in several settings, the file that it was taken on names it.
+        place = f", {setting.split(',')[0]}" if n_settings[task, metric] > 1 else ""
         cells = [_score_cell(of_models.get(name)) for name in names]
-        body.append([_named(first), *cells, _unit(first)])
+        body.append([_named(first) + place, *cells, _unit(first)])
     return Table(caption, ("", *names, "unit"), body)
 
 
