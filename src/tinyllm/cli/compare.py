@@ -57,7 +57,10 @@ def compare(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the report. Without it, beside the first model.", show_default=False
+            "--output",
+            "-o",
+            help="Folder for the report. Without it, beside the first model.",
+            show_default=False,
         ),
     ] = None,
     device: DeviceOption = None,

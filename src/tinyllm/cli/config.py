@@ -31,7 +31,7 @@ def _schema(command: str) -> "type[Strict]":
 def init(
     command: CommandArgument = "train",
     output: Annotated[
-        Path | None, typer.Option("--output", help="File to write; without it, print.")
+        Path | None, typer.Option("--output", "-o", help="File to write; without it, print.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:

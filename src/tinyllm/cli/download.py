@@ -40,6 +40,7 @@ def download(
         Path | None,
         typer.Option(
             "--output",
+            "-o",
             metavar="DIR",
             help="Where to write; without it, datasets/NAME.",
             show_default=False,

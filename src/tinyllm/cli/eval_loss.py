@@ -26,7 +26,7 @@ def eval_loss(
         int | None, typer.Option(help="Windows per forward pass.", show_default=False)
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for results.json and results.md.")
+        Path | None, typer.Option("--output", "-o", help="Folder for results.json and results.md.")
     ] = None,
     device: DeviceOption = None,
     config: ConfigOption = None,

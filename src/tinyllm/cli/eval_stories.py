@@ -97,7 +97,9 @@ def eval_stories(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder for the report. Without it, beside the checkpoint."),
+        typer.Option(
+            "--output", "-o", help="Folder for the report. Without it, beside the checkpoint."
+        ),
     ] = None,
     device: DeviceOption = None,
     config: ConfigOption = None,

@@ -37,7 +37,11 @@ def gen_instructions(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="FOLDER", help="The data's folder.", show_default="instructions"
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="The data's folder.",
+            show_default="instructions",
         ),
     ] = None,
     seed: Annotated[

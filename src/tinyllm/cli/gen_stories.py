@@ -26,7 +26,11 @@ def gen_stories(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="FOLDER", help="The data set's folder.", show_default="stories"
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="The data set's folder.",
+            show_default="stories",
         ),
     ] = None,
     store: Annotated[

@@ -26,7 +26,7 @@ def gen_vocab(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="FILE.json", help="The file.", show_default="vocabulary.json"
+            "--output", "-o", metavar="FILE.json", help="The file.", show_default="vocabulary.json"
         ),
     ] = None,
     nouns: Annotated[

@@ -66,7 +66,9 @@ BatchSizeOption = Annotated[
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option(help="Folder for the report. Without it, beside the checkpoint."),
+    typer.Option(
+        "--output", "-o", help="Folder for the report. Without it, beside the checkpoint."
+    ),
 ]
 
 

@@ -10,7 +10,8 @@ from tinyllm.cli.options import ConfigOption, JsonOption, SetOption
 
 def quickstart(
     output: Annotated[
-        Path | None, typer.Option(help="The folder to write to.", show_default="demo")
+        Path | None,
+        typer.Option("--output", "-o", help="The folder to write to.", show_default="demo"),
     ] = None,
     minutes: Annotated[
         float | None,

@@ -33,7 +33,7 @@ def revise_stories(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="FOLDER", help="The data's folder.", show_default="revisions"
+            "--output", "-o", metavar="FOLDER", help="The data's folder.", show_default="revisions"
         ),
     ] = None,
     constitution: Annotated[

@@ -39,6 +39,8 @@ def tokenize(
     output: Annotated[
         Path | None,
         typer.Option(
+            "--output",
+            "-o",
             metavar="FILE.json",
             help="Where to write the tokenizer; NAME.tokenizer.json beside the text if left out.",
             show_default=False,
