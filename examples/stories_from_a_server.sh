@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A model of yours writes what the next model learns from, all on this machine:
 #   examples/stories_from_a_server.sh demo/chat.safetensors [stories] [minutes] [--set KEY=VALUE …]
-# `tinyllm quickstart demo` makes such a model. What stands last goes to gen-stories. Stop it
+# `tinyllm quickstart` makes such a model. What stands last goes to gen-stories. Stop it
 # whenever you want: the same command asks for nothing that was answered already.
 set -euo pipefail
 checkpoint=${1:?give a chat-tuned checkpoint: examples/stories_from_a_server.sh chat.safetensors}
