@@ -11,6 +11,7 @@ import torch
 
 from tests.training.conftest import figures, make_conversations, make_text
 from tests.training.small_runs import train, weights, write_config
+from tests.training.test_preference import write_tuning as write_preference
 from tinyllm.errors import TrainingStopped
 from tinyllm.training.distributed import _sharding_plugin
 from tinyllm.training.launch import launch
@@ -188,6 +189,26 @@ def test_two_processes_tune_as_one_on_answers_of_unequal_length(one: Path, tmp_p
     found, expected = tmp_path / "both", tmp_path / "alone"
     assert figures(found, "trained_tokens") == figures(expected, "trained_tokens")
     assert figures(found, "loss_nats") == pytest.approx(figures(expected, "loss_nats"), abs=1e-5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_learn_a_preference_as_one(tmp_path: Path, strategy: str) -> None:
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    for folder in (alone, both):
+        write_preference(
+            folder,
+            lora={"rank": 2, "alpha": 4},
+            batch={"micro_batch_size": 3, "grad_accum_steps": 3},
+            distributed={"strategy": strategy},
+            max_steps=4,
+        )
+    one, two = train(alone), train(both, "--processes", "2")
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    for name in ("loss", "preference_margin"):
+        assert figures(both, name) == pytest.approx(figures(alone, name), abs=1e-5)
+    for name, weight in weights(both).items():
+        torch.testing.assert_close(weight, weights(alone)[name], atol=1e-5, rtol=0)
 
 
 @pytest.mark.long

@@ -10,7 +10,11 @@ from safetensors.torch import load_file
 from tests.training.small_runs import same_weights, train, write_config, write_pretraining
 from tests.training.test_resume import signal_at_step
 from tinyllm.checkpoint import load_checkpoint
+from tinyllm.config.base import load_config
+from tinyllm.config.train import TrainConfig
 from tinyllm.model.lora import merge_adapter
+from tinyllm.reporting import RecordingReporter
+from tinyllm.training.prepare import find_beginning
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.1}
 
@@ -58,6 +62,20 @@ def test_adapters_learn_and_go_on_to_the_same_bits(tmp_path: Path) -> None:
     done = train(stacked)
     assert done.returncode == 0, done.stderr
     assert first_loss(stacked) < first_loss(whole)
+    for folder, name in ((whole, "model"), (stacked, "model with model-adapter merged")):
+        described = (folder / "out/model-adapter/adapter_config.json").read_text()
+        assert json.loads(described)["base_model_name_or_path"] == name
+
+    adapter = whole / "out/model-adapter/adapter_model.safetensors"
+    adapter.write_bytes(adapter.read_bytes()[:-4] + bytes(4))
+    done = train(stacked, "--resume", "--max-steps", "2")
+    assert done.returncode == 2
+    assert "merge_first" in done.stderr
+    for start, n_warnings in ((base, 0), (whole / "out/model.safetensors", 1)):
+        reporter = RecordingReporter()
+        config = load_config(TrainConfig, stacked / "config.json", flags={"init_from": str(start)})
+        find_beginning(config, None, reporter)
+        assert len(reporter.warnings) == n_warnings
 
 
 def first_loss(folder: Path) -> float:

@@ -13,13 +13,16 @@ from tests.tiny import tiny_model, tiny_tokenizer, write_tiny_checkpoint
 from tests.training.small_runs import same_weights, train
 from tests.training.test_resume import signal_at_step
 from tinyllm.chat_template import DEFAULT_TEMPLATE
+from tinyllm.config.base import load_config
 from tinyllm.config.preference import PreferenceConfig
+from tinyllm.config.train import TrainConfig
 from tinyllm.data.preferences import Pairs, PairStream, Preference, hold_out, read_preferences
-from tinyllm.errors import DataError
+from tinyllm.errors import CheckpointError, DataError
 from tinyllm.model.hf_config import to_hugging_face_config
 from tinyllm.records import Message
-from tinyllm.reporting import SilentReporter
+from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.training import objective
+from tinyllm.training.workflow import rehearse, run
 
 WORDS = ["fox", "river", "map", "plant", "sun", "bird", "moon", "sea", "rain", "cloud"]
 
@@ -274,13 +277,35 @@ def test_a_preference_is_learnt_and_goes_on_to_the_same_bits(tmp_path: Path) -> 
     assert same_weights(whole, stopped)
     rows = metrics(whole)
     steps = [row for row in rows if "preference_margin" in row]
-    assert steps[0]["loss_nats"] == pytest.approx(0.6931, abs=1e-3)
-    assert steps[0]["preference_accuracy"] == pytest.approx(0.5, abs=0.5)
-    assert steps[-1]["preference_margin"] > steps[0]["preference_margin"]
+    assert steps[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert steps[0]["preference_margin"] == pytest.approx(0, abs=1e-3)
+    assert steps[-1]["preference_margin"] > 0.01
+    assert steps[-1]["preference_accuracy"] > 0.8
+    assert "training loss" not in done.stderr  # it is none of tokens, as that of validation is
     measured = [row for row in rows if "validation_bits_per_byte" in row]
     assert [row["step"] for row in measured] == [0, 5, 10]
     assert "validation_preference_accuracy" in measured[-1]
     assert set(load_file(whole / "out/model-run/reference.safetensors")) == {"train", "held_out"}
+
+
+def test_a_dry_run_forecasts_a_preference(tmp_path: Path) -> None:
+    write_tuning(tmp_path, lora={"rank": 2})
+    config = load_config(TrainConfig, tmp_path / "config.json")
+    forecast = rehearse(config, RecordingReporter())
+    assert (forecast.n_steps, forecast.rows_per_step, forecast.fits) == (10, 8, True)
+    assert not any("tokens for each parameter" in warning for warning in forecast.warnings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_lost_what_its_start_said_is_refused(tmp_path: Path) -> None:
+    write_tuning(tmp_path, max_steps=5)
+    config = load_config(TrainConfig, tmp_path / "config.json")
+    run(config, SilentReporter())
+    (tmp_path / "out/model-run/reference.safetensors").unlink()
+    longer = config.model_copy(update={"max_steps": 6})
+    with pytest.raises(CheckpointError, match=r"what the starting model says .* cannot be read"):
+        run(longer, SilentReporter(), resume=True)
+    assert run(longer, SilentReporter(), fresh=True).steps == 6
 
 
 def test_forgetting_ends_the_training(tmp_path: Path) -> None:

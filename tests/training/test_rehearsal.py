@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_workflow import config_for
+from tests.training.test_workflow import TINY, config_for
+from tinyllm.checkpoint import load_checkpoint
 from tinyllm.config.model import ModelConfig
 from tinyllm.device import choose_compute
 from tinyllm.errors import ConfigError
@@ -89,6 +90,19 @@ def test_what_does_not_fit_is_told_with_the_size_that_does(
 def test_a_network_larger_than_memory_is_not_even_built(text: Path) -> None:
     with pytest.raises(ConfigError, match="does not fit: weights, gradients and optimizer"):
         rehearsal_of(text).forecast(available_bytes=1000)
+
+
+def test_adapters_need_no_room_for_gradients_of_all_weights(text: Path) -> None:
+    base = run(config_for(text), RecordingReporter()).checkpoint
+    built_here = dict.fromkeys(["tokenizer__kind", *(f"model__{key}" for key in TINY)])
+    free = 2 * sum(p.nbytes for p in load_checkpoint(base).model.parameters())
+    tuned = rehearsal_of(text, init_from=str(base), **built_here)
+    with pytest.raises(ConfigError, match="weights, gradients and optimizer take"):
+        tuned.forecast(available_bytes=free)
+    adapted = rehearsal_of(text, init_from=str(base), **built_here, lora__rank=2)
+    with pytest.raises(memory.OutOfMemory, match="not even one row"):
+        adapted.forecast(available_bytes=free)
+    assert rehearsal_of(text, init_from=str(base), **built_here, lora__rank=2).forecast().fits
 
 
 def test_not_one_row_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

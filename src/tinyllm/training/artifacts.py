@@ -18,7 +18,8 @@ from tinyllm.data.sources import expand_source
 from tinyllm.model.transformer import Transformer
 from tinyllm.records import Message
 from tinyllm.seeding import derive_seed
-from tinyllm.training.prepare import Beginning, Rows
+from tinyllm.training.prepare import Beginning
+from tinyllm.training.rows import Rows
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.state import Progress
 from tinyllm.training.validation import Measurement

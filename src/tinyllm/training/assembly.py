@@ -23,12 +23,8 @@ from tinyllm.training.keeper import Keeper
 from tinyllm.training.loop import Training
 from tinyllm.training.objective import NextToken, Preference
 from tinyllm.training.optimizer import build_optimizers
-from tinyllm.training.prepare import (
-    build_model,
-    find_beginning,
-    find_rows,
-    fingerprints,
-)
+from tinyllm.training.prepare import build_model, find_beginning
+from tinyllm.training.rows import find_rows, fingerprints
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.start import (
     Start,

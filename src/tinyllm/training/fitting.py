@@ -52,7 +52,8 @@ def fit_to_memory(
             training.processes.clear_gradients()
             memory.release(device)
 
-    gradients = sum(p.numel() * 4 for p in training.processes.model.parameters())
+    parameters = training.processes.model.parameters()
+    gradients = sum(p.numel() * 4 for p in parameters if p.requires_grad)
     sizes = memory.halvings(wanted)
     found = memory.largest_that_fits(sizes, need, free, fixed=to_come + gradients)
     return Fitting(found, free)

@@ -120,9 +120,15 @@ class Keeper:
                 weights,
                 self.lora,
                 layout,
-                base.info.path.stem,
-                str(self.identity["fingerprints"]["init_from"]),
+                *self._base(base.info.path.stem),
             )
+
+    def _base(self, name: str) -> tuple[str, str]:
+        """Return name and SHA-256 of what an adapter stands beside; none has that of a merge."""
+        assert self.lora is not None
+        if self.lora.merge_first is not None:
+            return f"{name} with {self.lora.merge_first.name} merged", ""
+        return name, str(self.identity["fingerprints"]["init_from"])
 
     def _write(self, path: Path, measured: Measurement | None) -> None:
         network = self.whole_network()

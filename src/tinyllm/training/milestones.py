@@ -261,7 +261,7 @@ class Milestones:
     def _show(self, report: StepReport) -> None:
         progress = self.training.progress
         figures: dict[str, float | str] = {
-            "loss_nats": report.loss_nats,
+            self.training.objective.loss_name: report.loss_nats,
             "learning_rate": report.learning_rate,
             "grad_norm": report.grad_norm,
             "tokens_per_second": self.tokens_per_second(),

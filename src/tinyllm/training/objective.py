@@ -26,6 +26,8 @@ from tinyllm.training.loss import count_trained, next_token_loss
 class Objective(Protocol):
     """A loss as a sum over units."""
 
+    loss_name: str
+    """What figures call the loss of a step: `loss_nats` where it is nats a token."""
     rows_per_unit: int
     """Rows of a batch that belong together."""
 
@@ -42,6 +44,7 @@ class Objective(Protocol):
 class NextToken:
     """Pretraining and instruction tuning: nats a token."""
 
+    loss_name = "loss_nats"
     rows_per_unit = 1
 
     def count_units(self, batch: Batch) -> Tensor:
@@ -82,6 +85,7 @@ class Preference:
     """
 
     config: PreferenceConfig
+    loss_name = "loss"
     rows_per_unit = 2
     _sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FIGURES, 0.0))
 

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyllm.config.train import MICRO_BATCH_SIZE
+from tinyllm.data.preferences import Pairs
 from tinyllm.errors import ConfigError
 from tinyllm.model.advice import warnings_for
 from tinyllm.model.sizing import training_memory
@@ -22,7 +24,8 @@ from tinyllm.reporting import format_bytes, format_count, format_duration
 from tinyllm.training import memory
 from tinyllm.training.fitting import fit_to_memory, require_room
 from tinyllm.training.loop import StepReport, take_step
-from tinyllm.training.prepare import validation_batches
+from tinyllm.training.objective import likelihoods_of
+from tinyllm.training.rows import validation_batches
 from tinyllm.training.sitting import Sitting
 from tinyllm.training.validation import measure
 
@@ -30,6 +33,7 @@ _UNTIMED_STEPS = 2
 _LEAST_STEPS, _MOST_STEPS = 5, 200
 _STEP_SECONDS = 5.0
 _MEASURE_SECONDS = 3.0
+_ALL_TRAINS = "weights, gradients and optimizer"
 _PARTS = {
     "embed_tokens": "token embedding",
     "embed_positions": "position embedding",
@@ -116,6 +120,7 @@ class Rehearsal(Sitting):
             seconds_per_save = _timed(self.keeper.save)
             seconds_per_measure = self._seconds_per_measure()
             seconds_per_sample = _timed(lambda: self._sample(0)) if self._prompts else 0.0
+            seconds_before = self._seconds_to_ask()
             peak = memory.peak(device)
         tokens = sum(r.n_tokens for r in reports)
         seconds = sum(r.seconds for r in reports)
@@ -137,14 +142,17 @@ class Rehearsal(Sitting):
             peak_memory_bytes=peak,
             tokens_per_second=tokens / seconds,
             data_wait_share=sum(r.data_seconds for r in reports) / seconds,
-            eta_seconds=eta,
+            eta_seconds=seconds_before + eta,
             trained_tokens=trained_tokens,
             tokens_per_parameter=per_parameter,
             checkpoint_bytes=checkpoint,
             state_bytes=state,
             disk_bytes=n_checkpoints * checkpoint + (self.config.checkpoint.keep + 1) * state,
             verdict=self._verdict(fits),
-            warnings=[*warnings_for(self.model.config), *_amount(per_parameter)],
+            warnings=[
+                *warnings_for(self.model.config),
+                *(_amount(per_parameter) if self.config.lora is None else []),
+            ],
         )
 
     @property
@@ -158,11 +166,15 @@ class Rehearsal(Sitting):
         parts = training_memory(
             self.beginning.model_config, 1, 1, optimizer=self.config.optimizer.name
         )
-        least = parts.weights + parts.gradients + parts.optimizer
+        lora = self.config.lora
+        if lora is None:
+            least, what = parts.weights + parts.gradients + parts.optimizer, _ALL_TRAINS
+        else:  # hardly anything beside the frozen weights, which are packed to an eighth at most
+            least, what = parts.weights // (1 if lora.quantization == "none" else 8), "weights"
         if least > free:
             raise ConfigError(
-                f"does not fit: weights, gradients and optimizer take {format_bytes(least)}, and "
-                f"{format_bytes(free)} are free",
+                f"does not fit: {what} take {format_bytes(least)}, and {format_bytes(free)} are "
+                "free",
                 "Take a smaller model; see `tinyllm config schema` for model.preset.",
             )
 
@@ -215,6 +227,15 @@ class Rehearsal(Sitting):
             if time.monotonic() - began > _MEASURE_SECONDS:
                 break
         return (time.monotonic() - began) * max(1.0, total / max(1, done))
+
+    def _seconds_to_ask(self) -> float:
+        """Time what the starting model says of some pairs, and scale it up to all."""
+        pairs = self.rows.train
+        if not isinstance(pairs, Pairs):
+            return 0.0
+        batch = self.processes.place(pairs.batch(range(min(len(pairs), MICRO_BATCH_SIZE))))
+        seconds = _timed(lambda: likelihoods_of(self.processes.model, [batch]))
+        return seconds * 2 * len(pairs) / len(batch.targets)
 
     def _project(
         self, step: float, save: float, measurement: float, sample: float

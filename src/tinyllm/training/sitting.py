@@ -32,9 +32,9 @@ from tinyllm.training.objective import (
     read_reference,
     write_reference,
 )
-from tinyllm.training.prepare import validation_batches
 from tinyllm.training.report import format_speed, write_report
 from tinyllm.training.rollback import forget_states_after, weights_are_finite
+from tinyllm.training.rows import validation_batches
 from tinyllm.training.start import config_from_anywhere, limits_of
 from tinyllm.training.stop import stop_on_signals
 from tinyllm.training.tracking import open_trackers

@@ -32,12 +32,13 @@ _FREE = frozenset(
         "epochs",
         "max_steps",
         "max_minutes",
-        # the next four are paths: what they hold is compared by fingerprint
+        # those below are paths: what they hold is compared by fingerprint
         "init_from",
         "data.train",
         "data.validation",
         "tokenizer.path",
         "data.evaluation_only",
+        "lora.merge_first",
     }
 )
 _LIMITS = ("epochs", "max_steps", "max_minutes")
@@ -138,6 +139,8 @@ def config_from_anywhere(
     data["validation"] = None if data["validation"] is None else _whole(data["validation"])
     if config.tokenizer.path is not None:
         values["tokenizer"]["path"] = _whole(str(config.tokenizer.path))
+    if config.lora is not None and config.lora.merge_first is not None:
+        values["lora"]["merge_first"] = _whole(str(config.lora.merge_first))
     values["checkpoint"]["path"] = str(checkpoint)
     values["init_from"] = None if base is None else str(base.absolute())
     return values

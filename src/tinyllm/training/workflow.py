@@ -1,9 +1,9 @@
-"""`tinyllm train` from config to checkpoint: pretraining and instruction tuning alike.
+"""`tinyllm train` from config to checkpoint: pretraining, instruction and preference tuning alike.
 
     config -> beginning (tokenizer, shape) -> rows -> network -> steps -> checkpoint, report
 
-Each arrow is a room of its own (`prepare`, `loop`, `milestones`, `artifacts`, `report`); this
-file only joins them, through a `Sitting`.
+Each arrow is a room of its own (`prepare`, `rows`, `loop`, `milestones`, `artifacts`, `report`);
+this file only joins them, through a `Sitting`.
 """
 
 import tempfile
