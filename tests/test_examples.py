@@ -15,6 +15,7 @@ from tests.learnt import write_learnt_checkpoint
 from tests.tiny import TEXT, write_tiny_checkpoint
 from tinyllm.config.base import load_config
 from tinyllm.config.stories import StoriesConfig
+from tinyllm.config.train import TrainConfig
 from tinyllm.providers.story_grammar import tell_story
 from tinyllm.stories.plan import StoryPlan, StoryPlans
 
@@ -202,6 +203,62 @@ def test_a_model_is_trained_from_python(house: Path) -> None:
     (house / "notes.txt").write_text(TEXT * 30, encoding="utf-8")
     done = run_shell("python examples/train_from_python.py notes.txt 5", house)
     assert "steps=5" in done.stdout
+
+
+@pytest.mark.long
+def test_a_study_of_scaling_goes_on_with_what_is_there(house: Path) -> None:
+    shrink(house / "training/scaling/run.json", tokenizer={"vocab_size": 300})
+    script = house / "examples/scaling.sh"
+    script.write_text(script.read_text().replace("amounts=(250 500 1000)", "amounts=(2 3 4)"))
+    (house / "stories.txt").write_text(STORIES, encoding="utf-8")
+    (house / "held-out.txt").write_text(f"{TEXT}\n", encoding="utf-8")
+    command = "examples/scaling.sh stories.txt held-out.txt study"
+    run_shell(command, house)
+    (results,) = (house / "study/report").glob("results.json")
+    assert len(list((house / "study").glob("*.safetensors"))) == 9
+    assert json.loads(results.read_text())
+    again = run_shell(command, house)
+    assert again.stderr.count("nothing left to do") == 9
+
+
+@pytest.mark.long
+def test_storyforge_runs_and_goes_on(house: Path) -> None:
+    plan = house / "training/storyforge"
+    shrink(
+        plan / "base.json",
+        model={**SMALL_MODEL, "context_length": 256},
+        tokenizer={"vocab_size": 300},
+        max_steps=3,
+    )
+    shrink(plan / "finetune.json", max_steps=3)
+    plans = StoryPlans(load_config(StoriesConfig))
+    told = [
+        tell_story(0, i, tuple(plans.plan(i).words.values()), plans.plan(i).features).text
+        for i in range(120)
+    ]
+    rows = [{"prompt": f"Prompt {i}.", "story": story} for i, story in enumerate(told[:80])]
+    (house / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (house / "stories.txt").write_text("\n<|endoftext|>\n".join(told[80:]), encoding="utf-8")
+    command = "training/storyforge/run.sh prompts.jsonl stories.txt"
+    done = run_shell(command, house)
+    assert (plan / "checkpoints/tuned-adapter/adapter_model.safetensors").is_file()
+    assert (plan / "report/results.html").is_file()
+    assert "tinyllm serve" in done.stdout
+    assert run_shell(command, house).stderr.count("nothing left to do") == 2
+
+
+def test_the_notebook_names_commands_and_files_that_are_there(house: Path) -> None:
+    cells = json.loads((house / "examples/storyforge.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "code")
+    lines = re.findall(r"^!tinyllm (.*)$", code.replace("\\\n", " "), re.MULTILINE)
+    assert len(lines) >= 6
+    for line in lines:
+        name, *rest = line.split()
+        shown = run_shell(f"tinyllm {name} --help", house).stdout
+        assert {word for word in rest if word.startswith("--") and word not in shown} == set()
+        configs = [Path(word) for word in rest if word.endswith(".json")]
+        for path in configs:
+            load_config(TrainConfig, house / path)
 
 
 def test_every_example_is_run_by_a_test_here() -> None:
