@@ -50,7 +50,7 @@ class ExportConfig(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.output.suffix == ".gguf" and self.format != "gguf":
-            raise ValueError(f"the output {self.output} ends in .gguf: that needs `format` gguf")
+            raise ValueError(f"the output {self.output} ends in .gguf: that needs --format gguf")
         if self.dtype == "q8_0" and self.format != "gguf":
             raise ValueError("`dtype` q8_0 needs `format` gguf")
         if self.push is not None and self.format == "tinyllm":

@@ -103,7 +103,8 @@ def _write(
     tally = checker.tally
     if not writer.documents:
         raise DataError(
-            f"no story of {', '.join(config.sources)} can be used: {tally.summary() or 'none'}",
+            f"no story of {', '.join(config.sources)} can be used: "
+            f"{tally.summary() or 'there is none'}",
             "Check that these are the files you meant.",
         )
     return Gathered(
