@@ -9,6 +9,7 @@ from tinyllm.evaluation.report import markdown_table
 from tinyllm.files import write_json, write_text
 from tinyllm.providers.pipeline.figures import format_cost
 from tinyllm.providers.pipeline.ledgers import read_state
+from tinyllm.reporting import counted
 from tinyllm.stories.revision.constitution import Constitution
 from tinyllm.stories.revision.folder import ROLES, RevisionFolder
 from tinyllm.stories.revision.judging import Verdict, WinRate, win_rate, win_rates_by_principle
@@ -116,9 +117,10 @@ class RevisionReport:
 
     def summary(self) -> str:
         """Say in a line or two what came of it."""
-        parts = [f"{self.written.n_sft:,} stories to tune on, {self.written.n_prefs:,} pairs"]
+        pairs = counted(self.written.n_prefs, "pair")
+        parts = [f"{self.written.n_sft:,} stories to tune on, {pairs}"]
         if self.nothing_share is not None:
-            parts.append(f"nothing to improve in {self.nothing_share:.0%} of the critiques")
+            parts.append(f"nothing to improve in {100 * self.nothing_share:.0f} % of the critiques")
         if self.whole is not None and self.whole.share is not None:
             who = "the revision" if self.principles else "the first of two samples"
             parts.append(f"{who} wins {_share(self.whole)}")
