@@ -8,6 +8,7 @@ import torch
 
 from tinyllm.config.settings import settings
 from tinyllm.errors import MissingPartError
+from tinyllm.reporting import counted
 
 _WORTHWHILE_GAIN = 1.3
 """So many times as fast have bfloat16 products to be: casting takes a part of it."""
@@ -124,7 +125,8 @@ def describe(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
         return "Apple GPU"
-    return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    threads = counted(torch.get_num_threads(), "thread")
+    return f"CPU, {threads}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -1,6 +1,5 @@
 """A look at the machine: versions, processor, memory, disk, devices, optional parts."""
 
-import os
 import platform
 import shutil
 import sys
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tinyllm import __version__
-from tinyllm.reporting import format_bytes
+from tinyllm.process import cores
+from tinyllm.reporting import counted, format_bytes
 
 _PACKAGES = ("torch", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
 _OPTIONAL = {
@@ -67,9 +67,9 @@ def _disk(folder: Path) -> Finding:
 def _devices() -> list[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    speed = (counted(cores(), "core"), counted(torch.get_num_threads(), "thread"))
     capability = torch.backends.cpu.get_cpu_capability()
-    found = [Finding("cpu", f"{cores} cores, {torch.get_num_threads()} threads, {capability}")]
+    found = [Finding("cpu", ", ".join([*speed, capability]))]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         size = format_bytes(properties.total_memory)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.cli.here import Here
+from tests.cli.screen import Terminal
 from tests.tiny import TEXT, write_tiny_checkpoint
 from tinyllm.files import sha256_file
 
@@ -32,6 +33,16 @@ def test_models_are_listed_with_size_and_licences(here, tmp_path):
     table = here("models", "list").out.splitlines()
     assert table[0].startswith("model")
     assert len(table) == 3
+
+
+def test_the_list_fits_a_narrow_terminal(here, tmp_path):
+    write_tiny_checkpoint(tmp_path / "runs" / "a-name-longer-than-others.safetensors")
+    terminal = Terminal("models", "list", folder=tmp_path, state=tmp_path, columns=60)
+    assert terminal.end() == 0
+    shown = [line for line in terminal.lines() if line]
+    assert shown[0] == "model"
+    assert shown[-2].endswith("safetensors")
+    assert max(map(len, shown)) <= 60
 
 
 def test_a_folder_without_models_says_so(tmp_path, monkeypatch, capfd):

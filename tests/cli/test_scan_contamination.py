@@ -63,12 +63,25 @@ def test_the_questions_at_hand_are_looked_for(
     assert "holds 1 of 1 question" in mixed.stderr
 
 
+def test_a_folder_of_questions_may_hold_its_book_of_facts(
+    run_tinyllm: RunCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "folder" / "openbook.txt").write_text("Frogs eat flies.\n")
+    (tmp_path / "questions.jsonl").rename(tmp_path / "folder" / "test.jsonl")
+    done = run_tinyllm("scan-contamination", "leaky.txt", "--questions", "folder")
+    assert done.returncode == 3
+    assert "q7 (stem answer)" in done.stdout
+    assert "taken from running text (openbook.txt)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         ([], 2, "`texts` is required"),
         (["clean.txt", "--questions", "folder"], 3, "folder"),
         (["empty.txt", "--questions", "questions.jsonl"], 3, "holds no text"),
+        (["clean.txt", "--questions", "empty.txt"], 3, "empty.txt is empty"),
+        (["clean.txt", "--questions", "clean.txt"], 3, "clean.txt holds running text"),
         (["clean.txt", "--questions", "questions.jsonl", "--output", "folder"], 3, "is a folder"),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tinyllm.cli.reply_view import write_replies
-from tinyllm.cli.text_layout import Lines, WordWrap, printable, two_columns
+from tinyllm.cli.text_layout import Lines, WordWrap, fitted_table, printable, two_columns
 
 TEXTS = st.text(st.sampled_from("abc  \n,日🦊é"), max_size=200)
 
@@ -58,6 +58,48 @@ def test_two_columns_fit(width):
     laid = two_columns(rows, width)
     assert max(map(len, laid.splitlines())) <= width
     assert laid.split() == [word for row in rows for part in row for word in part.split()]
+
+
+SCORES = [("acc", "13.3", "± 6.3", "5.3–29.7"), ("acc_norm *", "8.1", "± 0.1", "7.9–8.3")]
+SCORE_NAMES = ("score", "%", "std. error", "95 % interval")
+
+
+def test_a_table_breaks_its_header_before_its_rows():
+    assert fitted_table(SCORES, SCORE_NAMES, None).splitlines()[0].endswith("95 % interval")
+    assert fitted_table(SCORES, SCORE_NAMES, 40) == (
+        "                   std.      95 %\n"
+        "score          %  error  interval\n"
+        "acc         13.3  ± 6.3  5.3–29.7\n"
+        "acc_norm *   8.1  ± 0.1   7.9–8.3"
+    )
+
+
+def test_a_name_too_long_for_its_row_stands_above_it():
+    rows = [("a/long/path/to/a/text.txt", "1", "2"), ("b.txt", "10", "日本")]
+    assert fitted_table(rows, ("found in", "stem", "fact"), 26) == (
+        "found in\n  stem  fact\na/long/path/to/a/text.txt\n     1     2\nb.txt\n    10  日本"
+    )
+    assert fitted_table(rows, ("found in", "stem", "fact"), 9).splitlines()[-3:] == [
+        "b.txt",
+        "  stem  10",
+        "  fact  日本",
+    ]
+
+
+CELLS = st.text(st.sampled_from("xy日"), min_size=1, max_size=9)
+
+
+@given(
+    st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=4),
+    st.sampled_from([None, ("name of it", "the first", "b")]),
+    st.integers(1, 40),
+)
+def test_a_table_keeps_every_cell_at_any_width(rows, header, width):
+    laid = fitted_table(rows, header, width)
+    named = {word for name in header or () for word in name.split()}
+    assert [w for w in laid.split() if w not in named] == [cell for row in rows for cell in row]
+    wide = fitted_table(rows, header, None)
+    assert max(map(cell_len, laid.splitlines())) <= max(width, *map(cell_len, wide.splitlines()))
 
 
 @given(TEXTS, TEXTS)

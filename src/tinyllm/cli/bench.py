@@ -221,6 +221,6 @@ def _show(
     """Write the table for people and, as the last line, the figures for machines."""
     from tinyllm.cli.display import print_text, table
 
-    sys.stderr.write(table([*rows], header) + "\n")
+    sys.stderr.write(table([*rows], header, sys.stderr) + "\n")
     sys.stderr.flush()
     print_text(json.dumps(figures))

@@ -5,12 +5,14 @@ Results go to standard output, everything else to standard error.
 
 import itertools
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from tinyllm.cli.text_layout import fitted_table
 from tinyllm.reporting import Progress, Reporter, format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -38,20 +40,15 @@ def print_json(value: object) -> None:
     print_text(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def table(rows: list[tuple[str, ...]], header: tuple[str, ...] | None = None) -> str:
-    """Lay rows out in columns: the first to the left, the others to the right."""
-    everything = [header, *rows] if header else rows
-    widths = [max(len(row[i]) for row in everything) for i in range(len(everything[0]))]
-    lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in everything
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+def table(
+    rows: list[tuple[str, ...]],
+    header: tuple[str, ...] | None = None,
+    stream: TextIO | None = None,
+) -> str:
+    """Lay rows out in columns, the first to the left, so that they fit a stream's terminal."""
+    shown_on = stream or sys.stdout
+    width = shutil.get_terminal_size().columns if shown_on.isatty() else None
+    return fitted_table(rows, header, width)
 
 
 def format_metric(name: str, value: object) -> str:

@@ -42,6 +42,7 @@ def eval_loss(
     from tinyllm.config.base import load_config
     from tinyllm.config.evaluation import EvalLossConfig
     from tinyllm.evaluation.loss import format_interval, run
+    from tinyllm.reporting import counted
 
     flags = {
         "checkpoint": checkpoint,
@@ -71,5 +72,6 @@ def eval_loss(
         f"bits per byte   {loss.bits_per_byte:.4f}  (95 % interval {format_interval(loss)})\n"
         f"nats per token  {loss.nats_per_token:.4f}\n"
         f"perplexity      {loss.perplexity:.2f}\n"
-        f"on {loss.n_documents:,} documents, {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"
+        f"on {counted(loss.n_documents, 'document')}, {counted(loss.n_tokens, 'token')}, "
+        f"{counted(loss.n_bytes, 'byte')}"
     )

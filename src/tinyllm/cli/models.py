@@ -138,7 +138,7 @@ def _find(name: str | None) -> "Path":
 def _rows(described: dict[str, Any]) -> "Iterator[tuple[str, str]]":
     """Yield what is told of a model to people: of what, and what."""
     from tinyllm.checkpoint.description import trainings_of
-    from tinyllm.reporting import format_bytes, format_count
+    from tinyllm.reporting import counted, format_bytes, format_count
 
     counts = {kind: format_count(n) for kind, n in described["parameters"].items()}
     weights = format_bytes(4 * described["parameters"]["total"])
@@ -161,7 +161,7 @@ def _rows(described: dict[str, Any]) -> "Iterator[tuple[str, str]]":
         yield "training", _training(record)
     for data in described["data"]:
         n_documents = data["documents"]
-        extent = f", {n_documents:,} documents" if n_documents is not None else ""
+        extent = f", {counted(n_documents, 'document')}" if n_documents is not None else ""
         licence = ", ".join(data["licences"]) or "licence unknown"
         yield "data", f"{data['name']}{extent}: {licence}"
 

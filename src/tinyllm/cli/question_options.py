@@ -78,6 +78,7 @@ def examine(task: "MultipleChoiceTask", config: "QuestionsConfig", *, as_json: b
     from tinyllm.cli.speaking import load_model
     from tinyllm.evaluation.multiple_choice import report as tables
     from tinyllm.evaluation.multiple_choice.workflow import run
+    from tinyllm.reporting import counted
 
     say = reporter()
     loaded = load_model(config.checkpoint, config.device, say)
@@ -86,7 +87,7 @@ def examine(task: "MultipleChoiceTask", config: "QuestionsConfig", *, as_json: b
         print_json(report.results)
         return
     for form, subsets in zip(report.forms, report.subsets, strict=True):
-        print_text(f"{form.form}, {form.n_questions} questions")
+        print_text(f"{form.form}, {counted(form.n_questions, 'question')}")
         print_text(table(tables.score_rows(form), tables.SCORE_HEADER))
         print_text(table(tables.baseline_rows(form), ("baseline", "%")))
         print_text(table(tables.subset_rows(subsets), tables.SUBSET_HEADER))

@@ -1,6 +1,8 @@
-"""Text laid out in cells of a terminal: two columns of help, words wrapped as they stream in."""
+"""Text laid out in cells of a terminal: tables, help, words wrapped as they stream in."""
 
 import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
 
 _LEAST_SUMMARY = 28
 """Where a second column would be narrower, it stands below the first."""
@@ -20,6 +22,68 @@ def two_columns(rows: list[tuple[str, str]], width: int | None) -> str:
 
 def _filled(text: str, width: int, first: str, rest: str) -> str:
     return textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest)
+
+
+_Row = tuple[str, ...]
+
+
+def fitted_table(rows: Sequence[_Row], header: _Row | None, width: int | None) -> str:
+    """Lay rows out in columns, the first to the left, the others to the right.
+
+    Where that is wider than `width` cells, the header takes several lines; where it still is, each
+    row's first cell stands on a line of its own; at last every cell stands beside its name.
+    """
+    lines: list[str] = []
+    for lines in _layouts(rows, header):
+        if width is None or max(map(_cells, lines)) <= width:
+            break
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _layouts(rows: Sequence[_Row], header: _Row | None) -> Iterator[list[str]]:
+    """Yield a table as lines, in one way after another, each narrower than the one before."""
+    yield _aligned([header, *rows] if header else rows)
+    if header is None:
+        yield [line for first, *rest in rows for line in (first, *(f"  {cell}" for cell in rest))]
+        return
+    yield _aligned([*_broken(header, rows), *rows])
+    bodies = [("", *row[1:]) for row in rows]
+    names = _broken(("", *header[1:]), bodies)
+    lines = _aligned([*names, *bodies])
+    rows_below = zip((row[0] for row in rows), lines[len(names) :], strict=True)
+    yield [header[0], *lines[: len(names)], *chain.from_iterable(rows_below)]
+    left = max(map(_cells, header[1:]))
+    yield [
+        line
+        for first, *rest in rows
+        for line in (
+            first,
+            *(f"  {pad(name, left)}  {cell}" for name, cell in zip(header[1:], rest, strict=True)),
+        )
+    ]
+
+
+def _aligned(rows: Sequence[_Row]) -> list[str]:
+    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [
+                pad(row[0], widths[0]),
+                *(_pad_left(cell, n) for cell, n in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in rows
+    ]
+
+
+def _broken(header: _Row, rows: Sequence[_Row]) -> list[_Row]:
+    """Return a header as rows no wider than their columns' cells, where words allow it."""
+    columns = zip(*rows, strict=True) if rows else ((name,) for name in header)
+    parts = [
+        textwrap.wrap(name, max(map(_cells, (*name.split(), *column))) or 1)[::-1]
+        for name, column in zip(header, columns, strict=True)
+    ]
+    return list(zip_longest(*parts, fillvalue=""))[::-1]
 
 
 def printable(text: str) -> str:
@@ -110,6 +174,10 @@ class Lines:
 def pad(text: str, width: int) -> str:
     """Fill a line with spaces up to `width` cells."""
     return text + " " * (width - _cells(text))
+
+
+def _pad_left(text: str, width: int) -> str:
+    return " " * (width - _cells(text)) + text
 
 
 def _cells(text: str) -> int:

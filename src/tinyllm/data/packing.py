@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tinyllm.data.shards import Shards
 from tinyllm.errors import ConfigError, DataError
+from tinyllm.reporting import counted
 from tinyllm.seeding import derive_seed
 
 IGNORE = -100
@@ -50,7 +51,8 @@ class PackingReport:
 
     def summary(self) -> str:
         """Say it in one line."""
-        line = f"{self.n_rows:,} rows of {self.n_documents:,} documents, {self.filled:.1%} filled"
+        documents = counted(self.n_documents, "document")
+        line = f"{counted(self.n_rows, 'row')} of {documents}, {self.filled:.1%} filled"
         if self.n_split:
             line += f"; {self.n_split:,} go on over several rows"
         if self.n_cut:

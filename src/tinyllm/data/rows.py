@@ -88,10 +88,17 @@ def read_rows(path: Path, reporter: Reporter | None = None) -> Iterator[Row]:
         case "parquet":
             return _read_parquet(path)
         case _:
-            raise DataError(
-                f"{path} holds running text, and rows were expected",
-                "Rows are taken from .jsonl, .json, .csv, .tsv and .parquet files.",
-            )
+            raise running_text(path, "rows", _ROW_FILES)
+
+
+_ROW_FILES = "Rows are taken from .jsonl, .json, .csv, .tsv and .parquet files."
+
+
+def running_text(path: Path, wanted: str, hint: str | None = None) -> DataError:
+    """Return the error for a file of running text where rows of some kind were expected."""
+    if not read_head(path, 1):
+        return DataError(f"{path} is empty", "Check that this is the file you meant.")
+    return DataError(f"{path} holds running text, and {wanted} were expected", hint)
 
 
 def _read_jsonl(path: Path, reporter: Reporter | None) -> Iterator[Row]:

@@ -22,7 +22,14 @@ from tinyllm.data.conversations import (
 )
 from tinyllm.data.encoding import detect_encoding, read_head, read_text
 from tinyllm.data.hub import is_hub_source, read_hub_rows
-from tinyllm.data.rows import KNOWN_SUFFIXES, Row, format_of, place_of_row, read_rows
+from tinyllm.data.rows import (
+    KNOWN_SUFFIXES,
+    Row,
+    format_of,
+    place_of_row,
+    read_rows,
+    running_text,
+)
 from tinyllm.data.text import split_documents
 from tinyllm.data.text_field import find_text_field
 from tinyllm.errors import DataError, UsageError
@@ -174,10 +181,7 @@ def read_conversations(source: str, reporter: Reporter | None = None) -> Iterato
     named: list[str] = []
     for name, rows_or_path in _parts(source, reporter):
         if isinstance(rows_or_path, Path) and format_of(rows_or_path) == "text":
-            raise DataError(
-                f"{rows_or_path} holds running text, and conversations were expected",
-                describe_layouts(),
-            )
+            raise running_text(rows_or_path, "conversations", describe_layouts())
         for index, row in enumerate(_rows(rows_or_path, reporter)):
             conversation = conversation_from_row(row, f"{name}:{index}", source)
             if conversation is None:
@@ -222,7 +226,7 @@ def read_source_rows(source: str, reporter: Reporter) -> Iterator[SourceRow]:
     """Yield the rows of a source of tables or JSON. Raises DataError for running text."""
     for name, origin in _parts(source, reporter):
         if isinstance(origin, Path) and format_of(origin) == "text":
-            raise DataError(f"{origin} holds running text, and rows were expected")
+            raise running_text(origin, "rows")
         for index, values in enumerate(_rows(origin, reporter)):
             yield SourceRow(name, origin, index, values)
 

@@ -9,6 +9,7 @@ from tinyllm.data.contamination.matching import Matcher
 from tinyllm.data.contamination.probes import Item, items_of, question_key
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.multiple_choice import read_multiple_choice
+from tinyllm.data.rows import format_of
 from tinyllm.data.sources import expand_source
 from tinyllm.errors import DataError
 from tinyllm.files import sha256_file
@@ -54,7 +55,7 @@ def read_wanted(
     questions: dict[str, MultipleChoice] = {}
     described = []
     for source in chosen:
-        for file in [source] if is_hub_source(source) else map(str, expand_source(source)):
+        for file in _files_of(source, reporter):
             found = list(read_multiple_choice(file, reporter))
             path = None if is_hub_source(file) else Path(file)
             described.append(
@@ -68,3 +69,16 @@ def read_wanted(
                 questions.setdefault(question_key(question), question)
     items = items_of(questions.values())
     return Wanted(items, described, n_words, Matcher(items, n_words))
+
+
+def _files_of(source: str, reporter: Reporter) -> list[str]:
+    """Return the files of a source; the texts among them, such as a test's facts, are left out."""
+    if is_hub_source(source):
+        return [source]
+    paths = expand_source(source)
+    texts = [path for path in paths if format_of(path) == "text"]
+    if not texts or len(texts) == len(paths):
+        return list(map(str, paths))
+    names = ", ".join(path.name for path in texts)
+    reporter.note(f"{source}: no questions are taken from running text ({names})")
+    return [str(path) for path in paths if path not in texts]

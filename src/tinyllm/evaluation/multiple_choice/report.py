@@ -7,6 +7,7 @@ from typing import Any
 from tinyllm.evaluation.multiple_choice.rival import Pairing
 from tinyllm.evaluation.multiple_choice.scores import Prediction, Result, Score, credit
 from tinyllm.evaluation.report import markdown_table
+from tinyllm.reporting import counted
 
 _ALPHA = 0.05
 SCORE_HEADER = ("score", "%", "std. error", "95 % interval", "p (chance)", "ties")
@@ -41,7 +42,7 @@ def judge(result: Result) -> str:
     score = result.scores[result.primary]
     figures = (
         f"{result.primary} {percent(score.value)} % ± {percent(score.standard_error)} on "
-        f"{result.n_questions} questions"
+        f"{counted(result.n_questions, 'question')}"
     )
     finding, p_value = "not distinguishable from chance", score.p_value
     if score.n_ties > result.n_questions / 2:
