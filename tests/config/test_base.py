@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,46 @@ def test_layers_override_each_other_in_order(tmp_path: Path) -> None:
     assert config.seed == 4
     assert config.optimizer == Optimizer(name="muon", steps=7)
     assert config.prompts == ("x",)
+
+
+class Inner(Strict):
+    size: int = 1
+    rate: float = 1.0
+
+
+class Outer(Strict):
+    sampling: Inner = Inner(size=300, rate=0.3)
+    by_factory: Inner = Field(default_factory=lambda: Inner(size=7))
+
+
+class Middle(Strict):
+    keeps_default: ClassVar[bool] = False
+    inner: Inner = Inner(size=9)
+
+
+class Alternatives(Strict):
+    middle: Middle = Middle(inner=Inner(size=2, rate=0.5))
+
+
+def test_what_is_said_of_a_section_lies_over_its_default() -> None:
+    changed = load_config(Outer, sets=["sampling.rate=0.7", "by_factory.rate=2"])
+    assert changed.sampling == Inner(size=300, rate=0.7)
+    assert changed.by_factory == Inner(size=7, rate=2.0)
+    assert Outer.model_validate(changed.model_dump()) == changed
+    assert Outer(sampling=Inner(rate=0.7)).sampling.size == 1  # an object is the whole section
+
+
+def test_a_section_of_alternatives_takes_the_place_of_its_default() -> None:
+    said = load_config(Alternatives, sets=["middle.inner.rate=2"])
+    assert said.middle.inner == Inner(size=9, rate=2.0)
+
+
+def test_a_fault_beside_a_default_names_its_own_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.json", '{"sampling": {\n"rate": "much"}}')
+    with pytest.raises(ConfigError) as caught:
+        load_config(Outer, path)
+    assert f"{path}:2" in caught.value.message
+    assert "sampling.rate" in caught.value.message
 
 
 def test_a_flag_that_was_not_given_changes_nothing(tmp_path: Path) -> None:

@@ -8,16 +8,30 @@ folder: strings read from a file therefore remember their folder until they are 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from tinyllm.config.explain import explain, unfinished
 from tinyllm.config.layers import FileString, Layer, merge, placeholders, read_layers, set_layer
 
 
 class Strict(BaseModel):
-    """A frozen schema that refuses unknown keys and does not guess types."""
+    """A frozen schema that refuses unknown keys and does not guess types.
+
+    What is said of a section lies over the section's default: where `sampling` is
+    `Sampling(temperature=0.3)` by default, `{"sampling": {"top_p": 0.9}}` keeps the temperature.
+    """
+
+    keeps_default: ClassVar[bool] = True
+    """Whether a section of this kind is laid over its default, and does not take its place."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -27,6 +41,25 @@ class Strict(BaseModel):
         protected_namespaces=(),
         use_attribute_docstrings=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_over_defaults(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        return {key: _over_default(cls, key, value) for key, value in values.items()}
+
+
+def _over_default(schema: type[Strict], key: object, value: object) -> object:
+    """Return a section's values over those of its default; anything else as it is."""
+    field = schema.model_fields.get(key) if isinstance(key, str) else None
+    if field is None or not isinstance(value, Mapping):
+        return value
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if not isinstance(default, Strict) or not default.keeps_default:
+        return value
+    said = default.model_dump(exclude_unset=True)
+    return merge([Layer(said, "the default"), Layer(value, "")]) if said else value
 
 
 def refuse_nothing(value: object) -> None:

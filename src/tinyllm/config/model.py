@@ -10,7 +10,7 @@ import importlib.resources
 import json
 import math
 from functools import cache
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -201,6 +201,9 @@ class ModelConfig(Strict):
 
 class ModelSpec(Strict):
     """A network's shape as it is asked for: a preset, sizes, or a preset with sizes changed."""
+
+    keeps_default: ClassVar[bool] = False
+    """Sizes stand for themselves: a default's preset does not lie beneath them."""
 
     preset: str | None = None
     """Name of a ready shape, for example `tinystories-8m` or `llama-1m`; `auto` lets a training
