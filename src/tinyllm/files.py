@@ -223,6 +223,8 @@ def require_file(path: Path, what: str) -> Path:
 def nearest_file_hint(path: Path) -> str | None:
     """Suggest a sibling with a similar name, or the folder that is missing."""
     parent = path.parent
+    if path.parts[0] in ("s3:", "gs:", "http:", "https:") and not parent.is_dir():
+        return "That is an address, and a file on this machine is wanted: copy it here first."
     if not parent.is_dir():
         return f"The folder {parent} does not exist either."
     close = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=10)

@@ -35,6 +35,7 @@ def test_results_go_to_stdout_and_the_rest_to_stderr(
     assert done.returncode == 0, done.stderr
     assert done.stdout == "out/train.txt\n"
     assert "licence: CDLA-Sharing-1.0" in done.stderr
+    assert "(TinyStories), 15 B\n" in done.stderr  # the file's size, not the whole set's
     (result,) = json.loads(run_tinyllm(*flags, "--json").stdout)
     assert result["manifest"]["documents"] == 1
 

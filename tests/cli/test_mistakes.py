@@ -27,6 +27,14 @@ class Mistake:
 
 MISTAKES = [
     Mistake("missing text", "train storry.txt", DATA, "storry.txt", "Did you mean story.txt?"),
+    Mistake("a text in a store", "train s3://b/t.txt", DATA, "s3:/b/t.txt", "copy it here first"),
+    Mistake("texts in a store", "tokenize s3://b/t.txt", USAGE, "s3://b/t.txt is in an object", ""),
+    Mistake(
+        "an output in a store", "clean-data story.txt -o s3://b/x", USAGE, "s3://b/x is in an", ""
+    ),
+    Mistake(
+        "a checkpoint in a store", "infer --prompt x -c s3://b/x", CHECKPOINT, "s3:/b/x", "copy it"
+    ),
     Mistake("empty text", "train empty.txt", DATA, "empty.txt", ""),
     Mistake("binary file", "train noise.bin", DATA, "noise.bin", ""),
     Mistake("binary file named text", "train noise.txt", DATA, "noise.txt", ""),

@@ -68,8 +68,20 @@ def refuse_nothing(value: object) -> None:
         raise ValueError("a path is empty")
 
 
+def _refuse_stores(value: object) -> None:
+    """Refuse an object store's address, which would name a folder here."""
+    scheme, slash, place = str(value).partition(":/")  # of two slashes a Path has lost one
+    if scheme in ("s3", "gs") and slash:
+        name = place.rpartition("@")[2].lstrip("/")  # without keys
+        raise ValueError(
+            f"{scheme}://{name} is in an object store, and this is on this machine: copy it here "
+            "(only gen-stories keeps a copy of its run there, by `store.url`)"
+        )
+
+
 def _to_path(value: object) -> object:
     refuse_nothing(value)
+    _refuse_stores(value)
     if isinstance(value, FileString):
         return value.folder / Path(value).expanduser()
     return Path(value).expanduser() if isinstance(value, str) else value
@@ -77,10 +89,7 @@ def _to_path(value: object) -> object:
 
 def _to_source(value: object) -> object:
     refuse_nothing(value)
-    if isinstance(value, str) and value.startswith(("s3://", "gs://")):
-        raise ValueError(
-            f"{value} is in an object store, and texts are read from this machine: copy it here"
-        )
+    _refuse_stores(value)
     if isinstance(value, FileString):
         text = str(value)
         return text if text.startswith("hf:") else str(value.folder / Path(text).expanduser())

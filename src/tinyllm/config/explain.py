@@ -42,7 +42,10 @@ def explain(
 ) -> ConfigError:
     """Turn a validation error into one ConfigError, a line per fault, with one hint."""
     faults: dict[str, str | None] = {}
-    for details in error.errors():
+    every = error.errors()
+    for details in every:
+        if details["type"] == "too_short" and any(_is_within(one, details) for one in every):
+            continue  # what was given is at fault, and told of
         sentence, hint = _fault(details, schema, layers)
         faults.setdefault(sentence, hint)
     sentences = list(faults)
@@ -86,6 +89,12 @@ def _fault(
     found = _show(details["input"])
     allowed = _allowed(details, schema, keys)
     return f"{place}{_name(dotted)}must be {allowed}, found {found}", _describe(schema, keys)
+
+
+def _is_within(inner: "ErrorDetails", outer: "ErrorDetails") -> bool:
+    """Whether a fault lies in an element of what another fault is of."""
+    n = len(outer["loc"])
+    return len(inner["loc"]) > n and inner["loc"][:n] == outer["loc"]
 
 
 def _source(keys: Keys, layers: Sequence[Layer]) -> Layer | None:

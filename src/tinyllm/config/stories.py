@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tinyllm.config.base import ConfigPath, Strict
 from tinyllm.config.providers import ProviderConfig
@@ -167,19 +167,10 @@ class DedupConfig(Strict):
     """MinHash functions that find pairs to compare; the comparison itself is exact."""
 
 
-def _is_here(path: Path) -> Path:
-    if not {"s3:", "gs:"}.isdisjoint(path.parts):
-        raise ValueError(
-            "`output` is a folder on this machine, where the run happens; `store.url` keeps a copy "
-            "of it in an object store"
-        )
-    return path
-
-
 class StoriesConfig(Strict):
     """Make a data set of stories, each from three words and some features."""
 
-    output: Annotated[ConfigPath, AfterValidator(_is_here)] = Path("stories")
+    output: ConfigPath = Path("stories")
     """The folder for the stories on this machine, with the journals in `stories-run` inside it."""
 
     store: StoreConfig = StoreConfig()

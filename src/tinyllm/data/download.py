@@ -73,11 +73,16 @@ def _get_known(
     config: DownloadConfig, chosen: Chosen, reporter: Reporter
 ) -> list[tuple[Path, Manifest]]:
     entry, variant = chosen.entry, chosen.variant
-    place = str(config.from_path) if config.from_path else entry.home
-    size = f", about {format_bytes(variant.bytes)}" if config.from_path is None else ""
-    reporter.note(
-        f"{chosen.label}: {variant.what}{size}\n  licence: {entry.licence}\n  from {place}"
-    )
+    found = _sources_of(config, chosen)
+    extent = f"{variant.what}, about {format_bytes(variant.bytes)}"
+    if config.from_path is not None:  # which may be a part of it
+        n_bytes = sum(source.bytes or 0 for sources in found.values() for source in sources)
+        extent = f"{entry.what}, {format_bytes(n_bytes)}"
+    place = str(config.from_path or entry.home)
+    reporter.note(f"{chosen.label}: {extent}\n  licence: {entry.licence}\n  from {place}")
+    if config.from_path is not None and config.from_path.is_dir():
+        for split in require_splits(chosen, config.split).keys() - found.keys():
+            reporter.note(f"{place} holds no {split} split")
     if entry.caution:
         reporter.warn(entry.caution)
     folder = _folder(config, chosen.name)
@@ -85,7 +90,7 @@ def _get_known(
     suffix = ".txt" if format == "text" else ".jsonl"
     expected = 0 if config.from_path else variant.bytes + variant.bytes_written
     done = []
-    for split, sources in _sources_of(config, chosen, reporter).items():
+    for split, sources in found.items():
         job = Job(
             output=folder / f"{split}{suffix}",
             format=format,
@@ -100,9 +105,7 @@ def _get_known(
     return done
 
 
-def _sources_of(
-    config: DownloadConfig, chosen: Chosen, reporter: Reporter
-) -> dict[SplitName, tuple[Source, ...]]:
+def _sources_of(config: DownloadConfig, chosen: Chosen) -> dict[SplitName, tuple[Source, ...]]:
     """Find what each split is made from; nothing is fetched yet."""
     licence = chosen.entry.licence
     if config.from_path is None:
@@ -125,8 +128,6 @@ def _sources_of(
             f"no file of {chosen.label} is in {config.from_path}",
             f"Looked for {patterns}. Name the file itself, with --split.",
         )
-    for split in require_splits(chosen, config.split).keys() - found.keys():
-        reporter.note(f"{config.from_path} holds no {split} split")
     return found
 
 
