@@ -1,5 +1,6 @@
 """A plan from nothing but a text: sensible, explained, the same each time."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.training.conftest import make_conversations
 from tinyllm.config.base import load_config, validate
 from tinyllm.config.layers import Layer
 from tinyllm.config.train import TrainConfig
-from tinyllm.errors import ConfigError
+from tinyllm.errors import ConfigError, UsageError
 from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.training.plan import Machine, Plan, complete, plan_training
 
@@ -65,6 +66,39 @@ def test_tuning_takes_shape_and_tokenizer_from_the_checkpoint(tmp_path: Path) ->
     assert "model" not in settings_
     assert "tokenizer" not in settings_
     assert settings_["samples"]["prompts"][0]
+
+
+def write_pairs(path: Path) -> Path:
+    rows = (
+        {"prompt": f"Tell of {i}.", "chosen": "A good one.", "rejected": "A bad one."}
+        for i in range(100)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_pairs_of_answers_are_learnt_as_preferences(tmp_path: Path) -> None:
+    plan = plan_training([str(write_pairs(tmp_path / "prefs.jsonl"))], tunes=True, machine=LAPTOP)
+    assert plan.settings["preference"] is not None
+    assert plan.settings["samples"]["prompts"] == ["Tell of 0."]
+    assert any("DPO" in reason for reason in plan.reasons)
+
+
+def test_pairs_of_turns_are_found_too(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hello"}]
+    row = {"prompt": turns, "chosen": [{"role": "assistant", "content": "a"}], "rejected": "b"}
+    path = tmp_path / "turns.jsonl"
+    path.write_text(json.dumps({"n": 1, **row}) + "\n", encoding="utf-8")
+    assert "preference" in plan_training([str(path)], tunes=True, machine=LAPTOP).settings
+
+
+def test_pairs_make_no_model_from_nothing(tmp_path: Path) -> None:
+    path = write_pairs(tmp_path / "prefs.jsonl")
+    with pytest.raises(UsageError, match="holds pairs") as caught:
+        plan_training([str(path)], machine=LAPTOP)
+    assert "--init-from" in (caught.value.hint or "")
+    as_text = plan_training([str(path)], format_is_said=True, machine=LAPTOP)
+    assert "preference" not in as_text.settings
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -337,3 +337,11 @@ def test_mistakes_are_one_sentence(tmp_path: Path, changes: dict[str, Any], word
     assert done.returncode in (2, 3)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_pairs_without_a_preference_are_refused(tmp_path: Path) -> None:
+    write_tuning(tmp_path, preference=None)
+    done = train(tmp_path)
+    assert done.returncode == 2
+    assert "holds pairs" in done.stderr
+    assert '"preference": {}' in done.stderr

@@ -190,6 +190,7 @@ def _resolve(
         tunes="init_from" in said,
         minutes=minutes if is_span else None,
         length=length_in_words(said),
+        format_is_said=not {"format", "text_field"}.isdisjoint(said.get("data", {})),
     )
     planned = [Layer(plan.settings, "the plan made from the data"), *changes]
     resolved = validate(TrainConfig, planned)

@@ -38,6 +38,8 @@ from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Reporter, SilentReporter, counted, format_bytes
 
 _N_JUDGED = 50
+PAIR_COLUMNS = frozenset({"chosen", "rejected"})
+"""Rows with these are a better and a worse answer, and not one text."""
 _N_NAMED = 3
 """So many rows that hold nothing to use are named."""
 
@@ -47,7 +49,7 @@ class SourceInfo:
     """What a source looks like from its first rows.
 
     `kind` is `text`, `jsonl`, `json`, `csv`, `tsv`, `parquet` or `hub`; `text_field` is None for
-    running text and conversations; `n_bytes` is the size on disk (0 on the hub).
+    running text, conversations and pairs; `n_bytes` is the size on disk (0 on the hub).
     """
 
     source: str
@@ -60,6 +62,11 @@ class SourceInfo:
     n_bytes: int
     preview: tuple[str, ...]
 
+    @property
+    def holds_pairs(self) -> bool:
+        """Whether rows hold a better and a worse answer, and not one text."""
+        return set(self.columns) >= PAIR_COLUMNS
+
     def summary(self) -> str:
         """Say in a few lines what was found, with the first rows."""
         files = f"{self.n_files} files, " if self.n_files > 1 else ""
@@ -67,6 +74,7 @@ class SourceInfo:
         first = f"{self.source}: {files}{self.kind}, {self.encoding}, {format_bytes(self.n_bytes)}"
         first += ", conversations" if self.format == "conversations" else ""
         first += column if self.text_field else ""
+        first += ", pairs of answers" if self.holds_pairs else ""
         return "\n".join([first, *(f"  | {row}" for row in self.preview)])
 
 
@@ -311,8 +319,9 @@ def _describe_rows(
         return SourceInfo(
             source, kind, "conversations", encoding, None, columns, n_files, n_bytes, preview
         )
-    field = find_text_field(source, rows)
-    preview = tuple(_shorten(str(row.get(field))) for row in rows[:3])
+    field = None if set(columns) >= PAIR_COLUMNS else find_text_field(source, rows)
+    if field is not None:
+        preview = tuple(_shorten(str(row.get(field))) for row in rows[:3])
     return SourceInfo(source, kind, "text", encoding, field, columns, n_files, n_bytes, preview)
 
 

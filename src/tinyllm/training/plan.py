@@ -20,8 +20,10 @@ from tinyllm.config.layers import Layer
 from tinyllm.config.model import AUTO
 from tinyllm.config.train import TrainConfig
 from tinyllm.data.corpus import Corpus
+from tinyllm.data.preferences import read_preferences
 from tinyllm.data.sources import describe_source, read_conversations, read_documents
-from tinyllm.reporting import Reporter, format_bytes, format_count
+from tinyllm.errors import UsageError
+from tinyllm.reporting import Reporter, SilentReporter, format_bytes, format_count
 from tinyllm.training.start import flatten
 
 _HUB_BYTES = 1_000_000_000
@@ -75,28 +77,43 @@ def plan_training(
     tunes: bool = False,
     minutes: float | None = None,
     length: str | None = None,
+    format_is_said: bool = False,
     machine: Machine | None = None,
 ) -> Plan:
     """Plan a training on some text; `tunes` says that it goes on from a checkpoint.
 
     `minutes` is a budget that is already decided; `length` names another limit that is, so that
-    the plan sets none. Raises DataError when the text cannot be read.
+    the plan sets none. Pairs of answers are learnt as preferences, unless `format_is_said`. Raises
+    DataError when the text cannot be read, and UsageError for pairs without a checkpoint.
     """
     machine = machine or Machine.here()
     machine = machine if minutes is None else replace(machine, minutes=minutes)
     reasons: list[str] = []
-    format = describe_source(sources[0]).format
-    is_chat = format == "conversations"
-    n_bytes = Corpus(sources, format).n_bytes or _HUB_BYTES
+    found = describe_source(sources[0])
+    is_pairs = found.holds_pairs and not format_is_said
+    if is_pairs and not tunes:
+        raise UsageError(
+            f"{sources[0]} holds pairs of a better and a worse answer, and a model that answers "
+            "already is what they make better",
+            "Name it with --init-from (`init_from` in a config).",
+        )
+    is_chat = found.format == "conversations"
+    n_bytes = Corpus(sources, found.format).n_bytes or _HUB_BYTES
     settings: dict[str, Any] = {
         "data": {"train": list(sources)},
         "checkpoint": {"every_steps": _EVERY_STEPS},
         "evaluation": {"every_steps": _EVERY_STEPS},
-        "samples": {"every_steps": _EVERY_STEPS, "prompts": _prompts(sources[0], is_chat)},
+        "samples": {
+            "every_steps": _EVERY_STEPS,
+            "prompts": _prompts(sources[0], is_chat, is_pairs),
+        },
     }
     if n_bytes < _LEAST_HELD_OUT_BYTES:
         settings["data"]["validation_fraction"] = 0.0
         reasons.append(f"no held-out text: {format_bytes(n_bytes)} is too little to spare any")
+    if is_pairs:
+        _prefer(settings, reasons)
+        return Plan(settings, reasons)
     if tunes:
         _tune(settings, reasons)
         return Plan(settings, reasons)
@@ -152,6 +169,17 @@ def _tune(settings: dict[str, Any], reasons: list[str]) -> None:
     settings["batch"] = {"micro_batch_size": 16}
     settings["epochs"] = 3
     reasons.append("tuning: 3 epochs at 2e-4, gentle enough to keep what the model knows")
+
+
+def _prefer(settings: dict[str, Any], reasons: list[str]) -> None:
+    settings["preference"] = {"sft_weight": 0.1}
+    settings["optimizer"] = {"name": "adamw", "learning_rate": 5e-5, "weight_decay": 0.0}
+    settings["batch"] = {"micro_batch_size": 8}
+    settings["epochs"] = 1
+    reasons.append(
+        "preference: pairs of a better and a worse answer, so what is learnt is which one is "
+        "better (DPO), once through at 5e-5"
+    )
 
 
 def _network(
@@ -242,8 +270,11 @@ def _n_parameters(shape: tuple[int, int, int], vocab_size: int) -> int:
     return 12 * n_layers * hidden_size**2 + vocab_size * hidden_size
 
 
-def _prompts(source: str, is_chat: bool) -> list[str]:
+def _prompts(source: str, is_chat: bool, is_pairs: bool) -> list[str]:
     """Return a beginning to continue: the first words of the text, or the first question."""
+    if is_pairs:
+        pair = next(read_preferences([source], SilentReporter()))
+        return [pair.prompt[-1].content]
     if is_chat:
         conversation = next(read_conversations(source))
         return [next(m.content for m in conversation.messages if m.role == "user")]

@@ -106,7 +106,15 @@ def _format_of(config: TrainConfig, reporter: Reporter) -> Format:
     format = resolve_format(data.train, data.format)
     if data.format == "auto":
         for source in data.train:
-            reporter.note(describe_source(source, reporter).summary())
+            found = describe_source(source, reporter)
+            if found.holds_pairs and data.text_field is None:
+                raise ConfigError(
+                    f"{source} holds pairs of a better and a worse answer, and `preference` is not "
+                    "set",
+                    'Add "preference": {} beside "init_from" to learn which is better (DPO), or '
+                    'name one column as text: "data": {"text_field": "chosen"}.',
+                )
+            reporter.note(found.summary())
     if format == "text" and not data.mask_prompt:
         raise ConfigError(
             "data.mask_prompt needs conversations, and data.train holds running text",
