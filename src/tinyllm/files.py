@@ -192,12 +192,14 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def nearest_existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that is there."""
+    return next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
+
+
 def require_free_space(folder: Path, n_bytes: int) -> None:
     """Raise DataError unless the disk below `folder` has room for n_bytes."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     if free < n_bytes:
         raise DataError(
             f"{folder} has {format_bytes(free)} free, and {format_bytes(n_bytes)} are needed",

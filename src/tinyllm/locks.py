@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from tinyllm.errors import DataError
-from tinyllm.files import is_alive, os_error
+from tinyllm.files import is_alive, nearest_existing, os_error
 
 
 class Lock:
@@ -36,7 +36,7 @@ class Lock:
             holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
             os.pwrite(self._descriptor, holder.encode(), 0)
         except OSError as error:
-            raise os_error(error, f"write {self.path}") from error
+            raise os_error(error, f"write to {nearest_existing(self.path.parent)}") from error
         return self
 
     def _take(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import RunCommand
+from tests.small_disk import SmallDisk
 from tinyllm.providers.story_grammar import tell_story
 
 
@@ -98,6 +99,16 @@ def test_broken_files(run_tinyllm: RunCommand, tmp_path: Path) -> None:
     done = run_tinyllm("clean-data", "torn.jsonl", "-o", "x")
     assert done.returncode == 3
     assert "torn.jsonl:2" in done.stderr
+
+
+def test_a_full_disk_is_named(
+    run_tinyllm: RunCommand, tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    write_pairs(tmp_path / "a.jsonl", 400)
+    folder = small_disk("size=100k") / "clean"
+    done = run_tinyllm("clean-data", "a.jsonl", "-o", str(folder), "--processes", "1")
+    assert done.returncode == 3
+    assert f"error: cannot write to {folder}: the disk is full" in done.stderr
 
 
 @pytest.mark.parametrize(

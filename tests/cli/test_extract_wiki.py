@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
+from tests.cli.here import Here
 from tests.data.wiki.dumps import page, pages, write_dump, write_multistream
 from tests.small_disk import SmallDisk, mounting
 
 LONG = "It tells of many things that happened there a long time ago. " * 30
 
 
-def test_one_document_an_article(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_one_document_an_article(here: Here, tmp_path: Path) -> None:
     parts = [
         page("Cat & dog", f"The '''cat'''. {LONG}\n== References ==\nx", number=3),
         page("Kitty", "#REDIRECT [[Cat & dog]]"),
@@ -23,9 +23,9 @@ def test_one_document_an_article(run_tinyllm: RunCommand, tmp_path: Path) -> Non
         page("Short", "Too short."),
     ]
     write_dump(tmp_path / "d.xml.bz2", parts)
-    done = run_tinyllm("extract-wiki", "d.xml.bz2", "-o", "wiki.txt")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "wiki.txt\n"
+    done = here("extract-wiki", "d.xml.bz2", "-o", "wiki.txt")
+    assert done.code == 0, done.err
+    assert done.out == "wiki.txt\n"
     text = f"Cat & dog\n\nThe cat. {LONG.strip()}\n<|endoftext|>\n"
     assert (tmp_path / "wiki.txt").read_text() == text
     manifest = json.loads((tmp_path / "wiki.manifest.json").read_text())
@@ -37,36 +37,36 @@ def test_one_document_an_article(run_tinyllm: RunCommand, tmp_path: Path) -> Non
         "wiki.manifest.json",
         "wiki.txt",
     ]
-    done = run_tinyllm("extract-wiki", "d.xml.bz2", "-o", "w.jsonl", "--json")
-    assert json.loads(done.stdout)["damage"] is None
+    done = here("extract-wiki", "d.xml.bz2", "-o", "w.jsonl", "--json")
+    assert json.loads(done.out)["damage"] is None
     row = json.loads((tmp_path / "w.jsonl").read_text())
     assert (row["id"], row["title"]) == ("3", "Cat & dog")
 
 
-def test_processes_change_no_byte(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_processes_change_no_byte(here: Here, tmp_path: Path) -> None:
     write_multistream(tmp_path / "d.xml.bz2", [page(f"T{i}", LONG * 20) for i in range(60)], 7)
     for n in ("1", "2"):
-        done = run_tinyllm("extract-wiki", "d.xml.bz2", "-o", f"{n}.txt", "--processes", n)
-        assert done.returncode == 0, done.stderr
+        done = here("extract-wiki", "d.xml.bz2", "-o", f"{n}.txt", "--processes", n)
+        assert done.code == 0, done.err
     assert (tmp_path / "1.txt").read_bytes() == (tmp_path / "2.txt").read_bytes()
 
 
-def test_size_is_a_limit(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_size_is_a_limit(here: Here, tmp_path: Path) -> None:
     write_dump(tmp_path / "d.xml", pages(300))
     few = ("extract-wiki", "d.xml", "--set", "min_chars=0")
-    assert run_tinyllm(*few, "-o", "all.txt").returncode == 0
-    assert run_tinyllm(*few, "-o", "some.txt", "--size", "10kB").returncode == 0
+    assert here(*few, "-o", "all.txt").code == 0
+    assert here(*few, "-o", "some.txt", "--size", "10kB").code == 0
     everything, some = (tmp_path / "all.txt").read_bytes(), (tmp_path / "some.txt").read_bytes()
     assert everything.startswith(some)
     assert 9_000 < len(some) <= 10_000
 
 
-def test_a_cut_dump_says_so(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_a_cut_dump_says_so(here: Here, tmp_path: Path) -> None:
     whole = write_dump(tmp_path / "d.xml", pages(300)).read_bytes()
     (tmp_path / "d.xml").write_bytes(whole[:50_000])
-    done = run_tinyllm("extract-wiki", "d.xml", "-o", "w.txt", "--set", "min_chars=0")
-    assert done.returncode == 0
-    assert "the dump is not whole: it ends in the middle" in done.stderr
+    done = here("extract-wiki", "d.xml", "-o", "w.txt", "--set", "min_chars=0")
+    assert done.code == 0
+    assert "the dump is not whole: it ends in the middle" in done.err
     assert not json.loads((tmp_path / "w.manifest.json").read_text())["settings"]["dump_is_whole"]
     documents = (tmp_path / "w.txt").read_text().count("<|endoftext|>")
     assert documents == whole[:50_000].count(b"</page>")
@@ -82,20 +82,20 @@ def test_a_cut_dump_says_so(run_tinyllm: RunCommand, tmp_path: Path) -> None:
         ([".", "-o", "w.txt"], 3, "is a folder"),
         (["text.txt", "-o", "w.txt"], 3, "is no MediaWiki dump"),
         (["empty.xml", "-o", "w.txt"], 3, "holds no page to take"),
-        (["d.xml", "-o", "text.txt/w.txt"], 3, "cannot write"),
+        (["d.xml", "-o", "text.txt/w.txt"], 3, "/text.txt: a part of this path is a file"),
         (["d.xml", "-o", "w.txt", "--processes", "0"], 2, "at least 1"),
     ],
 )
 def test_mistakes_are_one_sentence(
-    run_tinyllm: RunCommand, tmp_path: Path, arguments: list[str], code: int, words: str
+    here: Here, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     write_dump(tmp_path / "d.xml", pages(20))
     write_dump(tmp_path / "empty.xml", [])
     (tmp_path / "text.txt").write_text("Once upon a time.")
-    done = run_tinyllm("extract-wiki", *arguments)
-    assert done.returncode == code
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    done = here("extract-wiki", *arguments)
+    assert done.code == code
+    assert words in done.err
+    assert "Traceback" not in done.err
     assert not (tmp_path / "w.txt").exists()
 
 
@@ -114,10 +114,10 @@ def wait_for_batch(folder: Path, process: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_goes_on_to_the_same_bytes(
-    run_tinyllm: RunCommand, tmp_path: Path, number: signal.Signals
+    here: Here, tmp_path: Path, number: signal.Signals
 ) -> None:
     write_multistream(tmp_path / "d.xml.bz2", [page(f"T{i}", LONG * 20) for i in range(90)], 8)
-    assert run_tinyllm("extract-wiki", "d.xml.bz2", "-o", "whole.txt").returncode == 0
+    assert here("extract-wiki", "d.xml.bz2", "-o", "whole.txt").code == 0
     process = start(tmp_path, "d.xml.bz2", "-o", "w.txt", "--processes", "1")
     wait_for_batch(tmp_path, process)
     process.send_signal(number)
@@ -125,29 +125,29 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), errors
     assert "Traceback" not in errors
     assert not (tmp_path / "w.txt").exists()
-    done = run_tinyllm("extract-wiki", "d.xml.bz2", "-o", "w.txt", "--size", "2MB")
-    assert done.returncode == 3
-    assert "was begun with another `size`" in done.stderr
-    done = run_tinyllm("extract-wiki", "d.xml.bz2", "-o", "w.txt", "--processes", "2")
-    assert done.returncode == 0, done.stderr
-    assert "going on behind" in done.stderr
+    done = here("extract-wiki", "d.xml.bz2", "-o", "w.txt", "--size", "2MB")
+    assert done.code == 3
+    assert "was begun with another `size`" in done.err
+    done = here("extract-wiki", "d.xml.bz2", "-o", "w.txt", "--processes", "2")
+    assert done.code == 0, done.err
+    assert "going on behind" in done.err
     assert (tmp_path / "w.txt").read_bytes() == (tmp_path / "whole.txt").read_bytes()
     assert not (tmp_path / "w.txt.unfinished").exists()
 
 
-def test_a_full_disk_keeps_what_is_done(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_what_is_done(here: Here, tmp_path: Path) -> None:
     write_dump(tmp_path / "d.xml", [page(f"T{i}", f"{i} {LONG * 40}") for i in range(90)])
     with mounting(tmp_path) as mount:
         disk = _disk(mount)
         output = str(disk / "w.txt")
-        done = run_tinyllm("extract-wiki", "d.xml", "-o", output, "--processes", "1")
-        assert done.returncode == 3
-        assert "the disk is full" in done.stderr
+        done = here("extract-wiki", "d.xml", "-o", output, "--processes", "1")
+        assert done.code == 3
+        assert "the disk is full" in done.err
         subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True)
-        done = run_tinyllm("extract-wiki", "d.xml", "-o", output)
-        assert done.returncode == 0, done.stderr
-        assert "going on behind" in done.stderr
-        run_tinyllm("extract-wiki", "d.xml", "-o", "whole.txt")
+        done = here("extract-wiki", "d.xml", "-o", output)
+        assert done.code == 0, done.err
+        assert "going on behind" in done.err
+        here("extract-wiki", "d.xml", "-o", "whole.txt")
         assert (disk / "w.txt").read_bytes() == (tmp_path / "whole.txt").read_bytes()
 
 
@@ -156,10 +156,10 @@ def _disk(mount: SmallDisk) -> Path:
 
 
 @pytest.mark.real_data
-def test_articles_of_wikipedia(run_tinyllm: RunCommand, real_data: Path, tmp_path: Path) -> None:
+def test_articles_of_wikipedia(here: Here, real_data: Path, tmp_path: Path) -> None:
     dump = real_data / "mediawiki/enwiki-pages-articles-shortened.xml.bz2"
-    done = run_tinyllm("extract-wiki", str(dump), "-o", "w.txt", "--json")
-    manifest = json.loads(done.stdout)["manifest"]
+    done = here("extract-wiki", str(dump), "-o", "w.txt", "--json")
+    manifest = json.loads(done.out)["manifest"]
     assert manifest["documents"] == 98
     assert manifest["dropped"] == {"disambiguation": 8, "other_namespace": 1, "redirect": 99}
     text = (tmp_path / "w.txt").read_text()

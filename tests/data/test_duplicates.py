@@ -1,9 +1,11 @@
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyllm.config.stories import DedupConfig
+from tinyllm.data import duplicates
 from tinyllm.data.duplicates import Deduplicator, Duplicate, jaccard, shingles, text_key
 from tinyllm.providers.story_grammar import tell_story
 
@@ -48,6 +50,19 @@ def test_which_story_stays_does_not_depend_on_the_order(shuffler, numbers: list[
     stay, gone = expected
     assert sorted([*stay, *(d.index for d in gone)]) == sorted(texts)
     assert all(d.of < d.index and d.of in stay for d in gone)
+
+
+def test_similarities_that_are_not_kept_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {i: changed(STORIES[0], 5, i) for i in range(12)} | dict(enumerate(STORIES, 12))
+    expected = decide(texts, list(texts), threshold=0.6)
+    assert expected[1]
+    monkeypatch.setattr(duplicates, "_MOST_PAIRS", 3)
+    dedup = Deduplicator(DedupConfig(threshold=0.6), texts.__getitem__)
+    for index, text in texts.items():
+        dedup.add(index, text_key(text), text)
+        dedup.decide()
+    assert dedup.decide() == expected
+    assert len(dedup._similarities) == 3
 
 
 def test_of_equal_texts_the_first_stays() -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _FIRST_SENTENCE = re.compile(r"\A[^.!?]*[.!?]+[\"']?\s+")
 _WORDS = re.compile(r"\w+")
 _REMEMBERED = 4096
+_MOST_PAIRS = 1 << 17
+"""Pairs whose similarity is kept for the next look, in some 200 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,12 @@ class Deduplicator:
 
     def _similarity(self, index: int, other: int) -> float:
         pair = (index, other)
-        if pair not in self._similarities:
-            self._similarities[pair] = jaccard(self._shingles(index), self._shingles(other))
-        return self._similarities[pair]
+        similarity = self._similarities.get(pair)
+        if similarity is None:
+            similarity = jaccard(self._shingles(index), self._shingles(other))
+            if len(self._similarities) < _MOST_PAIRS:  # the first ones: each look begins with them
+                self._similarities[pair] = similarity
+        return similarity
 
     def decide(self) -> tuple[list[int], list[Duplicate]]:
         """Return the indices that stay and the duplicates that go, both in order of index."""

@@ -1,5 +1,6 @@
 """Stories that passed the rules, on disk until it is known which of them are duplicates."""
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -47,19 +48,19 @@ class KeptStories:
     def add(self, story: Cleaned) -> int:
         """Append a story; return its index."""
         line = json.dumps([story.id, story.source, story.prompt, story.text]).encode() + b"\n"
-        try:
+        with self._told():
             self._file.write(line)
-        except OSError as error:
-            raise os_error(error, f"write to {self._folder}") from error
         self._offsets.append(self._end)
         self._groups.append(group_key(story.prompt, story.text))
         self._end += len(line)
         return len(self._offsets) - 1
 
     def read(self, index: int) -> Story:
-        """Return one story."""
-        self._file.seek(self._offsets[index])
-        key, source, prompt, text = json.loads(self._file.readline())
+        """Return one story. Raises DataError when what was added finds no room."""
+        with self._told():
+            self._file.seek(self._offsets[index])  # writes what is still in memory
+            line = self._file.readline()
+        key, source, prompt, text = json.loads(line)
         return Story(index, key, source, prompt, text)
 
     def text(self, index: int) -> str:
@@ -72,8 +73,16 @@ class KeptStories:
             yield self.read(index), self._groups[index] < validation_share * _TO_SHARE
 
     def close(self) -> None:
-        """Let the file go."""
-        self._file.close()
+        """Let the file go; what it held is of no use any more."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise os_error(error, f"write to {self._folder}") from error
 
 
 def order_of(rule: str, story_id: str) -> bytes:
