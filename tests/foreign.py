@@ -65,6 +65,63 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+_OTHER = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 96,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+_GROUPED = {**_OTHER, "intermediate_size": 96, "num_key_value_heads": 2}
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma2": ("Gemma2", {**_GROUPED, "head_dim": 16, "sliding_window": 16}),
+    "gemma3": ("Gemma3Text", {**_GROUPED, "head_dim": 16, "sliding_window": 16}),
+    "phi": ("Phi", _GROUPED),
+    "phi3": ("Phi3", _GROUPED),
+    "olmo2": ("Olmo2", _GROUPED),
+    "stablelm": ("StableLm", _GROUPED),
+    "cohere": ("Cohere", _GROUPED),
+    "granite": ("Granite", {**_GROUPED, "logits_scaling": 4.0}),
+    "neox": ("GPTNeoX", {**_OTHER, "intermediate_size": 96}),
+    "opt": ("OPT", {**_OTHER, "ffn_dim": 96, "word_embed_proj_dim": 64, "dropout": 0.0}),
+    "falcon": ("Falcon", _OTHER),
+    "bloom": ("Bloom", {"vocab_size": VOCAB, "hidden_size": 64, "n_layer": 2, "n_head": 4}),
+    "gptj": (
+        "GPTJ",
+        {
+            "vocab_size": VOCAB,
+            "n_embd": 64,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 96,
+            "rotary_dim": 8,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+        },
+    ),
+    "llama": ("Llama", _GROUPED),
+}
+"""Families that our own network does not serve, and one that it does."""
+
+
+def save_other_model(folder: Path, name: str) -> Any:
+    """Save a random model of OTHERS with a tokenizer of ours; return it."""
+    kind, shape = OTHERS[name]
+    config = getattr(transformers, f"{kind}Config")(**shape)
+    generator = torch.Generator().manual_seed(2)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, 0.1, generator=generator)
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return model.eval()
+
+
 def random_model(name: str) -> Any:
     """Build a model by its name in MODELS, with weights that make a mistake show."""
     kind, shape = MODELS[name]

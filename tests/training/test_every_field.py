@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from tests.foreign import save_other_model
 from tests.training.conftest import make_conversations, make_text
 from tinyllm.checkpoint import load_checkpoint
 from tinyllm.config.base import load_config
@@ -53,6 +55,7 @@ PREFERRED = {
     "preference.beta": 0.2,
     "optimizer.learning_rate": 0.05,
 }
+FOREIGN = {**TUNED, "init_from": None}
 MUON, WSD = {"optimizer.name": "muon"}, {"schedule.decay": "wsd"}
 CHAT = {"data.train": "chat.jsonl", "samples.prompts": ["cat"], "model.context_length": 96}
 SUBWORDS = {"tokenizer.kind": "bpe"}
@@ -93,6 +96,7 @@ MUTATIONS: dict[str, Mutation] = {
         {"model.hidden_size": None, "model.n_layers": None, "model.n_heads": None},
         before="tinystories-1m",
     ),
+    "model.hf": Mutation("cohere", FOREIGN, before="neox"),
     "model.family": Mutation("gpt-neo"),
     "model.hidden_size": Mutation(24),
     "model.n_layers": Mutation(2),
@@ -193,6 +197,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_checkpoint(folder / "talker.safetensors", context_length=96, chat=True)
     write_tiny_checkpoint(folder / "wide.safetensors", context_length=32, hidden_size=64)
     write_adapter(folder / "adapter", folder / "a.safetensors")
+    for family in ("neox", "cohere"):
+        save_other_model(folder / family, family)
     return folder
 
 
@@ -260,7 +266,10 @@ def _train(settings: Mapping[str, object]) -> object:
         {k: v for k, v in row.items() if not any(word in k for word in (*MEASURED, "per_second"))}
         for row in folder.read_metrics()
     ]
-    weights = load_checkpoint(result.checkpoint).model.state_dict()
+    if result.checkpoint.is_dir():
+        weights = load_file(result.checkpoint / "adapter_model.safetensors")
+    else:
+        weights = load_checkpoint(result.checkpoint).model.state_dict()
     return {
         "compiled": compiled,
         "trackers": opened,

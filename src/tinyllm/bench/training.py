@@ -15,6 +15,7 @@ from typing import Any
 
 from tinyllm.bench.ceilings import Ceilings, measure_ceilings
 from tinyllm.bench.made_up import write_made_up_text
+from tinyllm.config.model import ModelConfig
 from tinyllm.config.train import TrainConfig
 from tinyllm.device import choose_compute, memory_in_use, prepare_arithmetic
 from tinyllm.model.sizing import count_parameters, training_flops_per_token
@@ -87,6 +88,7 @@ def run(
         peak = memory.peak(compute.device)
     timed = reports[warmup_steps:]
     shape, context = built.model.config, built.rows.train.context_length
+    assert isinstance(shape, ModelConfig)  # the bench makes its own networks
     speed = statistics.median(report.n_tokens / report.seconds for report in timed)
     return TrainingSpeed(
         n_parameters=count_parameters(shape).total,

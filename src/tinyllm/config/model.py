@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from tinyllm.config.base import Strict
+from tinyllm.config.generation import CheckpointName
 
 Family = Literal["gpt-neo", "llama"]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
@@ -200,10 +201,17 @@ class ModelConfig(Strict):
 
 
 class ModelSpec(Strict):
-    """A network's shape as it is asked for: a preset, sizes, or a preset with sizes changed."""
+    """A network's shape as it is asked for: a preset, sizes, or a preset with sizes changed.
+
+    Or a whole model from elsewhere, which brings its shape.
+    """
 
     keeps_default: ClassVar[bool] = False
     """Sizes stand for themselves: a default's preset does not lie beneath them."""
+
+    hf: CheckpointName | None = None
+    """A causal model of any family that transformers opens: a folder, or owner/name on the Hub. It
+    stays frozen, and `lora` is trained beside it. Needs `pip install tinyllm[hf]`."""
 
     preset: str | None = None
     """Name of a ready shape, for example `tinystories-8m` or `llama-1m`; `auto` lets a training
@@ -254,7 +262,7 @@ class ModelSpec(Strict):
 
     def merged(self) -> dict[str, Any]:
         """Return the fields that are said: those of the preset under those of the spec."""
-        said = self.model_dump(exclude_none=True, exclude={"preset"})
+        said = self.model_dump(exclude_none=True, exclude={"preset", "hf"})
         preset = {} if self.preset in (None, AUTO) else model_presets()[self.preset]
         if "hidden_size" in said and "intermediate_size" not in said:
             preset = {k: v for k, v in preset.items() if k != "intermediate_size"}
@@ -264,6 +272,11 @@ class ModelSpec(Strict):
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:
+        if self.hf is not None:
+            others = self.model_dump(exclude_none=True, exclude={"hf"})
+            if others:
+                raise ValueError(f"`{next(iter(others))}` comes from `hf`; remove one of the two")
+            return self
         if self.preset not in (None, AUTO) and self.preset not in model_presets():
             close = difflib.get_close_matches(self.preset, model_presets(), n=1)
             meant = f"did you mean {close[0]}? The " if close else "the "

@@ -244,11 +244,13 @@ class TrainConfig(Strict):
     """The tokenizer to train or read; not together with `init_from`."""
 
     model: ModelSpec = ModelSpec(preset="llama-3m")
-    """The network to build; not together with `init_from`."""
+    """The network to build, or `{"hf": NAME}`: one of any family from elsewhere, for `lora`; not
+    together with `init_from`."""
 
     lora: LoraConfig | None = None
-    """Train LoRA adapters beside the frozen weights of `init_from` rather than all of them; null
-    trains all. The checkpoint is whole; the adapter alone lies beside it, in peft's form."""
+    """Train LoRA adapters beside the frozen weights of `init_from` or `model.hf` rather than all of
+    them; null trains all. The adapter lies beside the checkpoint, in peft's form; the checkpoint
+    is whole. Beside `model.hf` the adapter is all that is written."""
 
     preference: PreferenceConfig | None = None
     """Learn from pairs of answers which one is better (DPO) rather than the next token."""
@@ -306,8 +308,14 @@ class TrainConfig(Strict):
             for key in ("model", "tokenizer"):
                 if _differs(self, key):
                     raise ValueError(f"`{key}` comes from `init_from`; remove one of the two")
-        if self.lora is not None and self.init_from is None:
-            raise ValueError("`lora` needs `init_from`: adapters stand beside trained weights")
+        if self.model.hf is not None:
+            self._fits_a_foreign_model(self.model.hf)
+        elif self.lora is not None and self.init_from is None:
+            raise ValueError(
+                "`lora` needs `init_from` or `model.hf`: adapters stand beside trained weights"
+            )
+        if self.lora is not None and self.lora.quantization != "none" and self._is_parted:
+            raise ValueError("`lora.quantization` needs `distributed.strategy` ddp, not fsdp")
         if self.lora is not None and self.optimizer.name != "adamw":
             raise ValueError("`lora` is trained by adamw, and `optimizer.name` is muon")
         if self.preference is not None:
@@ -330,10 +338,29 @@ class TrainConfig(Strict):
             )
         return self
 
+    @property
+    def _is_parted(self) -> bool:
+        return self.distributed.strategy == "fsdp"
+
+    def _fits_a_foreign_model(self, name: str) -> None:
+        """Refuse what a model of transformers and peft does not do here."""
+        if self.lora is None:
+            raise ValueError(f"`model.hf` {name} stays frozen: give `lora`, what is trained of it")
+        if _differs(self, "tokenizer"):
+            raise ValueError("`tokenizer` comes from `model.hf`; remove one of the two")
+        if self.lora.merge_first is not None:
+            raise ValueError("`lora.merge_first` needs `init_from`, and not `model.hf`")
+        if self._is_parted:
+            raise ValueError("`model.hf` needs `distributed.strategy` ddp, not fsdp")
+        if self.compile == "on":
+            raise ValueError("`model.hf` is not compiled; remove `compile`")
+
     def _pairs_fit(self, data: TrainData) -> None:
         """Refuse what says nothing of pairs."""
-        if self.init_from is None:
-            raise ValueError("`preference` needs `init_from`: a model that answers already")
+        if self.init_from is None and self.model.hf is None:
+            raise ValueError(
+                "`preference` needs `init_from` or `model.hf`: a model that answers already"
+            )
         for key in ("format", "text_field", "packing", "mask_prompt"):
             if _differs(data, key):
                 raise ValueError(f"`data.{key}` says nothing of pairs; remove it or `preference`")

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,13 @@ from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.files import atomic_write, read_json, require_file, write_json
 from tinyllm.model.hf_config import LAYOUTS, Layout, model_type
 from tinyllm.model.hf_weights import place_of
-from tinyllm.model.quantized import can_quantize, dequantize, is_quantized, quantize_linear
+from tinyllm.model.quantized import (
+    can_quantize,
+    dequantize,
+    is_quantized,
+    n_weights,
+    quantize_linear,
+)
 from tinyllm.model.transformer import Transformer
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -38,11 +44,10 @@ _BASE, _A, _B = ".base_layer.", ".lora_A.weight", ".lora_B.weight"
 class LoraLinear(nn.Module):
     """A frozen linear layer and what is learnt beside it; x is (…, in)."""
 
-    def __init__(self, base_layer: nn.Linear, config: LoraConfig) -> None:
+    def __init__(self, base_layer: nn.Linear, config: LoraConfig, device: torch.device) -> None:
         super().__init__()
-        device = base_layer.weight.device
         packs = config.quantization == "nf4" and can_quantize(base_layer)
-        self.base_layer = quantize_linear(base_layer) if packs else base_layer
+        self.base_layer = quantize_linear(base_layer, device) if packs else base_layer
         self.scale = config.scale
         self.dropout = nn.Dropout(config.dropout)
         with torch.device("meta"):  # values are drawn by seed, not from the global generator
@@ -57,29 +62,40 @@ class LoraLinear(nn.Module):
         return out
 
 
-def add_lora(model: Transformer, config: LoraConfig, generator: torch.Generator) -> None:
+def add_lora(
+    model: Transformer,
+    config: LoraConfig,
+    generator: torch.Generator,
+    device: torch.device | None = None,
+) -> None:
     """Freeze a network and put adapters beside its target layers, in place.
 
-    Raises ConfigError for a target that the network does not have.
+    Weights that are packed go to `device`, where they will be used: how, depends on it. Without
+    one, everything stays where it is. Raises ConfigError for a target that the network lacks.
     """
+    require_linears(model.config, config)
     model.requires_grad_(False)
-    found: set[str] = set()
+    place = device or next(model.parameters()).device
     for parent, name, child in _linears(model):
         if name in config.targets and isinstance(child, nn.Linear):
-            setattr(parent, name, _drawn(LoraLinear(child, config), generator))
-            found.add(name)
-    missing = sorted(set(config.targets) - found)
+            setattr(parent, name, _drawn(LoraLinear(child, config, place), generator))
+
+
+def require_linears(shape: ModelConfig, config: LoraConfig) -> None:
+    """Raise ConfigError where targets were chosen that a network of this shape lacks."""
+    names = linear_names(shape)
+    missing = sorted(set(config.targets) - set(names))
     if missing and config.is_explicit:
-        has = ", ".join(linear_names(model))
         raise ConfigError(
-            f"`lora.targets` names {', '.join(missing)}, which this {model.config.family} network "
-            "lacks",
-            f"It has {has}.",
+            f"`lora.targets` names {', '.join(missing)}, which this {shape.family} network lacks",
+            f"It has {', '.join(names)}.",
         )
 
 
-def linear_names(model: Transformer) -> list[str]:
-    """Name the linear layers that a layer of the network has."""
+def linear_names(shape: ModelConfig) -> list[str]:
+    """Name the linear layers that a layer of such a network has."""
+    with torch.device("meta"):
+        model = Transformer(shape)
     return list(dict.fromkeys(name for _, name, _ in _linears(model)))
 
 
@@ -119,9 +135,9 @@ def has_lora(model: nn.Module) -> bool:
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Return (parameters that train, all parameters); two in a byte count as two."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    packed = [layer.base_layer for _, layer in adapters(model) if is_quantized(layer.base_layer)]
-    n_packed = sum(p.weight.numel() for p in packed)
-    n_unpacked = sum(p.in_features * p.out_features for p in packed)
+    packed = [module for module in model.modules() if is_quantized(module)]
+    n_packed = sum(cast(Tensor, module.weight).numel() for module in packed)
+    n_unpacked = sum(n_weights(module) for module in packed)
     return trained, sum(p.numel() for p in model.parameters()) - n_packed + n_unpacked
 
 

@@ -45,7 +45,7 @@ class Places:
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)  # (T,)
         indices = steps.unsqueeze(0) if past is None else past.unsqueeze(1) + steps  # (B or 1, T)
         n_keys = longest_past + len(steps)
-        starts = None if document_ids is None else _document_starts(document_ids)
+        starts = None if document_ids is None else document_starts(document_ids)
         positions = indices if starts is None else steps - starts
         near = starts
         if config.family == "gpt-neo" and n_keys > config.attention_window:
@@ -101,7 +101,7 @@ def _rotation(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
-def _document_starts(document_ids: Tensor) -> Tensor:
+def document_starts(document_ids: Tensor) -> Tensor:
     """Return where each token's document, a run of equal ids, begins in its row; (B, T) int64."""
     steps = torch.arange(document_ids.shape[1], device=document_ids.device)
     is_start = functional.pad(document_ids[:, 1:] != document_ids[:, :-1], (1, 0), value=True)

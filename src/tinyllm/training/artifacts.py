@@ -1,7 +1,7 @@
 """What a training leaves for others: the checkpoint, its record, and written samples."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from tinyllm.config.train import TrainConfig
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import read_manifest
 from tinyllm.data.sources import expand_source
+from tinyllm.model.foreign import ForeignNetwork
 from tinyllm.model.transformer import Transformer
 from tinyllm.records import Message
 from tinyllm.seeding import derive_seed
-from tinyllm.training.prepare import Beginning
+from tinyllm.training.prepare import Beginning, Network
 from tinyllm.training.rows import Rows
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.state import Progress
@@ -58,7 +59,11 @@ def training_record(
     The record of the checkpoint that this one starts from stays inside it, so that a chat model
     still tells what its base was trained on.
     """
-    before = beginning.loaded.info.training if beginning.loaded is not None else None
+    before: Mapping[str, Any] | None = None
+    if beginning.loaded is not None:
+        before = beginning.loaded.info.training
+    elif beginning.foreign is not None:
+        before = beginning.foreign.training
     return {
         "config": _without_folders(config.model_dump(mode="json")),
         "data": data,
@@ -83,36 +88,38 @@ def write_checkpoint(
     measured: Measurement | None,
 ) -> None:
     """Write the one-file checkpoint as the weights are now."""
-    outcome: dict[str, Any] = {
-        "step": progress.step,
-        "trained_tokens": progress.trained_tokens,
-        "elapsed_seconds": round(progress.elapsed_seconds, 1),
-    }
-    if measured is not None:
-        outcome["validation"] = {**asdict(measured), "bits_per_byte": measured.bits_per_byte}
     save_checkpoint(
         path,
         model,
         beginning.tokenizer,
         template=beginning.template,
-        training={**record, **outcome},
+        training={**record, **outcome(progress, measured)},
         generation=_GENERATION[beginning.kind],
     )
 
 
+def outcome(progress: Progress, measured: Measurement | None) -> dict[str, Any]:
+    """Return the part of a training record that changes on the way."""
+    values: dict[str, Any] = {
+        "step": progress.step,
+        "trained_tokens": progress.trained_tokens,
+        "elapsed_seconds": round(progress.elapsed_seconds, 1),
+    }
+    if measured is not None:
+        values["validation"] = {**asdict(measured), "bits_per_byte": measured.bits_per_byte}
+    return values
+
+
 def write_samples(
-    folder: RunFolder, model: Transformer, beginning: Beginning, config: TrainConfig, step: int
+    folder: RunFolder, model: Network, beginning: Beginning, config: TrainConfig, step: int
 ) -> list[str]:
     """Continue the config's prompts and keep the texts; the same step writes the same texts.
 
     Of a prompt that would leave no room in the context, the beginning is continued.
     """
     from tinyllm.chat_template import render_prompt
-    from tinyllm.generation.engine import Engine
 
-    info = CheckpointInfo(folder.path, model.config, beginning.kind, {}, {})
     template = beginning.template
-    engine = Engine(LoadedModel(model, beginning.tokenizer, template, info))
     prompts = [
         beginning.tokenizer.encode_prompt(prompt)
         if template is None
@@ -126,14 +133,29 @@ def write_samples(
     )
     was_training = model.training
     try:
-        fitting = [ids[: engine.context_length - 1] for ids in prompts]
-        completions = engine.complete(fitting, sampling)
+        fitting = [ids[: model.config.context_length - 1] for ids in prompts]
+        texts = _continue(model, fitting, sampling, beginning)
     finally:
         model.train(was_training)
-    for prompt, completion in zip(config.samples.prompts, completions, strict=True):
+    for prompt, text in zip(config.samples.prompts, texts, strict=True):
         joint = "\n\n" if template is not None else ""
-        folder.append_sample(step, prompt + joint, completion.text)
-    return [completion.text for completion in completions]
+        folder.append_sample(step, prompt + joint, text)
+    return texts
+
+
+def _continue(
+    model: Network, prompts: list[list[int]], sampling: Sampling, beginning: Beginning
+) -> list[str]:
+    """Return a continuation of each prompt."""
+    if isinstance(model, ForeignNetwork):
+        ends = [beginning.tokenizer.end_of_text_id]
+        made = [model.continue_ids(ids, sampling, ends) for ids in prompts]
+        return [beginning.tokenizer.decode(ids) for ids in made]
+    from tinyllm.generation.engine import Engine
+
+    info = CheckpointInfo(Path(), model.config, beginning.kind, {}, {})
+    engine = Engine(LoadedModel(model, beginning.tokenizer, beginning.template, info))
+    return [completion.text for completion in engine.complete(prompts, sampling)]
 
 
 def _without_folders(values: Any) -> Any:

@@ -14,12 +14,15 @@ from torch import nn
 from tinyllm.config.train import TrainConfig
 from tinyllm.device import NARROW, Compute, with_precision
 from tinyllm.errors import ConfigError
+from tinyllm.model.lora import count_parameters
+from tinyllm.model.transformer import Transformer
 from tinyllm.reporting import Reporter, format_bytes
 from tinyllm.training.artifacts import data_record, training_record
+from tinyllm.training.base import find_base
 from tinyllm.training.budget import epochs_of, limits_for, shape_for
 from tinyllm.training.distributed import Processes, require_fixed_micro_batch
 from tinyllm.training.fitting import fit_to_memory, require_room
-from tinyllm.training.keeper import Keeper
+from tinyllm.training.keeper import AdapterKeeper, Keeper
 from tinyllm.training.loop import Training
 from tinyllm.training.objective import NextToken, Preference
 from tinyllm.training.optimizer import build_optimizers
@@ -56,6 +59,7 @@ class Assembly:
         self.state = start.state
         self.name, self.resume_command = name, resume_command
         require_trackers(config)
+        self.base = find_base(config, compute.device, reporter)
         self.trackers = Trackers([])
         known = folder.path / "tokenizer.json" if start.state is not None else None
         with reporter.stage("prepare the data"):
@@ -76,10 +80,15 @@ class Assembly:
 
     def _prepare(self, known_tokenizer: Path | None) -> None:
         """Find tokenizer, shape and rows, and what identifies them."""
-        self.beginning = find_beginning(self.config, known_tokenizer, self.reporter)
+        self.beginning = find_beginning(
+            self.config, known_tokenizer, self.reporter, self.base.foreign
+        )
         self._require_another_base()
         self.rows = find_rows(self.config, self.beginning, self.reporter)
         self.fingerprints = fingerprints(self.config, self.beginning, self.rows)
+        lora = self.config.lora
+        if lora is not None and lora.quantization != "none" and not self.base.packs:
+            self.fingerprints["frozen_weights"] = "not packed"
 
     def _require_another_base(self) -> None:
         """Raise ConfigError when the training would replace the checkpoint it starts from."""
@@ -93,8 +102,7 @@ class Assembly:
     def build(self) -> None:
         """Build network, optimizers and the training around them, at its first step."""
         self.compute = self._settled_compute()
-        self.model = build_model(self.config, self.beginning).to(self.compute.device)
-        self.model.model.recomputes = self.config.gradient_checkpointing
+        self.model = build_model(self.config, self.beginning, self.compute, self.base.packs)
         optimizers = build_optimizers(self.model, self.config.optimizer)
         network: nn.Module = self.model
         if self._compiles():
@@ -104,7 +112,8 @@ class Assembly:
         )
         self.byte_lengths = self.byte_lengths.to(self.compute.device)
         self.training = self._training()
-        self.keeper = Keeper(
+        kind = Keeper if isinstance(self.model, Transformer) else AdapterKeeper
+        self.keeper = kind(
             path=self.path,
             folder=self.folder,
             processes=self.processes,
@@ -158,6 +167,8 @@ class Assembly:
 
     def _compiles(self) -> bool:
         wanted = self.config.compile
+        if self.base.foreign is not None:
+            return False
         return wanted == "on" or (wanted == "auto" and self.compute.device.type == "cuda")
 
     def _choose_micro_batch(self) -> None:
@@ -178,4 +189,4 @@ class Assembly:
             )
 
     def _n_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+        return count_parameters(self.model)[1]

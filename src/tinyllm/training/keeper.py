@@ -12,11 +12,14 @@ from typing import Any
 import torch
 
 from tinyllm.config.lora import LoraConfig
+from tinyllm.config.model import ModelConfig
+from tinyllm.model.foreign import ForeignNetwork
 from tinyllm.model.lora import adapter_layout, save_adapter
 from tinyllm.model.transformer import Transformer
-from tinyllm.training.artifacts import write_checkpoint
+from tinyllm.training.adapter_folder import adapter_place, write_adapter_folder
+from tinyllm.training.artifacts import outcome, write_checkpoint
 from tinyllm.training.distributed import Processes
-from tinyllm.training.prepare import Beginning
+from tinyllm.training.prepare import Beginning, Network
 from tinyllm.training.rollback import forget_states_after, return_to, state_before_trouble
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.sharding import collect, whole_network
@@ -32,7 +35,7 @@ class Keeper:
     """The checkpoint."""
     folder: RunFolder
     processes: Processes
-    model: Transformer
+    model: Network
     optimizers: Sequence[torch.optim.Optimizer]
     progress: Progress
     """That of the training: it changes from step to step."""
@@ -81,8 +84,18 @@ class Keeper:
         self._write(self.path, measured)
         self._write_adapter()
 
+    @property
+    def written(self) -> Path:
+        """Where what was learnt lies: a file, or the adapter's folder."""
+        return self.path
+
+    def speaking_network(self) -> Network | None:
+        """Return the network that can write samples to the main process, None to the others."""
+        return self.whole_network()
+
     def whole_network(self) -> Transformer | None:
         """Return the whole network to the main process, None to the others."""
+        assert isinstance(self.model, Transformer)
         network = whole_network(self.model, keep=self.processes.is_main)
         return network if self.processes.is_main else None
 
@@ -107,16 +120,18 @@ class Keeper:
 
     def _write_adapter(self) -> None:
         """Write the adapter in peft's form, with the base that it belongs to."""
-        base = self.beginning.loaded
-        layout = adapter_layout(self.beginning.model_config)
-        if self.lora is None or base is None or layout is None:
+        base, shape = self.beginning.loaded, self.beginning.model_config
+        if self.lora is None or base is None or not isinstance(shape, ModelConfig):
+            return
+        layout = adapter_layout(shape)
+        if layout is None:
             return
         is_main = self.processes.is_main
         trained = ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
         weights = collect(trained, keep=is_main)
         if is_main:
             save_adapter(
-                self.path.with_name(f"{self.path.stem}-adapter"),
+                adapter_place(self.path),
                 weights,
                 self.lora,
                 layout,
@@ -134,3 +149,33 @@ class Keeper:
         network = self.whole_network()
         if network is not None:
             write_checkpoint(path, network, self.beginning, self.record, self.progress, measured)
+
+
+class AdapterKeeper(Keeper):
+    """Write and restore a run beside `model.hf`: wherever a checkpoint would be, its adapter is."""
+
+    @property
+    def written(self) -> Path:
+        """The adapter's folder."""
+        return adapter_place(self.path)
+
+    def speaking_network(self) -> Network | None:
+        """Return the network itself to the main process, None to the others."""
+        return self.model if self.processes.is_main else None
+
+    def _write_adapter(self) -> None:
+        """Write nothing more: the adapter is all there is."""
+
+    def _write(self, path: Path, measured: Measurement | None) -> None:
+        base = self.beginning.foreign
+        assert base is not None
+        assert isinstance(self.model, ForeignNetwork)
+        if self.processes.is_main:
+            write_adapter_folder(
+                adapter_place(path),
+                self.model,
+                base,
+                str(self.identity["fingerprints"]["init_from"]),
+                self.beginning.template,
+                {**self.record, **outcome(self.progress, measured)},
+            )

@@ -16,13 +16,16 @@ from tinyllm.checkpoint import (
     find_checkpoint,
     load_checkpoint,
 )
+from tinyllm.checkpoint.foreign import ForeignBase
 from tinyllm.config.model import ModelConfig
 from tinyllm.config.train import TrainConfig
 from tinyllm.data.contamination import refuse_evaluation_files, tell_recorded_leaks
 from tinyllm.data.corpus import Format, resolve_format
 from tinyllm.data.sources import describe_source
 from tinyllm.data.tokenize import prepare_tokenizer
+from tinyllm.device import Compute
 from tinyllm.errors import ConfigError
+from tinyllm.model.foreign import ForeignNetwork, ForeignShape, open_network
 from tinyllm.model.lora import add_lora, merge_adapter, read_adapter
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.transformer import Transformer
@@ -37,28 +40,45 @@ class Beginning:
 
     tokenizer: Tokenizer
     template: ChatTemplate | None
-    model_config: ModelConfig
+    model_config: ModelConfig | ForeignShape
     loaded: LoadedModel | None
     """The checkpoint named by `init_from`, if any."""
     format: Format
+    foreign: ForeignBase | None = None
+    """The model named by `model.hf`, if any."""
 
     @property
     def kind(self) -> Literal["base", "chat"]:
         """What the finished checkpoint is for."""
         return "base" if self.template is None else "chat"
 
+    @property
+    def base_path(self) -> Path | None:
+        """The file or folder whose weights the training begins from, if any."""
+        if self.foreign is not None:
+            return self.foreign.path
+        return None if self.loaded is None else self.loaded.info.path
+
 
 def find_beginning(
-    config: TrainConfig, known_tokenizer: Path | None, reporter: Reporter
+    config: TrainConfig,
+    known_tokenizer: Path | None,
+    reporter: Reporter,
+    foreign: ForeignBase | None = None,
 ) -> Beginning:
     """Find tokenizer and shape: from `init_from`, from a tokenizer file, or made from the data.
 
-    `known_tokenizer` is that of a run which goes on, so that it is not trained again.
+    `known_tokenizer` is that of a run which goes on, so that it is not trained again; `foreign`
+    is what was found of `model.hf`.
     """
     for source in config.data.train:
         refuse_evaluation_files(source, config.data.evaluation_only)
         tell_recorded_leaks(source, reporter)
     format = "conversations" if config.preference is not None else _format_of(config, reporter)
+    if foreign is not None:
+        template = foreign.template if format == "text" else foreign.template or DEFAULT_TEMPLATE
+        reporter.note(f"starting from {foreign.path}")
+        return Beginning(foreign.tokenizer, template, foreign.shape, None, format, foreign)
     if config.init_from is not None:
         found = find_checkpoint(config.init_from)
         loaded = load_checkpoint(found.path)
@@ -73,25 +93,58 @@ def find_beginning(
     return Beginning(tokenizer, template, model_config, None, format)
 
 
-def build_model(config: TrainConfig, beginning: Beginning) -> Transformer:
-    """Return the network with its first weights: the checkpoint's, or drawn from the seed."""
+Network = Transformer | ForeignNetwork
+"""What is trained."""
+
+
+def build_model(
+    config: TrainConfig, beginning: Beginning, compute: Compute, packs: bool = False
+) -> Network:
+    """Return the network on its device with its first weights: those of what it starts from, or
+    drawn from the seed. `packs` tells whether frozen weights are held in 4 bits.
+    """
+    if beginning.foreign is not None:
+        return _foreign_network(config, beginning.foreign, compute, packs)
     if beginning.loaded is not None:
         model = beginning.loaded.model
         if config.lora is not None:
-            _add_lora(model, config)
-        return model
-    model = Transformer(beginning.model_config)
-    model.init_weights(torch.Generator().manual_seed(derive_seed(config.seed, "weights")))
-    return model
+            _add_lora(model, config, compute.device, packs)
+    else:
+        assert isinstance(beginning.model_config, ModelConfig)
+        model = Transformer(beginning.model_config)
+        model.init_weights(torch.Generator().manual_seed(derive_seed(config.seed, "weights")))
+    model.model.recomputes = config.gradient_checkpointing
+    return model.to(compute.device)
 
 
-def _add_lora(model: Transformer, config: TrainConfig) -> None:
+def _foreign_network(
+    config: TrainConfig, base: ForeignBase, compute: Compute, packs: bool
+) -> ForeignNetwork:
+    """Open `model.hf`, its frozen weights as wide as the products that they are read for."""
+    assert config.lora is not None
+    return open_network(
+        base.path,
+        base.shape,
+        config.lora,
+        _generator_of_adapters(config),
+        device=compute.device,
+        dtype=torch.bfloat16 if compute.precision == "bf16" else torch.float32,
+        packs=packs,
+        recomputes=config.gradient_checkpointing,
+    )
+
+
+def _generator_of_adapters(config: TrainConfig) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed(config.seed, "lora"))
+
+
+def _add_lora(model: Transformer, config: TrainConfig, device: torch.device, packs: bool) -> None:
     """Put adapters beside the checkpoint's weights, behind those that are merged first."""
     assert config.lora is not None
+    lora = config.lora if packs else config.lora.model_copy(update={"quantization": "none"})
     if config.lora.merge_first is not None:
         merge_adapter(model, config.lora.merge_first)
-    generator = torch.Generator().manual_seed(derive_seed(config.seed, "lora"))
-    add_lora(model, config.lora, generator)
+    add_lora(model, lora, _generator_of_adapters(config), device)
 
 
 def _tell_of_another_base(folder: Path, base: Path, reporter: Reporter) -> None:

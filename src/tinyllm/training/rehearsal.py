@@ -14,17 +14,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyllm.config.model import ModelConfig
 from tinyllm.config.train import MICRO_BATCH_SIZE
 from tinyllm.data.preferences import Pairs
 from tinyllm.errors import ConfigError
 from tinyllm.model.advice import warnings_for
+from tinyllm.model.foreign import ForeignNetwork, ForeignShape
+from tinyllm.model.lora import count_parameters
 from tinyllm.model.sizing import training_memory
-from tinyllm.model.transformer import Transformer
 from tinyllm.reporting import format_bytes, format_count, format_duration
 from tinyllm.training import memory
 from tinyllm.training.fitting import fit_to_memory, require_room
 from tinyllm.training.loop import StepReport, take_step
 from tinyllm.training.objective import likelihoods_of
+from tinyllm.training.prepare import Network
 from tinyllm.training.rows import validation_batches
 from tinyllm.training.sitting import Sitting
 from tinyllm.training.validation import measure
@@ -129,7 +132,7 @@ class Rehearsal(Sitting):
         )
         trained_tokens = round(tokens / len(reports) * n_steps)
         parts = parameters_by_part(self.model)
-        checkpoint, state = self.path.stat().st_size, _folder_bytes(self.folder.states)
+        checkpoint, state = _bytes(self.keeper.written), _bytes(self.folder.states)
         n_checkpoints = 1 if self.rows.validation is None else 2
         per_parameter = trained_tokens / sum(parts.values())
         return Forecast(
@@ -150,7 +153,7 @@ class Rehearsal(Sitting):
             disk_bytes=n_checkpoints * checkpoint + (self.config.checkpoint.keep + 1) * state,
             verdict=self._verdict(fits),
             warnings=[
-                *warnings_for(self.model.config),
+                *self._doubts_of_the_shape(),
                 *(_amount(per_parameter) if self.config.lora is None else []),
             ],
         )
@@ -163,20 +166,31 @@ class Rehearsal(Sitting):
         """Refuse a network that alone is larger than memory: to build it would harm the machine."""
         device = self.compute.device
         free = memory.available(device) if available_bytes is None else available_bytes
-        parts = training_memory(
-            self.beginning.model_config, 1, 1, optimizer=self.config.optimizer.name
-        )
-        lora = self.config.lora
-        if lora is None:
-            least, what = parts.weights + parts.gradients + parts.optimizer, _ALL_TRAINS
-        else:  # hardly anything beside the frozen weights, which are packed to an eighth at most
-            least, what = parts.weights // (1 if lora.quantization == "none" else 8), "weights"
+        least, what = self._least()
         if least > free:
             raise ConfigError(
                 f"does not fit: {what} take {format_bytes(least)}, and {format_bytes(free)} are "
                 "free",
                 "Take a smaller model; see `tinyllm config schema` for model.preset.",
             )
+
+    def _least(self) -> tuple[int, str]:
+        """Return the bytes that a training cannot do without, and what they are for."""
+        shape = self.beginning.model_config
+        if isinstance(shape, ForeignShape):
+            width = 2 if self._settled_compute().precision == "bf16" else 4
+            weights = width * shape.n_parameters
+        else:
+            parts = training_memory(shape, 1, 1, optimizer=self.config.optimizer.name)
+            if self.config.lora is None:
+                return parts.weights + parts.gradients + parts.optimizer, _ALL_TRAINS
+            weights = parts.weights
+        # hardly anything beside the frozen weights, which are packed to an eighth at most
+        return weights // (8 if self.base.packs else 1), "weights"
+
+    def _doubts_of_the_shape(self) -> list[str]:
+        shape = self.model.config
+        return warnings_for(shape) if isinstance(shape, ModelConfig) else []
 
     def _fit(self, available_bytes: int | None) -> bool:
         """Set the largest micro-batch that fits, at most the wanted one; say whether it is it."""
@@ -267,8 +281,14 @@ class Rehearsal(Sitting):
         return n_steps, limits.max_seconds
 
 
-def parameters_by_part(model: Transformer) -> dict[str, int]:
-    """Count parameters by what they are for, in the order they are met."""
+def parameters_by_part(model: Network) -> dict[str, int]:
+    """Count parameters by what they are for, in the order they are met.
+
+    Of a network that is not ours: which are frozen, and which are the adapters'.
+    """
+    if isinstance(model, ForeignNetwork):
+        n_trained, n_all = count_parameters(model)
+        return {"frozen": n_all - n_trained, "adapters": n_trained}
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         words = name.split(".")
@@ -298,5 +318,6 @@ def _timed(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _bytes(place: Path) -> int:
+    """Return the size of a file, or of all in a folder."""
+    return sum(path.stat().st_size for path in [place, *place.rglob("*")] if path.is_file())

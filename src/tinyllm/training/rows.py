@@ -28,6 +28,7 @@ from tinyllm.data.shard_writer import ShardCounts
 from tinyllm.data.shards import Shards, build_shards
 from tinyllm.data.split import split_shards
 from tinyllm.errors import ConfigError, DataError
+from tinyllm.model.foreign import ForeignShape
 from tinyllm.reporting import Reporter, counted, format_count
 from tinyllm.seeding import derive_seed
 from tinyllm.training.loop import RowStream
@@ -219,7 +220,7 @@ def validation_batches(config: TrainConfig, loader: Loader | ChosenAnswers) -> I
 
 def fingerprints(config: TrainConfig, beginning: Beginning, rows: Rows) -> dict[str, Any]:
     """Return what a resume must find equal beside the config."""
-    started_from = beginning.loaded.info.path if beginning.loaded is not None else None
+    started_from = beginning.base_path
     merged = None if config.lora is None else config.lora.merge_first
     return {
         **rows.fingerprints,
@@ -230,7 +231,7 @@ def fingerprints(config: TrainConfig, beginning: Beginning, rows: Rows) -> dict[
     }
 
 
-def _context_length(config: TrainConfig, model_config: ModelConfig) -> int:
+def _context_length(config: TrainConfig, model_config: ModelConfig | ForeignShape) -> int:
     asked = config.batch.context_length
     if asked is not None and asked > model_config.context_length:
         raise ConfigError(

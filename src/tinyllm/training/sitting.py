@@ -17,6 +17,7 @@ from tinyllm.device import peak_flops_per_second
 from tinyllm.errors import Interrupted
 from tinyllm.evaluation.curves import read_curves
 from tinyllm.files import write_text
+from tinyllm.model.foreign import ForeignNetwork
 from tinyllm.model.lora import count_parameters
 from tinyllm.model.sizing import training_flops_per_token
 from tinyllm.reporting import format_bytes, format_count, format_duration
@@ -145,7 +146,7 @@ class Sitting(Assembly):
 
     def _utilization(self, tokens_per_second: float) -> float | None:
         peak = peak_flops_per_second(self.compute.device, self.compute.precision)
-        if peak is None:
+        if peak is None or isinstance(self.model, ForeignNetwork):
             return None
         per_token = training_flops_per_token(self.model.config, self.rows.train.context_length)
         return tokens_per_second * per_token / (peak * self.processes.count)
@@ -170,8 +171,7 @@ class Sitting(Assembly):
     def _introduce(self) -> None:
         config, training = self.config, self.training
         if self.processes.is_main:
-            loaded = self.beginning.loaded
-            base = None if loaded is None else loaded.info.path
+            base = self.beginning.base_path
             self.folder.write_config(config_from_anywhere(config, self.path, base))
             tokenizer = self.folder.path / "tokenizer.json"
             if self.state is None or not tokenizer.exists():
@@ -252,7 +252,7 @@ class Sitting(Assembly):
         return n_targets if most is None else min(most, n_targets)
 
     def _sample(self, step: int) -> None:
-        network = self.keeper.whole_network()
+        network = self.keeper.speaking_network()
         if network is None:
             return
         network.to(self.processes.device)
@@ -267,7 +267,7 @@ class Sitting(Assembly):
         step = self.training.progress.step
         self.log.info("stopped when asked, at step %d", step)
         return Interrupted(
-            f"stopped when asked; step {step} is saved in {self.path}",
+            f"stopped when asked; step {step} is saved in {self.keeper.written}",
             f"Go on with: {self.resume_command}",
             exit_code,
         )
@@ -275,7 +275,7 @@ class Sitting(Assembly):
     def _result(self, reason: str, measured: Measurement | None) -> TrainResult:
         progress = self.training.progress
         return TrainResult(
-            checkpoint=self.path,
+            checkpoint=self.keeper.written,
             run_folder=self.folder.path,
             steps=progress.step,
             trained_tokens=progress.trained_tokens,
@@ -301,14 +301,21 @@ class Sitting(Assembly):
             title=self.name,
             facts=self._facts(result),
             findings=findings,
-            next_commands=[f"tinyllm infer --checkpoint {self.path}"],
+            next_commands=[self._next_command()],
             config=self.config.model_dump(mode="json"),
         )
         self.log.info("ended: %s", result.reason)
         for finding in findings:
             self.reporter.note(finding)
         took = format_duration(result.elapsed_seconds)
-        self.reporter.note(f"saved {self.path} after {took}; report in {self.folder.path}")
+        self.reporter.note(
+            f"saved {self.keeper.written} after {took}; report in {self.folder.path}"
+        )
+
+    def _next_command(self) -> str:
+        if self.base.foreign is not None:
+            return f"tinyllm export {self.keeper.written} --output {self.path.stem}-merged"
+        return f"tinyllm infer --checkpoint {self.path}"
 
     def _facts(self, result: TrainResult) -> list[tuple[str, str]]:
         family, size = self.beginning.model_config.family, format_count(result.n_parameters)

@@ -34,6 +34,7 @@ _FREE = frozenset(
         "max_minutes",
         # those below are paths: what they hold is compared by fingerprint
         "init_from",
+        "model.hf",
         "data.train",
         "data.validation",
         "tokenizer.path",
@@ -130,7 +131,7 @@ def config_from_anywhere(
 ) -> dict[str, Any]:
     """Return the config's values with whole paths, so that they mean the same in any folder.
 
-    `base` is the checkpoint that `init_from` was found to be.
+    `base` is what `init_from` or `model.hf` was found to be.
     """
     values = config.model_dump(mode="json")
     data = values["data"]
@@ -142,7 +143,11 @@ def config_from_anywhere(
     if config.lora is not None and config.lora.merge_first is not None:
         values["lora"]["merge_first"] = _whole(str(config.lora.merge_first))
     values["checkpoint"]["path"] = str(checkpoint)
-    values["init_from"] = None if base is None else str(base.absolute())
+    whole_base = None if base is None else str(base.absolute())
+    if config.model.hf is not None:
+        values["model"]["hf"] = whole_base
+    else:
+        values["init_from"] = whole_base
     return values
 
 
