@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunCommand
+from tests.tiny import write_tiny_checkpoint
 from tinyllm.cli.app import COMMANDS, run
 
 NAMES = [name for group in COMMANDS.values() for name in group]
@@ -58,7 +59,7 @@ def test_doctor_tells_about_the_machine(run_tinyllm: RunCommand) -> None:
     assert done.returncode == 0
     found = {finding["what"]: finding["value"] for finding in json.loads(done.stdout)}
     assert found["torch"].startswith("2.")
-    assert "cores" in found["cpu"]
+    assert "core" in found["cpu"]
 
 
 def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
@@ -89,6 +90,27 @@ def test_output_to_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: cannot write the output: the disk is full")
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("infer -c tiny --prompt Once --max-new-tokens 2", 0), ("infer -c nothing --prompt x", 4)],
+)
+def test_a_log_that_finds_no_room_costs_no_answer(
+    arguments: str, code: int, tmp_path: Path
+) -> None:
+    write_tiny_checkpoint(tmp_path / "tiny.safetensors")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tinyllm", *arguments.split()],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert done.returncode == code
+    assert bool(done.stdout) is (code == 0)
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])

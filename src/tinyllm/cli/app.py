@@ -14,7 +14,7 @@ import sys
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -155,6 +155,7 @@ def _build(name: str, entry: Entry) -> "Command":
     return command
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _INTERRUPTED = 130  # what typer makes of Ctrl-C where no command catches it
 _TERMINATED = 143
 _STOPPED = ("interrupted", "The same command goes on from what was saved, or begins again.")
@@ -191,6 +192,7 @@ class _Terminated(BaseException):
 def main() -> None:
     """Run the command line and end the process with the exit code of what happened."""
     _open_closed_streams()
+    sys.stderr = _lossy(sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ?
@@ -207,6 +209,23 @@ def _open_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+class _LossyFile(io.FileIO):
+    """A file that drops what finds no room: a full disk under a log must not cost the answer."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return memoryview(data).nbytes
+
+
+def _lossy(stream: TextIO) -> TextIO:
+    buffer = io.BufferedWriter(_LossyFile(stream.fileno(), "wb", closefd=False))
+    return io.TextIOWrapper(buffer, encoding=stream.encoding, line_buffering=True)
 
 
 def _terminate(*_: object) -> None:
@@ -234,7 +253,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         import traceback
 
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
             from tinyllm.files import os_error
 
             _drop_output()
@@ -267,5 +286,9 @@ def _end(message: str, hint: str | None, exit_code: int, as_json: bool) -> int:
         sys.stderr.write(f"hint: {hint}\n")
     if as_json:
         failure = {"error": message, "hint": hint, "exit_code": exit_code}
-        sys.stdout.write(json.dumps(failure, ensure_ascii=False) + "\n")
+        try:
+            sys.stdout.write(json.dumps(failure, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+        except OSError:  # the exit code tells
+            _drop_output()
     return exit_code
