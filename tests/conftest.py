@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.cli.here import Here
 from tests.small_disk import SmallDisk, mounting
 
 # A busy machine is no failure; a gate meets the same examples every time, a developer new ones.
@@ -68,6 +69,14 @@ def run_tinyllm(tmp_path: Path) -> RunCommand:
         )
 
     return run
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Here:
+    """Run `tinyllm …` in tmp_path within this process, where a process is not the point."""
+    return Here(tmp_path, monkeypatch, capfd)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.here import Here
-from tests.conftest import RunCommand
 
 
 @pytest.fixture
@@ -17,30 +16,28 @@ def here(
     return Here(tmp_path, monkeypatch, capfd)
 
 
-def test_the_list_shows_size_licence_and_source(run_tinyllm: RunCommand) -> None:
-    done = run_tinyllm("download", "--list")
-    assert done.returncode == 0
+def test_the_list_shows_size_licence_and_source(here: Here) -> None:
+    done = here("download", "--list")
+    assert done.code == 0
     for words in ("tinystories:v1", "2.2 GB", "CDLA-Sharing-1.0", "CC BY-NC 4.0", "huggingface.co"):
-        assert words in done.stdout
-    listed = json.loads(run_tinyllm("download", "--list", "--json").stdout)
+        assert words in done.out
+    listed = json.loads(here("download", "--list", "--json").out)
     assert listed["openbookqa"]["evaluation_only"] is True
 
 
-def test_results_go_to_stdout_and_the_rest_to_stderr(
-    run_tinyllm: RunCommand, tmp_path: Path
-) -> None:
+def test_results_go_to_stdout_and_the_rest_to_stderr(here: Here, tmp_path: Path) -> None:
     (tmp_path / "stories.txt").write_text("Once. The end.\n")
     flags = ("download", "tinystories", "--from", "stories.txt", "--output", "out")
-    done = run_tinyllm(*flags)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "out/train.txt\n"
-    assert "licence: CDLA-Sharing-1.0" in done.stderr
-    assert "(TinyStories), 15 B\n" in done.stderr  # the file's size, not the whole set's
-    (result,) = json.loads(run_tinyllm(*flags, "--json").stdout)
+    done = here(*flags)
+    assert done.code == 0, done.err
+    assert done.out == "out/train.txt\n"
+    assert "licence: CDLA-Sharing-1.0" in done.err
+    assert "(TinyStories), 15 B\n" in done.err  # the file's size, not the whole set's
+    (result,) = json.loads(here(*flags, "--json").out)
     assert result["manifest"]["documents"] == 1
 
 
-def test_mistakes_have_their_exit_codes(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_mistakes_have_their_exit_codes(here: Here, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     for code, *arguments in (
         (2, "tinystorys"),
@@ -50,10 +47,10 @@ def test_mistakes_have_their_exit_codes(run_tinyllm: RunCommand, tmp_path: Path)
         (3, "--from", "empty.txt"),
         (2, "hf:x"),
     ):
-        done = run_tinyllm("download", *map(str, arguments))
-        assert done.returncode == code, done.stderr
-        assert done.stderr.startswith("error: ") or "\nerror: " in done.stderr
-        assert "Traceback" not in done.stderr
+        done = here("download", *map(str, arguments))
+        assert done.code == code, done.err
+        assert done.err.startswith("error: ") or "\nerror: " in done.err
+        assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("output", ["folder", "folder/out"])

@@ -23,7 +23,7 @@ def test_one_document_an_article(here: Here, tmp_path: Path) -> None:
         page("Short", "Too short."),
     ]
     write_dump(tmp_path / "d.xml.bz2", parts)
-    done = here("extract-wiki", "d.xml.bz2", "-o", "wiki.txt")
+    done = here("extract-wiki", "d.xml.bz2", "-o", "wiki.txt", "--processes", "1")
     assert done.code == 0, done.err
     assert done.out == "wiki.txt\n"
     text = f"Cat & dog\n\nThe cat. {LONG.strip()}\n<|endoftext|>\n"
@@ -37,7 +37,7 @@ def test_one_document_an_article(here: Here, tmp_path: Path) -> None:
         "wiki.manifest.json",
         "wiki.txt",
     ]
-    done = here("extract-wiki", "d.xml.bz2", "-o", "w.jsonl", "--json")
+    done = here("extract-wiki", "d.xml.bz2", "-o", "w.jsonl", "--json", "--processes", "1")
     assert json.loads(done.out)["damage"] is None
     row = json.loads((tmp_path / "w.jsonl").read_text())
     assert (row["id"], row["title"]) == ("3", "Cat & dog")
@@ -53,7 +53,7 @@ def test_processes_change_no_byte(here: Here, tmp_path: Path) -> None:
 
 def test_size_is_a_limit(here: Here, tmp_path: Path) -> None:
     write_dump(tmp_path / "d.xml", pages(300))
-    few = ("extract-wiki", "d.xml", "--set", "min_chars=0")
+    few = ("extract-wiki", "d.xml", "--set", "min_chars=0", "--processes", "1")
     assert here(*few, "-o", "all.txt").code == 0
     assert here(*few, "-o", "some.txt", "--size", "10kB").code == 0
     everything, some = (tmp_path / "all.txt").read_bytes(), (tmp_path / "some.txt").read_bytes()
@@ -112,12 +112,16 @@ def wait_for_batch(folder: Path, process: "subprocess.Popen[str]") -> None:
         os.sched_yield()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "processes"),
+    [(signal.SIGKILL, "2"), (signal.SIGINT, "1"), (signal.SIGTERM, "1")],
+)
 def test_a_stopped_run_goes_on_to_the_same_bytes(
-    here: Here, tmp_path: Path, number: signal.Signals
+    here: Here, tmp_path: Path, number: signal.Signals, processes: str
 ) -> None:
     write_multistream(tmp_path / "d.xml.bz2", [page(f"T{i}", LONG * 20) for i in range(90)], 8)
-    assert here("extract-wiki", "d.xml.bz2", "-o", "whole.txt").code == 0
+    done = here("extract-wiki", "d.xml.bz2", "-o", "whole.txt", "--processes", "1")
+    assert done.code == 0, done.err
     process = start(tmp_path, "d.xml.bz2", "-o", "w.txt", "--processes", "1")
     wait_for_batch(tmp_path, process)
     process.send_signal(number)
@@ -128,7 +132,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     done = here("extract-wiki", "d.xml.bz2", "-o", "w.txt", "--size", "2MB")
     assert done.code == 3
     assert "was begun with another `size`" in done.err
-    done = here("extract-wiki", "d.xml.bz2", "-o", "w.txt", "--processes", "2")
+    done = here("extract-wiki", "d.xml.bz2", "-o", "w.txt", "--processes", processes)
     assert done.code == 0, done.err
     assert "going on behind" in done.err
     assert (tmp_path / "w.txt").read_bytes() == (tmp_path / "whole.txt").read_bytes()
@@ -144,10 +148,10 @@ def test_a_full_disk_keeps_what_is_done(here: Here, tmp_path: Path) -> None:
         assert done.code == 3
         assert "the disk is full" in done.err
         subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True)
-        done = here("extract-wiki", "d.xml", "-o", output)
+        done = here("extract-wiki", "d.xml", "-o", output, "--processes", "1")
         assert done.code == 0, done.err
         assert "going on behind" in done.err
-        here("extract-wiki", "d.xml", "-o", "whole.txt")
+        here("extract-wiki", "d.xml", "-o", "whole.txt", "--processes", "1")
         assert (disk / "w.txt").read_bytes() == (tmp_path / "whole.txt").read_bytes()
 
 
@@ -158,7 +162,7 @@ def _disk(mount: SmallDisk) -> Path:
 @pytest.mark.real_data
 def test_articles_of_wikipedia(here: Here, real_data: Path, tmp_path: Path) -> None:
     dump = real_data / "mediawiki/enwiki-pages-articles-shortened.xml.bz2"
-    done = here("extract-wiki", str(dump), "-o", "w.txt", "--json")
+    done = here("extract-wiki", str(dump), "-o", "w.txt", "--json", "--processes", "1")
     manifest = json.loads(done.out)["manifest"]
     assert manifest["documents"] == 98
     assert manifest["dropped"] == {"disambiguation": 8, "other_namespace": 1, "redirect": 99}

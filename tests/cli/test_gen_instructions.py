@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.here import Here
-from tests.conftest import RunCommand
 from tinyllm.data.writers import open_writer
 from tinyllm.providers.story_grammar import tell_story
 
@@ -17,17 +16,15 @@ def write_stories(path: Path, n: int) -> None:
             writer.write_text(tell_story(0, i).text)
 
 
-def test_the_path_is_the_result_and_the_classes_are_shown(
-    run_tinyllm: RunCommand, tmp_path: Path
-) -> None:
+def test_the_path_is_the_result_and_the_classes_are_shown(here: Here, tmp_path: Path) -> None:
     write_stories(tmp_path / "stories.txt", 20)
-    done = run_tinyllm("gen-instructions", "stories.txt", "--output", "out")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "out/train.jsonl\n"
-    assert "no_dialogue" in done.stderr
+    done = here("gen-instructions", "stories.txt", "--output", "out")
+    assert done.code == 0, done.err
+    assert done.out == "out/train.jsonl\n"
+    assert "no_dialogue" in done.err
     first = (tmp_path / "out" / "dataset.jsonl").read_bytes()
-    done = run_tinyllm("gen-instructions", "stories.txt", "--output", "out", "--json")
-    assert json.loads(done.stdout)["n_stories"] == 20
+    done = here("gen-instructions", "stories.txt", "--output", "out", "--json")
+    assert json.loads(done.out)["n_stories"] == 20
     assert (tmp_path / "out" / "dataset.jsonl").read_bytes() == first
 
 
@@ -43,18 +40,17 @@ def test_the_path_is_the_result_and_the_classes_are_shown(
     ],
 )
 def test_mistakes_are_explained(
-    run_tinyllm: RunCommand, tmp_path: Path, arguments: list[str], code: int, words: str
+    here: Here, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     write_stories(tmp_path / "stories.txt", 3)
-    done = run_tinyllm("gen-instructions", *arguments)
-    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
-    assert "Traceback" not in done.stderr
+    done = here("gen-instructions", *arguments)
+    assert (done.code, words in done.err) == (code, True), done.err
+    assert "Traceback" not in done.err
 
 
 def test_a_dry_run_shows_what_the_run_then_writes_and_the_status_tells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    here: Here, tmp_path: Path
 ) -> None:
-    here = Here(tmp_path, monkeypatch, capfd)
     write_stories(tmp_path / "stories.txt", 12)
     before = sorted(tmp_path.iterdir())
     told = json.loads(here("gen-instructions", "stories.txt", "--dry-run", "--json").out)

@@ -11,13 +11,6 @@ from tinyllm.config.train import TrainConfig
 from tinyllm.data.sources import describe_source
 
 
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Here:
-    return Here(tmp_path, monkeypatch, capfd)
-
-
 def test_it_works_offline_with_nothing_given(here: Here, tmp_path: Path) -> None:
     done = here("gen-stories", "-n", "30")
     assert (done.code, done.out) == (0, "stories/train.txt\n")

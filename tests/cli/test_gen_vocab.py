@@ -6,17 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.here import Here
-from tests.conftest import RunCommand
 from tests.stories.fault_server import Fault, FaultServer
 
 
-def test_the_path_is_the_result_and_refused_words_are_counted(
-    run_tinyllm: RunCommand, tmp_path: Path
-) -> None:
-    done = run_tinyllm("gen-vocab", "--output", "v.json")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "v.json\n"
-    assert "750 nouns, 375 verbs, 375 adjectives; refused:" in done.stderr
+def test_the_path_is_the_result_and_refused_words_are_counted(here: Here, tmp_path: Path) -> None:
+    done = here("gen-vocab", "--output", "v.json")
+    assert done.code == 0, done.err
+    assert done.out == "v.json\n"
+    assert "750 nouns, 375 verbs, 375 adjectives; refused:" in done.err
     words = json.loads((tmp_path / "v.json").read_text())
     assert [len(words[name]) for name in ("nouns", "verbs", "adjectives")] == [750, 375, 375]
 
@@ -30,18 +27,13 @@ def test_the_path_is_the_result_and_refused_words_are_counted(
         (["--nouns", "0"], 2, "nouns"),
     ],
 )
-def test_mistakes_are_explained(
-    run_tinyllm: RunCommand, arguments: list[str], code: int, words: str
-) -> None:
-    done = run_tinyllm("gen-vocab", *arguments)
-    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
-    assert "Traceback" not in done.stderr
+def test_mistakes_are_explained(here: Here, arguments: list[str], code: int, words: str) -> None:
+    done = here("gen-vocab", *arguments)
+    assert (done.code, words in done.err) == (code, True), done.err
+    assert "Traceback" not in done.err
 
 
-def test_a_dry_run_and_the_status_ask_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    here = Here(tmp_path, monkeypatch, capfd)
+def test_a_dry_run_and_the_status_ask_nobody(here: Here, tmp_path: Path) -> None:
     assert "nobody would be asked" in here("gen-vocab", "--dry-run").out
     assert here("gen-vocab", "--status").code == 3
     with FaultServer() as server:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
+from tests.cli.here import Here
 from tinyllm.data.writers import open_writer
 
 
@@ -17,17 +17,15 @@ def write_source(path: Path, letter: str, n: int) -> None:
             writer.write_text(f"{letter}{i} " + letter * (i % 90))
 
 
-def test_shares_are_shown_and_the_path_is_the_result(
-    run_tinyllm: RunCommand, tmp_path: Path
-) -> None:
+def test_shares_are_shown_and_the_path_is_the_result(here: Here, tmp_path: Path) -> None:
     write_source(tmp_path / "a.txt", "a", 50)
     write_source(tmp_path / "b.txt", "b", 50)
-    done = run_tinyllm("mix-datasets", "--output", "mix.txt", "a.txt:0.5", "b.txt:0.5")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "mix.txt\n"
-    assert "% of bytes from a.txt" in done.stderr
-    done = run_tinyllm("mix-datasets", "--output", "m.txt", "a.txt:1", "--json", "--size", "500")
-    assert json.loads(done.stdout)["manifest"]["settings"]["size"] == 500
+    done = here("mix-datasets", "--output", "mix.txt", "a.txt:0.5", "b.txt:0.5")
+    assert done.code == 0, done.err
+    assert done.out == "mix.txt\n"
+    assert "% of bytes from a.txt" in done.err
+    done = here("mix-datasets", "--output", "m.txt", "a.txt:1", "--json", "--size", "500")
+    assert json.loads(done.out)["manifest"]["settings"]["size"] == 500
 
 
 @pytest.mark.parametrize(
@@ -47,25 +45,25 @@ def test_shares_are_shown_and_the_path_is_the_result(
     ],
 )
 def test_mistakes_are_one_sentence_with_an_exit_code(
-    run_tinyllm: RunCommand, tmp_path: Path, arguments: list[str], code: int, words: str
+    here: Here, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     write_source(tmp_path / "a.txt", "a", 5)
-    done = run_tinyllm("mix-datasets", *arguments)
-    assert done.returncode == code
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    done = here("mix-datasets", *arguments)
+    assert done.code == code
+    assert words in done.err
+    assert "Traceback" not in done.err
 
 
 def test_a_killed_mix_leaves_nothing_broken_and_the_same_command_carries_on(
-    run_tinyllm: RunCommand, tmp_path: Path
+    here: Here, tmp_path: Path
 ) -> None:
     write_source(tmp_path / "a.txt", "a", 60_000)
     (tmp_path / "b.jsonl").write_text(
         "".join(json.dumps({"text": f"b{i}"}) + "\n" for i in range(60_000))
     )
     command = ["mix-datasets", "--output", "out/mix.txt", "a.txt:1", "b.jsonl:1", "--repeat"]
-    whole = run_tinyllm(*command, "--size", "8MB")
-    assert whole.returncode == 0, whole.stderr
+    whole = here(*command, "--size", "8MB")
+    assert whole.code == 0, whole.err
     expected = (tmp_path / "out" / "mix.txt").read_bytes()
     (tmp_path / "out" / "mix.txt").unlink()
     for stage in (".mix.txt.source1.*", ".mix.txt.[0-9]*"):
@@ -81,8 +79,8 @@ def test_a_killed_mix_leaves_nothing_broken_and_the_same_command_carries_on(
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (tmp_path / "out" / "mix.txt").exists()
-    again = run_tinyllm(*command, "--size", "8MB")
-    assert again.returncode == 0, again.stderr
+    again = here(*command, "--size", "8MB")
+    assert again.code == 0, again.err
     assert (tmp_path / "out" / "mix.txt").read_bytes() == expected
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "mix.manifest.json",

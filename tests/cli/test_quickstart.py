@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
+from tests.cli.here import Here
 
 
 @pytest.mark.parametrize(
@@ -18,18 +18,18 @@ from tests.conftest import RunCommand
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(
-    run_tinyllm: RunCommand, arguments: tuple[str, ...], expected: str
+    here: Here, arguments: tuple[str, ...], expected: str
 ) -> None:
-    done = run_tinyllm("quickstart", *arguments)
-    assert done.returncode == 2
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
+    done = here("quickstart", *arguments)
+    assert done.code == 2
+    assert expected in done.err
+    assert "Traceback" not in done.err
 
 
-def test_a_folder_with_other_files_is_left_alone(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(here: Here, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "thesis.txt").write_text("mine")
-    done = run_tinyllm("quickstart")
-    assert done.returncode == 2
-    assert "something else than a demo" in done.stderr
+    done = here("quickstart")
+    assert done.code == 2
+    assert "something else than a demo" in done.err
     assert (tmp_path / "demo" / "thesis.txt").read_text() == "mine"

@@ -3,28 +3,20 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.cli.here import Here
-from tests.conftest import RunCommand
 from tests.stories.revision_runs import write_source
 
 
-def test_the_folder_is_the_result_and_the_summary_is_told(
-    run_tinyllm: RunCommand, tmp_path: Path
-) -> None:
+def test_the_folder_is_the_result_and_the_summary_is_told(here: Here, tmp_path: Path) -> None:
     write_source(tmp_path / "in.jsonl", 9)
-    done = run_tinyllm("revise-stories", "in.jsonl", "--output", "out")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "out\n"
-    assert "stories to tune on" in done.stderr
-    assert "models prefer their own" in done.stderr
+    done = here("revise-stories", "in.jsonl", "--output", "out")
+    assert done.code == 0, done.err
+    assert done.out == "out\n"
+    assert "stories to tune on" in done.err
+    assert "models prefer their own" in done.err
 
 
-def test_mistakes_are_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    here = Here(tmp_path, monkeypatch, capfd)
+def test_mistakes_are_explained(here: Here, tmp_path: Path) -> None:
     write_source(tmp_path / "in.jsonl", 3)
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "c.json").write_text('{"name": "x", "version": 1, "principles": [{"id": "a"}]}')
@@ -46,10 +38,7 @@ def test_mistakes_are_explained(
         assert "Traceback" not in done.err
 
 
-def test_what_is_looked_at_and_what_is_made_agree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    here = Here(tmp_path, monkeypatch, capfd)
+def test_what_is_looked_at_and_what_is_made_agree(here: Here, tmp_path: Path) -> None:
     write_source(tmp_path / "in.jsonl", 12)
     seen = json.loads(here("revise-stories", "in.jsonl", "--dry-run", "--json").out)
     assert seen["roles"]["critic"]["n_requests"] == 12

@@ -1,11 +1,11 @@
-"""`tinyllm scan-contamination`, as a process."""
+"""`tinyllm scan-contamination` as a user meets it."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
+from tests.cli.here import Here
 
 STEM = "Frogs that live in ponds eat"
 
@@ -21,26 +21,24 @@ def files(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
 
 
-def test_the_exit_code_tells_whether_a_question_was_found(run_tinyllm: RunCommand) -> None:
-    done = run_tinyllm("scan-contamination", "clean.txt", "--questions", "questions.jsonl")
-    assert (done.returncode, done.stderr) == (0, "")
-    done = run_tinyllm(
-        "scan-contamination", "clean.txt", "leaky.txt", "--questions", "questions.jsonl"
-    )
-    assert done.returncode == 3
-    assert "q7 (stem answer): leaky.txt, document 0, character 4: 'FROGS" in done.stdout
-    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == (
+def test_the_exit_code_tells_whether_a_question_was_found(here: Here) -> None:
+    done = here("scan-contamination", "clean.txt", "--questions", "questions.jsonl")
+    assert (done.code, done.err) == (0, "")
+    done = here("scan-contamination", "clean.txt", "leaky.txt", "--questions", "questions.jsonl")
+    assert done.code == 3
+    assert "q7 (stem answer): leaky.txt, document 0, character 4: 'FROGS" in done.out
+    assert [line.split()[:2] for line in done.out.splitlines()[1:3]] == (
         [["clean.txt", "0"], ["leaky.txt", "1"]]
     )
 
 
-def test_json_and_the_file_hold_every_place(run_tinyllm: RunCommand, tmp_path: Path) -> None:
-    done = run_tinyllm(
+def test_json_and_the_file_hold_every_place(here: Here, tmp_path: Path) -> None:
+    done = here(
         *("scan-contamination", "leaky.txt", "--questions", "questions.jsonl"),
         *("--json", "--output", "report.json", "--record"),
     )
-    assert done.returncode == 3
-    found = json.loads(done.stdout)
+    assert done.code == 3
+    found = json.loads(done.out)
     assert found == json.loads((tmp_path / "report.json").read_text())
     assert found["texts"][0]["found"][0]["class"] == "stem_answer"
     manifest = json.loads((tmp_path / "leaky.manifest.json").read_text())
@@ -48,30 +46,26 @@ def test_json_and_the_file_hold_every_place(run_tinyllm: RunCommand, tmp_path: P
 
 
 @pytest.mark.parametrize("folder_name", ["260207-openbook-qa", "openbookqa"])
-def test_the_questions_at_hand_are_looked_for(
-    run_tinyllm: RunCommand, tmp_path: Path, folder_name: str
-) -> None:
-    done = run_tinyllm("scan-contamination", "leaky.txt")
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "there are no questions" in done.stderr
+def test_the_questions_at_hand_are_looked_for(here: Here, tmp_path: Path, folder_name: str) -> None:
+    done = here("scan-contamination", "leaky.txt")
+    assert (done.code, done.out) == (3, "")
+    assert "there are no questions" in done.err
     folder = tmp_path / "datasets" / folder_name
     folder.mkdir(parents=True)
     (tmp_path / "questions.jsonl").rename(folder / "test.jsonl")
-    assert "q7" in run_tinyllm("scan-contamination", "leaky.txt").stdout
-    mixed = run_tinyllm("mix-datasets", "leaky.txt:1", "--output", "mix.txt", "--json")
-    assert json.loads(mixed.stdout)["manifest"]["contamination"][0]["items"] == 1
-    assert "holds 1 of 1 question" in mixed.stderr
+    assert "q7" in here("scan-contamination", "leaky.txt").out
+    mixed = here("mix-datasets", "leaky.txt:1", "--output", "mix.txt", "--json")
+    assert json.loads(mixed.out)["manifest"]["contamination"][0]["items"] == 1
+    assert "holds 1 of 1 question" in mixed.err
 
 
-def test_a_folder_of_questions_may_hold_its_book_of_facts(
-    run_tinyllm: RunCommand, tmp_path: Path
-) -> None:
+def test_a_folder_of_questions_may_hold_its_book_of_facts(here: Here, tmp_path: Path) -> None:
     (tmp_path / "folder" / "openbook.txt").write_text("Frogs eat flies.\n")
     (tmp_path / "questions.jsonl").rename(tmp_path / "folder" / "test.jsonl")
-    done = run_tinyllm("scan-contamination", "leaky.txt", "--questions", "folder")
-    assert done.returncode == 3
-    assert "q7 (stem answer)" in done.stdout
-    assert "taken from running text (openbook.txt)" in done.stderr
+    done = here("scan-contamination", "leaky.txt", "--questions", "folder")
+    assert done.code == 3
+    assert "q7 (stem answer)" in done.out
+    assert "taken from running text (openbook.txt)" in done.err
 
 
 @pytest.mark.parametrize(
@@ -86,9 +80,9 @@ def test_a_folder_of_questions_may_hold_its_book_of_facts(
     ],
 )
 def test_mistakes_are_told_without_a_traceback(
-    run_tinyllm: RunCommand, arguments: list[str], code: int, words: str
+    here: Here, arguments: list[str], code: int, words: str
 ) -> None:
-    done = run_tinyllm("scan-contamination", *arguments)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    done = here("scan-contamination", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert words in done.err
+    assert "Traceback" not in done.err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
+from tests.cli.here import Here
 from tinyllm.records import END_OF_TEXT
 from tinyllm.tokenizer import Tokenizer
 
@@ -23,34 +23,34 @@ def stories(tmp_path: Path) -> Path:
 
 
 def test_it_trains_a_tokenizer_caches_the_text_and_shows_how_well_they_fit(
-    stories: Path, run_tinyllm: RunCommand
+    stories: Path, here: Here
 ) -> None:
-    done = run_tinyllm("tokenize", stories, "--vocab-size", "290")
-    assert done.returncode == 0, done.stderr
+    done = here("tokenize", stories, "--vocab-size", "290")
+    assert done.code == 0, done.err
     for words in ("documents", "bytes per token", "vocabulary", "in the embedding", "shards"):
-        assert words in done.stdout
-    assert "train a bpe tokenizer" in done.stderr
+        assert words in done.out
+    assert "train a bpe tokenizer" in done.err
     tokenizer = Tokenizer.from_file(stories.with_name("stories.tokenizer.json"))
     assert tokenizer.vocab_size == 290
 
 
 def test_json_output_is_for_machines_and_a_second_run_uses_the_cache(
-    stories: Path, run_tinyllm: RunCommand
+    stories: Path, here: Here
 ) -> None:
     arguments = ("tokenize", stories, "--kind", "char", "--json", "--output", "t.json")
-    first = run_tinyllm(*arguments)
-    second = run_tinyllm(*arguments)
-    found = json.loads(first.stdout)
-    assert json.loads(second.stdout) == found
-    assert "train a char tokenizer" in first.stderr
-    assert "train a char tokenizer" not in second.stderr
+    first = here(*arguments)
+    second = here(*arguments)
+    found = json.loads(first.out)
+    assert json.loads(second.out) == found
+    assert "train a char tokenizer" in first.err
+    assert "train a char tokenizer" not in second.err
     assert found["n_documents"] == 50
     assert found["bytes_per_token"] == pytest.approx(1, abs=0.05)
     assert 0 < found["embedding_shares"][0]["share"] < 1
     assert Tokenizer.from_file(stories.with_name("t.json")).kind == "char"
 
 
-def test_a_config_file_says_what_flags_say(stories: Path, run_tinyllm: RunCommand) -> None:
+def test_a_config_file_says_what_flags_say(stories: Path, here: Here) -> None:
     config = stories.with_name("tokenize.json")
     config.write_text(
         json.dumps(
@@ -62,19 +62,19 @@ def test_a_config_file_says_what_flags_say(stories: Path, run_tinyllm: RunComman
             }
         )
     )
-    done = run_tinyllm("tokenize", "--config", config, "--vocab-size", "285", "--json")
-    found = json.loads(done.stdout)
+    done = here("tokenize", "--config", config, "--vocab-size", "285", "--json")
+    found = json.loads(done.out)
     assert found["vocab_size"] == 285
     assert (stories.parent / "made" / "tokenizer.json").is_file()
     assert Path(found["shards"]).parent == stories.parent / "made" / "cache"
 
 
-def test_an_existing_tokenizer_is_used_as_it_is(stories: Path, run_tinyllm: RunCommand) -> None:
-    run_tinyllm("tokenize", stories, "--vocab-size", "290", "--output", "first.json")
+def test_an_existing_tokenizer_is_used_as_it_is(stories: Path, here: Here) -> None:
+    here("tokenize", stories, "--vocab-size", "290", "--output", "first.json")
     other = stories.with_name("other.txt")
     other.write_text("Quite another text.", encoding="utf-8")
-    done = run_tinyllm("tokenize", other, "--tokenizer", "first.json", "--json")
-    assert json.loads(done.stdout)["vocab_size"] == 290
+    done = here("tokenize", other, "--tokenizer", "first.json", "--json")
+    assert json.loads(done.out)["vocab_size"] == 290
 
 
 @pytest.mark.parametrize(
@@ -93,31 +93,31 @@ def test_an_existing_tokenizer_is_used_as_it_is(stories: Path, run_tinyllm: RunC
     ],
 )
 def test_a_mistake_is_one_sentence_and_the_right_exit_code(
-    arguments: list[str], exit_code: int, message: str, stories: Path, run_tinyllm: RunCommand
+    arguments: list[str], exit_code: int, message: str, stories: Path, here: Here
 ) -> None:
     stories.with_name("empty.txt").touch()
     stories.with_name("chats.jsonl").write_text('{"instruction": "Hi", "output": "Hello"}\n' * 9)
-    done = run_tinyllm("tokenize", *arguments)
-    assert done.returncode == exit_code, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    done = here("tokenize", *arguments)
+    assert done.code == exit_code, done.err
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
 
 
-def test_what_is_odd_in_the_text_is_said_once(stories: Path, run_tinyllm: RunCommand) -> None:
+def test_what_is_odd_in_the_text_is_said_once(stories: Path, here: Here) -> None:
     stories.write_bytes(f"{STORIES[0]} {END_OF_TEXT} caf\xe9 caf\xe9s\n".encode("latin-1") * 9)
     stories.with_name("t.csv").write_text("id,text\n1,A fox.\n2,A bird.\n3,\n")
     for name, words in [
         (stories.name, ("is not UTF-8", "inside a line 9 times")),
         ("t.csv", ("the text is taken from", "skipped 1 row without text")),
     ]:
-        done = run_tinyllm("tokenize", name, "--kind", "char")
-        assert done.returncode == 0, done.stderr
-        assert [done.stderr.count(word) for word in words] == [1, 1], done.stderr
+        done = here("tokenize", name, "--kind", "char")
+        assert done.code == 0, done.err
+        assert [done.err.count(word) for word in words] == [1, 1], done.err
 
 
 def test_a_killed_run_leaves_nothing_broken_and_the_same_command_carries_on(
-    stories: Path, run_tinyllm: RunCommand
+    stories: Path, here: Here
 ) -> None:
     stories.write_text(f"\n{END_OF_TEXT}\n".join(STORIES * 400), encoding="utf-8")
     command = [sys.executable, "-m", "tinyllm", "tokenize", stories.name, "--kind", "char"]
@@ -132,7 +132,7 @@ def test_a_killed_run_leaves_nothing_broken_and_the_same_command_carries_on(
         made = stories.with_name("stories.tokenizer.json")
         if made.exists():
             Tokenizer.from_file(made)
-    found = json.loads(run_tinyllm(*command[3:], "--json").stdout)
+    found = json.loads(here(*command[3:], "--json").out)
     assert found["n_documents"] == 400 * len(STORIES)
     left = [path.name for path in stories.parent.rglob("*.tmp")]
     assert left == []
