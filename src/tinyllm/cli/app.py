@@ -14,7 +14,7 @@ import sys
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -192,7 +192,8 @@ class _Terminated(BaseException):
 def main() -> None:
     """Run the command line and end the process with the exit code of what happened."""
     _open_closed_streams()
-    sys.stderr = _lossy(sys.stderr)
+    log = io.BufferedWriter(_LossyFile(2, "wb", closefd=False))
+    sys.stderr = io.TextIOWrapper(log, encoding=sys.stderr.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ?
@@ -221,11 +222,6 @@ class _LossyFile(io.FileIO):
             if error.errno not in _NO_ROOM:
                 raise
             return memoryview(data).nbytes
-
-
-def _lossy(stream: TextIO) -> TextIO:
-    buffer = io.BufferedWriter(_LossyFile(stream.fileno(), "wb", closefd=False))
-    return io.TextIOWrapper(buffer, encoding=stream.encoding, line_buffering=True)
 
 
 def _terminate(*_: object) -> None:
