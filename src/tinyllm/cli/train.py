@@ -187,7 +187,7 @@ def _resolve(
     is_span = isinstance(minutes, int | float) and 0 < minutes < float("inf")  # else refused below
     plan = plan_training(
         sources,
-        tunes="init_from" in said,
+        tunes="init_from" in said or "hf" in said.get("model", {}),
         minutes=minutes if is_span else None,
         length=length_in_words(said),
         format_is_said=not {"format", "text_field"}.isdisjoint(said.get("data", {})),

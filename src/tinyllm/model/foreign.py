@@ -120,7 +120,8 @@ def open_network(
     stay_differentiable(causal)
     causal.config.use_cache = False
     if recomputes:
-        causal.gradient_checkpointing_enable({"use_reentrant": False})
+        with quietly():  # its name changes with transformers 6
+            causal.gradient_checkpointing_enable({"use_reentrant": False})
     described = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=cast(int, lora.alpha),
