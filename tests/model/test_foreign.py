@@ -1,0 +1,113 @@
+"""Any causal model of transformers behind the loop's call: its own loss, its documents apart."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.foreign import OTHERS, save_other_model
+from tinyllm.checkpoint.foreign import read_foreign
+from tinyllm.config.lora import LoraConfig
+from tinyllm.model.foreign import ForeignNetwork, one_document_a_row, open_network
+from tinyllm.model.lora import count_parameters
+
+pytest.importorskip("peft")
+CPU = torch.device("cpu")
+LENGTHS = ((9, 7), (4, 12))
+
+
+def opened(folder: Path, *, packs: bool = False, recomputes: bool = False) -> ForeignNetwork:
+    """Open a folder with adapters of rank 4 that say nothing yet."""
+    base = read_foreign(str(folder))
+    return open_network(
+        folder,
+        base.shape,
+        LoraConfig(rank=4),
+        torch.Generator().manual_seed(3),
+        device=CPU,
+        dtype=torch.float32,
+        packs=packs,
+        recomputes=recomputes,
+    )
+
+
+def rows(vocab_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ids, targets (some left out) and documents of two packed rows."""
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(vocab_size, (2, 17), generator=generator)
+    targets = ids[:, 1:].clone()
+    targets[torch.rand(targets.shape, generator=generator) < 0.3] = -100
+    owners = torch.tensor([[i for i, n in enumerate(row) for _ in range(n)] for row in LENGTHS])
+    return ids[:, :-1], targets, owners
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_loss_is_that_of_transformers(name: str, tmp_path: Path) -> None:
+    theirs = save_other_model(tmp_path, name)
+    network = opened(tmp_path).train()
+    ids, targets, owners = rows(network.config.vocab_size)
+
+    def expected(lengths: tuple[tuple[int, ...], ...]) -> torch.Tensor:
+        """Sum their loss over documents, each read alone; (B,)."""
+        sums = torch.zeros(2)
+        for i, row in enumerate(lengths):
+            parts = zip(ids[i].split(row), targets[i].split(row), strict=True)
+            for part, wanted in parts:
+                logits = theirs(part[None]).logits[0]
+                sums[i] += torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
+        return sums
+
+    with torch.no_grad():
+        whole, apart = expected(((16,), (16,))), expected(LENGTHS)
+        assert (whole - apart).abs().max() > 0.01
+        for documents, sums in ((None, whole), (owners, apart)):
+            found = network(ids, document_ids=documents, targets=targets)
+            by_row = network(ids, document_ids=documents, targets=targets, by_row=True)
+            torch.testing.assert_close(found, sums.sum(), atol=1e-3, rtol=1e-5)
+            torch.testing.assert_close(by_row, sums, atol=1e-3, rtol=1e-5)
+    assert network.has_plain_head == (name not in ("gemma2", "phi", "cohere", "granite", "gptj"))
+    assert network.knows_documents == (name not in ("opt", "falcon", "bloom"))
+
+
+@pytest.mark.parametrize("name", ["gemma2", "neox", "opt"])
+def test_four_bits_keep_their_gradients_after_a_measurement(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    save_other_model(tmp_path, name)
+    plain, network = opened(tmp_path), opened(tmp_path, packs=True)
+    assert count_parameters(network) == count_parameters(plain)
+    ids, targets, _ = rows(network.config.vocab_size)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        network.train().zero_grad()
+        network(ids, targets=targets).backward()
+        return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+
+    before = gradients()
+    assert before.keys() == {n for n, p in network.named_parameters() if "lora_" in n}
+    network.eval()
+    with torch.no_grad():
+        network(ids, targets=targets)
+    after = gradients()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(bool(g.any()) == ("lora_B" in name) for name, g in before.items())
+
+
+def test_recomputing_gives_the_same_gradients(tmp_path: Path) -> None:
+    save_other_model(tmp_path, "gemma2")
+    found = []
+    for recomputes in (False, True):
+        network = opened(tmp_path, recomputes=recomputes).train()
+        ids, targets, owners = rows(network.config.vocab_size)
+        network(ids, targets=targets, document_ids=owners).backward()
+        found.append([p.grad for p in network.parameters() if p.requires_grad])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_documents_become_rows() -> None:
+    ids = torch.tensor([[5, 6, 7, 0, 0], [1, 2, 3, 4, 9]])
+    owners = torch.tensor([[3, 3, 4, -1, -1], [8, 8, 8, 8, 8]])
+    apart, targets, rows = one_document_a_row(ids, ids + 10, owners)
+    assert apart.tolist() == [[5, 6, 0, 0, 0], [7, 0, 0, 0, 0], [1, 2, 3, 4, 9]]
+    assert targets.tolist()[:2] == [[15, 16, -100, -100, -100], [17, -100, -100, -100, -100]]
+    assert rows.tolist() == [0, 0, 1]
