@@ -26,9 +26,13 @@ class Reporter(Protocol):
         """Enclose one named stage of work."""
 
     def progress(
-        self, label: str, total: int | None, unit: str
+        self, label: str, total: int | None, unit: str, n_done: int = 0
     ) -> AbstractContextManager[Progress]:
-        """Enclose counted work of `total` units (None when unknown)."""
+        """Enclose counted work of `total` units (None when unknown).
+
+        `n_done` of them were done before, by a run that was stopped: they count, and say nothing
+        about the speed.
+        """
 
     def metrics(self, step: int, values: Mapping[str, float | str]) -> None:
         """Report the figures of one training step."""
@@ -69,9 +73,11 @@ class RecordingReporter:
         yield
 
     @contextmanager
-    def progress(self, label: str, total: int | None, unit: str) -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: int | None, unit: str, n_done: int = 0
+    ) -> Iterator[Progress]:
         """Record a counter."""
-        counter = CountedProgress(total)
+        counter = CountedProgress(total, n_done)
         self.progresses.append((label, counter))
         yield counter
 
@@ -97,9 +103,11 @@ class SilentReporter:
         yield
 
     @contextmanager
-    def progress(self, label: str, total: int | None, unit: str) -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: int | None, unit: str, n_done: int = 0
+    ) -> Iterator[Progress]:
         """Count, and show nothing."""
-        yield CountedProgress(total)
+        yield CountedProgress(total, n_done)
 
     def metrics(self, step: int, values: Mapping[str, float | str]) -> None:
         """Do nothing."""

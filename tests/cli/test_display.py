@@ -3,7 +3,14 @@ import re
 
 import pytest
 
-from tinyllm.cli.display import PlainReporter, RichReporter, format_metric, sparkline, table
+from tinyllm.cli.display import (
+    PlainReporter,
+    RichReporter,
+    _PlainProgress,
+    format_metric,
+    sparkline,
+    table,
+)
 
 FIGURES = {"loss": 2.345678, "learning_rate": 6e-4, "tokens_per_second": 23_000.0}
 
@@ -71,6 +78,18 @@ def test_plain_lines_hold_no_control_characters(capsys: pytest.CaptureFixture[st
         "step 1",
         "step 3",
     ]
+
+
+def test_what_was_done_before_counts_and_is_no_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainReporter().progress("train", 200, "steps", 150) as progress:
+        assert isinstance(progress, _PlainProgress)
+        progress.advance(10)
+        progress.say()
+    assert capsys.readouterr().err == "train: 160 of 200 steps (80 %)\n"
+    rich = RichReporter()
+    with rich.progress("train", 200, "steps", 150) as _:
+        (task,) = rich._bars.tasks
+        assert (task.completed, task.percentage, task.speed) == (150, 75.0, None)
 
 
 def test_figures_carry_their_units() -> None:

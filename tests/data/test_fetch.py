@@ -59,8 +59,9 @@ def test_a_later_run_carries_on_what_an_earlier_one_left(server: FileServer, tar
         get(server, target, Pauses(attempts=1))
     assert "carry on" in str(error.value.hint)
     assert not target.exists()
-    get(server, target, sha256=SHA256)
+    reporter = get(server, target, sha256=SHA256)
     assert server.ranges()[-1] == "bytes=500000-"
+    assert reporter.progresses[0][1].done == len(BODY)
 
 
 def test_a_part_that_was_whole_already_is_not_fetched_again(

@@ -84,11 +84,13 @@ class TellingReporter(SilentReporter):
         self._pipe = pipe
 
     @contextmanager
-    def progress(self, label: str, total: int | None, unit: str) -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: int | None, unit: str, n_done: int = 0
+    ) -> Iterator[Progress]:
         if label == "train":
             yield _Bar(total, self._pipe)
         else:
-            with super().progress(label, total, unit) as bar:
+            with super().progress(label, total, unit, n_done) as bar:
                 yield bar
 
 
@@ -99,7 +101,9 @@ class ActingReporter(SilentReporter):
         self._actions = actions
 
     @contextmanager
-    def progress(self, label: str, total: int | None, unit: str) -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: int | None, unit: str, n_done: int = 0
+    ) -> Iterator[Progress]:
         yield _ActingBar(total, self._actions if label == "train" else {})
 
 

@@ -215,8 +215,10 @@ def test_going_on_with_changed_text_is_refused(text: Path) -> None:
 
 def test_more_steps_and_another_cadence_may_be_asked_for(text: Path) -> None:
     train(config_for(text))
-    result, _ = train(config_for(text, max_steps=8, evaluation__every_steps=4))
+    result, reporter = train(config_for(text, max_steps=8, evaluation__every_steps=4))
     assert result.resumed_from == 6
+    shown = dict(reporter.progresses)["train"]
+    assert (shown.done, shown.total) == (8, 8)  # of the whole, and not of what was left
     assert result.steps == 8
     assert [row["step"] for row in rows_of(result) if "loss_nats" in row] == list(range(1, 9))
 

@@ -161,7 +161,8 @@ class Answering:
         self, answers: AnswerFile, wanted: Wanted, reporter: Reporter, stop: StopRequest
     ) -> None:
         tokenizer = self._engine.tokenizer
-        with reporter.progress("answers", len(wanted), "texts") as progress:
+        n_all = len(self._questions) * self._config.n
+        with reporter.progress("answers", n_all, "texts", n_all - len(wanted)) as progress:
             for completion in self._completions(wanted, stop):
                 question = self._questions[completion.index]
                 key = (question.prompt.id, completion.sample)

@@ -89,10 +89,10 @@ def _is_lasting(values: Mapping[str, object]) -> bool:
 
 
 class _PlainProgress:
-    def __init__(self, label: str, total: int | None, unit: str) -> None:
+    def __init__(self, label: str, total: int | None, unit: str, n_done: int) -> None:
         self.total = total
         self._label, self._unit = label, unit
-        self._done = 0
+        self._done = n_done
         self._started = self._said = time.monotonic()
 
     def advance(self, n: int = 1, **values: object) -> None:
@@ -134,9 +134,11 @@ class PlainReporter:
         _line(f"== {title}: done in {format_duration(time.monotonic() - started)}")
 
     @contextmanager
-    def progress(self, label: str, total: int | None, unit: str) -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: int | None, unit: str, n_done: int = 0
+    ) -> Iterator[Progress]:
         """Write a line every ten seconds."""
-        yield _PlainProgress(label, total, unit)
+        yield _PlainProgress(label, total, unit, n_done)
 
     def metrics(self, step: int, values: Mapping[str, float | str]) -> None:
         """Write a line every ten seconds, and one for every evaluation."""
@@ -193,13 +195,15 @@ class RichReporter:
         self._say(f"[green]✓[/green] {_escape(title)} [dim]{took}[/dim]")
 
     @contextmanager
-    def progress(self, label: str, total: int | None, unit: str) -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: int | None, unit: str, n_done: int = 0
+    ) -> Iterator[Progress]:
         """Draw a bar while the block runs."""
         outermost = self._bars is None
         if self._bars is None:
             self._bars = self._new_bars()
             self._start()
-        task = self._bars.add_task(_escape(label), total=total, unit=unit)
+        task = self._bars.add_task(_escape(label), total=total, completed=n_done, unit=unit)
         try:
             yield _RichProgress(self._bars, task)
         finally:

@@ -30,9 +30,11 @@ class JsonReporter:
         yield
 
     @contextmanager
-    def progress(self, label: str, total: int | None, unit: str) -> Iterator[Progress]:
+    def progress(
+        self, label: str, total: int | None, unit: str, n_done: int = 0
+    ) -> Iterator[Progress]:
         """Count, and write the last figures when the block ends."""
-        counter = CountedProgress(total)
+        counter = CountedProgress(total, n_done)
         try:
             yield counter
         finally:

@@ -98,14 +98,14 @@ def fetch(
     """
     import httpx
 
-    part = target.with_name(f"{target.name}.part")
+    part, label = target.with_name(f"{target.name}.part"), f"fetch {target.name}"
     timeout = httpx.Timeout(30.0, read=60.0)
     with (
         _opened_alone(part) as file,
         httpx.Client(follow_redirects=True, timeout=timeout, headers=headers) as client,
-        reporter.progress(f"fetch {target.name}", None, "bytes") as progress,
+        reporter.progress(label, None, "bytes", n_done := part.stat().st_size) as progress,
     ):
-        transfer = _Transfer(client, url, part, file, reporter, progress)
+        transfer = _Transfer(client, url, part, file, reporter, progress, n_shown=n_done)
         try:
             expected = transfer.run(patience or Patience())
         except KeyboardInterrupt:
@@ -152,7 +152,7 @@ class _Transfer:
     file: IO[bytes]
     reporter: Reporter
     progress: Progress
-    n_shown: int = 0
+    n_shown: int
 
     @property
     def n_have(self) -> int:

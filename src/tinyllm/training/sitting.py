@@ -102,11 +102,10 @@ class Sitting(Assembly):
 
     def _train(self) -> TrainResult:
         limits, progress = self.training.limits, self.training.progress
-        total = None if limits.total_steps is None else limits.total_steps - progress.step
         with (
             self.reporter.stage("train"),
             stop_on_signals(self.folder.stop_request) as stop,
-            self.reporter.progress("train", total, "steps") as bar,
+            self.reporter.progress("train", limits.total_steps, "steps", progress.step) as bar,
         ):
             milestones = Milestones(
                 config=self.config,

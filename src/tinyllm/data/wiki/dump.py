@@ -108,6 +108,10 @@ class Dump:
         if self.damage is None and _LAST not in held:
             self.damage = "it ends in the middle"
 
+    def offset_of(self, place: Place) -> int:
+        """Return the byte of the file from which a place is reached."""
+        return place.stream if self.path.suffix == ".bz2" else place.stream + place.skip
+
     def _blocks(self, start: Place) -> Iterator[_Block]:
         """Yield the content from a place on; note damage and stop there."""
         try:

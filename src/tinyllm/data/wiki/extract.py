@@ -155,14 +155,14 @@ def _extract(
     if done.is_full:
         return
     reading = Reading(read_wiki(dump.head), config)
+    n_shown = dump.offset_of(done.place)
     batches = side_by_side(reading, _raw_batches(dump, done.place), config.processes)
     with (
         _open_text(folder / "text", done.end) as text,
         Journal(folder / "journal.jsonl") as journal,
-        reporter.progress(f"extract {config.dump.name}", dump.size, "bytes") as progress,
+        reporter.progress(f"extract {config.dump.name}", dump.size, "bytes", n_shown) as progress,
         closing(batches),
     ):
-        n_shown = 0
         for batch in batches:
             _append(batch, config.size, text, done)
             journal.append(done.to_json())

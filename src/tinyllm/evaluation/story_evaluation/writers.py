@@ -105,8 +105,8 @@ def draw_completions(
             for i, k in wanted
         }
         total = len(prompts.prompts) * config.n_samples
-        with reporter.progress("writing stories", total, "stories") as progress:
-            progress.advance(total - len(wanted))
+        n_done = total - len(wanted)
+        with reporter.progress("writing stories", total, "stories", n_done) as progress:
             for passages in _finished(batch, set(places)):
                 whole = join_passages(passages)
                 prompt = prompts.prompts[whole.index]

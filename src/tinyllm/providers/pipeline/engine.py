@@ -120,9 +120,12 @@ class Pipeline:
         Whatever happens, what was answered is in the journals when this returns.
         """
         label, target = f"asking {self._model}", self._settings.target
-        with signals_to(self.stop), self._reporter.progress(label, target, "items") as progress:
+        n_done = self.figures.n_accepted
+        with (
+            signals_to(self.stop),
+            self._reporter.progress(label, target, "items", n_done) as progress,
+        ):
             self._progress = progress
-            progress.advance(self.figures.n_accepted)
             try:
                 await self._loop()
             finally:
