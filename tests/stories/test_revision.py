@@ -380,6 +380,15 @@ def test_the_same_model_in_two_roles_is_warned_of(tmp_path: Path, source: Path) 
     assert any("prefer their own" in text for text in reporter.warnings)
 
 
+def test_principles_without_a_rule_are_named(tmp_path: Path, source: Path) -> None:
+    reporter = RecordingReporter()
+    revise(source, tmp_path / "shipped", None, reporter, n_prompts=4)
+    assert any("8 of the 10 principles (goal_and_" in text for text in reporter.warnings)
+    reporter = RecordingReporter()
+    revise(source, tmp_path / "two", None, reporter, n_prompts=4, constitution=TWO_RULES)
+    assert not any("goes by rules" in text for text in reporter.warnings)
+
+
 @pytest.mark.parametrize(
     "flags",
     [

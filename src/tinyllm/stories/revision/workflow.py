@@ -22,11 +22,12 @@ from tinyllm.providers.base import Provider
 from tinyllm.providers.pipeline.engine import EndingKind
 from tinyllm.providers.pipeline.identity import note_segment
 from tinyllm.providers.pipeline.ledgers import repair
-from tinyllm.reporting import Reporter
+from tinyllm.reporting import Reporter, counted
 from tinyllm.stories.revision.asking import Sitting, provider_for
 from tinyllm.stories.revision.constitution import Constitution, read_constitution
 from tinyllm.stories.revision.folder import ROLES, RevisionFolder
 from tinyllm.stories.revision.judging import Verdict, comparisons, judge_all
+from tinyllm.stories.revision.offline_editor import FAULTS
 from tinyllm.stories.revision.outputs import write_data
 from tinyllm.stories.revision.report import RevisionReport, make_report
 from tinyllm.stories.revision.resources import resource_sha
@@ -87,6 +88,7 @@ def run(
         }
         names = {role: _name(provider) for role, provider in providers.items()}
         _warn_of_preferences(names, reporter)
+        _warn_of_rules(config, constitution, reporter)
         identity = run_identity(config, tasks, constitution, names)
         settle(folder.run_file, folder.path, identity)
         note_segment(folder.run, config.model_dump(mode="json"))
@@ -137,6 +139,19 @@ def _warn_of_preferences(names: dict[str, str], reporter: Reporter) -> None:
         reporter.warn(
             f"the judge is also the critic or the reviser ({judge}): models prefer their own; a "
             "win says less than another judge's would"
+        )
+
+
+def _warn_of_rules(
+    config: ReviseStoriesConfig, constitution: Constitution, reporter: Reporter
+) -> None:
+    """Say by which principles a critic of kind offline finds nothing, whatever it reads."""
+    unknown = [p.id for p in constitution.principles if p.id not in FAULTS]
+    if unknown and config.method == "revise" and config.critic.provider.kind == "offline":
+        of_all = f"{len(unknown)} of the {counted(len(constitution.principles), 'principle')}"
+        reporter.warn(
+            f"the offline critic goes by rules and knows none for {of_all} "
+            f"({', '.join(unknown)}): it finds nothing by them, and a model would (critic.provider)"
         )
 
 
