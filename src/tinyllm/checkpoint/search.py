@@ -75,6 +75,12 @@ def _at_path(name: str) -> FoundCheckpoint | None:
     path = Path(name).expanduser()
     if is_model_folder(path):
         return FoundCheckpoint(path, "given by path", was_sought=False)
+    adapter = adapter_at(name)
+    if adapter is not None:
+        raise CheckpointError(
+            f"{shown(str(adapter))} is an adapter, which does not speak without its base",
+            f"Merge the two, `tinyllm export {shown(str(adapter))} FOLDER`, and name that folder.",
+        )
     if path.is_dir():
         return _newest(path, (".", "checkpoints", "*", "*/checkpoints"), f"in {shown(str(path))}")
     if path.is_file():
@@ -94,6 +100,31 @@ def _at_path(name: str) -> FoundCheckpoint | None:
             f"there is no checkpoint at {shown(str(path))}", nearest_file_hint(path) or _MAKE_ONE
         )
     return None
+
+
+def adapter_at(name: str) -> Path | None:
+    """Return the adapter's folder that a path stands for, None where there is none.
+
+    That is the folder itself, the one beside its run folder, or the one that a folder holds which
+    has no checkpoint: beside a checkpoint of ours, its adapter is merged into it already.
+    """
+    path = Path(name).expanduser()
+    beside = path.with_name(f"{path.name.removesuffix('-run')}-adapter") if path.name else path
+    if is_adapter(path):
+        return path
+    if path.name.endswith("-run") and is_adapter(beside):
+        return beside if not any(path.parent.glob("*.safetensors")) else None
+    if not path.is_dir() or any(path.glob("*.safetensors")) or is_model_folder(path):
+        return None
+    found = [folder for folder in sorted(path.glob("*-adapter")) if is_adapter(folder)]
+    return found[0] if len(found) == 1 else None
+
+
+def is_adapter(path: Path) -> bool:
+    """Tell whether a folder holds an adapter in peft's form."""
+    return all(
+        (path / f"adapter_{name}").is_file() for name in ("config.json", "model.safetensors")
+    )
 
 
 def _from_hub(name: str) -> FoundCheckpoint:

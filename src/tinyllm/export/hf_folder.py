@@ -31,6 +31,7 @@ SHARD_BYTES = 5_000_000_000
 WRITTEN = (
     *("config.json", "generation_config.json", "model*.safetensors", INDEX, OWN, "README.md"),
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "*.model"),
 )
 """Names of what an export holds."""
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")

@@ -5,12 +5,13 @@ nobody recorded is called unknown.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tinyllm
 from tinyllm.checkpoint import CheckpointInfo, checkpoint_fingerprint
-from tinyllm.checkpoint.description import LearntData, data_of, licences, trainings_of
+from tinyllm.checkpoint.description import LearntData, data_of, trainings_of
 from tinyllm.evaluation.compare.scores import read_scores
 from tinyllm.evaluation.compare.subjects import reports_of
 from tinyllm.evaluation.report import markdown_table
@@ -24,15 +25,36 @@ def model_card(
     info: CheckpointInfo, name: str, *, licence: str | None, use: str, reporter: Reporter
 ) -> str:
     """Return the card's Markdown; `use` is the section that says how the export is run."""
-    data = list(data_of(info.training))
+    scores = [*_of_its_training(info.training), *_of_reports(info, reporter)]
+    return _card(info.training, name, _summary(info), scores, licence, use)
+
+
+def adapter_card(
+    training: Mapping[str, Any], name: str, base: str, *, licence: str | None, use: str
+) -> str:
+    """Return the card of a foreign model into which an adapter was merged."""
+    shown = Path(base).name if Path(base).is_absolute() else base
+    summary = f"{shown} with an adapter (LoRA) merged into its weights."
+    return _card(training, name, summary, list(_of_its_training(training)), licence, use)
+
+
+def _card(
+    training: Mapping[str, Any],
+    name: str,
+    summary: str,
+    scores: Sequence[tuple[str, ...]],
+    licence: str | None,
+    use: str,
+) -> str:
+    data = list(data_of(training))
     parts = [
         _front_matter(name, licence),
         f"# {name}",
-        _summary(info),
+        summary,
         f"## Use\n\n{use}",
-        f"## Data\n\n{_data_section(data, licences(info))}",
-        f"## Training\n\n{_training_section(info.training)}",
-        f"## Scores\n\n{_scores_section(info, reporter)}",
+        f"## Data\n\n{_data_section(data)}",
+        f"## Training\n\n{_training_section(training)}",
+        f"## Scores\n\n{_scores_section(scores)}",
         f"Made by tinyllm {tinyllm.__version__}.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -56,7 +78,7 @@ def _summary(info: CheckpointInfo) -> str:
     )
 
 
-def _data_section(data: Sequence[LearntData], known: Sequence[str]) -> str:
+def _data_section(data: Sequence[LearntData]) -> str:
     if not data:
         return "What it learnt from was not recorded."
     rows = [
@@ -68,6 +90,7 @@ def _data_section(data: Sequence[LearntData], known: Sequence[str]) -> str:
         for one in data
     ]
     table = "\n".join(markdown_table(["data", "documents", "licence"], rows))
+    known = sorted({licence for one in data for licence in one.licences})
     said = f"Licences of the data: {', '.join(known)}." if known else ""
     missing = " Of some data the licence is unknown." if any(not x.licences for x in data) else ""
     return f"{table}\n\n{said}{missing}".rstrip()
@@ -92,17 +115,23 @@ def _training_section(training: Mapping[str, Any]) -> str:
     return "\n".join(markdown_table(["run", "steps", "tokens", "time"], rows[::-1]))
 
 
-def _scores_section(info: CheckpointInfo, reporter: Reporter) -> str:
-    """Show what was measured of exactly this checkpoint: by its training, by reports beside it."""
-    rows: list[tuple[str, ...]] = []
-    measured = (info.training.get("validation") or {}).get("bits_per_byte")
+def _of_its_training(training: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield what the training measured of exactly these weights."""
+    measured = (training.get("validation") or {}).get("bits_per_byte")
     if measured is not None:
-        rows.append(("validation text", "bits per byte", f"{measured:.4f}", "", "of its training"))
+        yield ("validation text", "bits per byte", f"{measured:.4f}", "", "of its training")
+
+
+def _of_reports(info: CheckpointInfo, reporter: Reporter) -> Iterator[tuple[str, ...]]:
+    """Yield what reports beside exactly this checkpoint measured."""
     for report in reports_of(info.path, checkpoint_fingerprint(info.path), reporter):
         for score in read_scores(report):
             spread = "" if score.interval is None else "{:.4g} to {:.4g}".format(*score.interval)
             metric = score.metric.replace("_", " ")
-            rows.append((score.task, metric, f"{score.value:.4g}", spread, score.setting))
+            yield (score.task, metric, f"{score.value:.4g}", spread, score.setting)
+
+
+def _scores_section(rows: Sequence[tuple[str, ...]]) -> str:
     if not rows:
         return "None were measured."
     header = ["task", "figure", "value", "95 % interval", "on"]

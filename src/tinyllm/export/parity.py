@@ -82,10 +82,11 @@ def compare(
     for ids, n_prompt in sample_texts(stored, context_length):
         ours.append(model(torch.tensor([ids]))[0, n_prompt - 1 : -1])
         others.append(theirs(ids)[n_prompt - 1 : -1])
-    return _measure(ours, others, by)
+    return measured(ours, others, by)
 
 
-def _measure(ours: Sequence[Tensor], theirs: Sequence[Tensor], by: str) -> Parity:
+def measured(ours: Sequence[Tensor], theirs: Sequence[Tensor], by: str) -> Parity:
+    """Compare logits (T, V) of the same places, text by text."""
     wanted, found = torch.cat(list(ours)), torch.cat(list(theirs))  # (T, V)
     odds = wanted.log_softmax(-1)
     kl = (odds.exp() * (odds - found.log_softmax(-1))).sum(-1)

@@ -9,6 +9,7 @@ import torch
 
 from tinyllm.checkpoint import StoredModel, find_checkpoint, read_checkpoint, save_checkpoint
 from tinyllm.checkpoint.hf_folder import OWN
+from tinyllm.checkpoint.search import adapter_at
 from tinyllm.config.export import ExportConfig
 from tinyllm.errors import UsageError
 from tinyllm.export.hf_folder import WRITTEN, write_folder
@@ -61,6 +62,9 @@ class ExportResult:
 
 def run(config: ExportConfig, reporter: Reporter) -> ExportResult:
     """Export a checkpoint. Raises CheckpointError, UsageError and DataError as its parts do."""
+    adapter = None if config.checkpoint is None else adapter_at(config.checkpoint)
+    if adapter is not None:
+        return _export_adapter(config, adapter, reporter)
     found = find_checkpoint(config.checkpoint)
     if found.was_sought:
         reporter.note(f"checkpoint: {found.path} ({found.reason})")
@@ -77,10 +81,36 @@ def run(config: ExportConfig, reporter: Reporter) -> ExportResult:
         path, parity = _export_folder(config, stored, name, reporter)
     else:
         path, parity = _export_file(config, stored), None
+    return _made(config, path, parity, reporter)
+
+
+def _made(
+    config: ExportConfig, path: Path, parity: Parity | None, reporter: Reporter
+) -> ExportResult:
+    """Upload what was made, where that is asked for, and describe it."""
     url = _push(config, path, reporter)
     n_bytes = sum(p.stat().st_size for p in [path, *path.rglob("*")] if p.is_file())
     reporter.note(f"{path}: {format_bytes(n_bytes)}")
     return ExportResult(path, n_bytes, parity, url)
+
+
+def _export_adapter(config: ExportConfig, adapter: Path, reporter: Reporter) -> ExportResult:
+    """Merge an adapter and its base."""
+    from tinyllm.export.adapter import export_adapter
+
+    _require_place(config.output)
+    name = config.name or adapter.name.removesuffix("-adapter")
+    is_chat = (adapter / "chat_template.jinja").is_file()
+    parity = export_adapter(
+        config, adapter, name, _DTYPES[config.dtype], _use(config, name, is_chat), reporter
+    )
+    return _made(config, config.output, parity, reporter)
+
+
+def _use(config: ExportConfig, name: str, is_chat: bool) -> str:
+    """Return the section of a model card that says how the folder is run."""
+    inputs = _CHAT_INPUTS if is_chat else _BASE_INPUTS
+    return _USE.replace("{name}", config.push or name).replace("{inputs}", inputs)
 
 
 def _export_folder(
@@ -88,8 +118,7 @@ def _export_folder(
 ) -> tuple[Path, Parity | None]:
     folder = config.output
     _require_place(folder)
-    inputs = _BASE_INPUTS if stored.template is None else _CHAT_INPUTS
-    use = _USE.replace("{name}", config.push or name).replace("{inputs}", inputs)
+    use = _use(config, name, stored.template is not None)
     card = model_card(stored.info, name, licence=config.licence, use=use, reporter=reporter)
     with reporter.stage(f"write {folder}"), atomic_place(folder) as place:
         write_folder(place, stored, dtype=_DTYPES[config.dtype], card=card)

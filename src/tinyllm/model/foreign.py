@@ -114,9 +114,10 @@ def open_network(
     as our own adapters' are, from the generator. `recomputes` keeps less for the backward pass.
     Raises CheckpointError for files that do not fit.
     """
-    import peft
+    with quietly():
+        import peft
 
-    causal = _read(folder, shape, device, dtype, packs)
+    causal = read_causal(folder, shape, device, dtype, packs=packs)
     stay_differentiable(causal)
     causal.config.use_cache = False
     if recomputes:
@@ -136,10 +137,18 @@ def open_network(
     return ForeignNetwork(adapted, shape)
 
 
-def _read(
-    folder: Path, shape: ForeignShape, device: torch.device, dtype: torch.dtype, packs: bool
+def read_causal(
+    folder: Path,
+    shape: ForeignShape,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    packs: bool = False,
 ) -> Any:
-    """Return transformers' own model, every weight of it from the files."""
+    """Return transformers' own model, every weight of it from the files.
+
+    Raises CheckpointError for files that do not fit, or hold numbers that are not finite.
+    """
     import transformers
 
     given: dict[str, Any] = {}
@@ -176,6 +185,18 @@ def _read(
         if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
             raise CheckpointError(f"{folder}: {name} holds numbers that are not finite")
     return causal
+
+
+def open_adapter(causal: nn.Module, folder: Path) -> Any:
+    """Return peft's model of an adapter's folder beside its base. Raises CheckpointError."""
+    try:
+        with quietly():
+            import peft
+
+            return peft.PeftModel.from_pretrained(causal, folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)
+        raise CheckpointError(f"{folder} is no adapter that peft opens: {reason}") from error
 
 
 def _unpackable(folder: Path) -> list[str]:

@@ -18,18 +18,11 @@ from torch import Tensor
 
 import tinyllm
 from tinyllm.chat_template import ChatTemplate
-from tinyllm.checkpoint.foreign import ForeignBase
+from tinyllm.checkpoint.foreign import LANGUAGE, ForeignBase
 from tinyllm.checkpoint.hf_folder import OWN
 from tinyllm.export.chat_templates import as_jinja
 from tinyllm.files import atomic_place, atomic_write, write_json, write_text
 from tinyllm.model.foreign import ForeignNetwork
-
-LANGUAGE = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "generation_config.json"),
-    "chat_template.jinja",
-)
-"""Files of a base that say how text becomes tokens, and how a text ends."""
 
 
 def adapter_place(checkpoint: Path) -> Path:
