@@ -32,7 +32,7 @@ from tinyllm.stories import stored_files
 from tinyllm.stories.run_folder import StoriesFolder
 from tinyllm.stories.stored_files import Block, blocks_of
 from tinyllm.stories.stored_run import stored_run
-from tinyllm.stories.workflow import read_status
+from tinyllm.stories.workflow import RunOptions, read_status
 
 _FRESH = multiprocessing.get_context("spawn")
 """Processes that see the keys of the test; a fork server would have those of its own start."""
@@ -106,6 +106,24 @@ def test_a_finished_run_is_sent_later_and_brought_back_by_asking_for_it(
     assert made.dataset is not None
     assert data_of(tmp_path / "b") == data_of(tmp_path / "a")
     assert len(server.requests) == n_requests
+
+
+def test_a_repaired_journal_takes_the_place_of_the_one_that_was_sent(
+    tmp_path: Path, server: FaultServer, objects: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_files, "BLOCK_BYTES", 3000)
+    place = at(objects, "repaired")
+    make(tmp_path / "a", server)
+    stories = tmp_path / "a/stories-run/stories.jsonl"
+    whole = stories.read_bytes().splitlines(keepends=True)
+    stories.write_bytes(b"".join([whole[0], b"{not a line\n", *whole[2:]]))
+    with pytest.raises(DataError, match="this line is broken"):
+        make(tmp_path / "a", server, **place)
+    assert len(state_of(objects, "repaired")["files"]["stories.jsonl"]) > 2
+    made = make(tmp_path / "a", server, None, RunOptions(repair=True), **place)
+    assert made.ending == "complete"
+    make(tmp_path / "b", server, **place)
+    assert data_of(tmp_path / "b") == data_of(tmp_path / "a")
 
 
 def test_an_older_copy_here_catches_up_and_one_that_went_its_own_way_is_refused(

@@ -47,6 +47,8 @@ class StoredRun:
         self._thread = threading.Thread(target=self._keep_sending, name="store", daemon=True)
         self._one_at_a_time = threading.Lock()
         self._is_away = False
+        self._is_rewritten = False
+        """Whether a journal has changed other than by growing since it was sent."""
         self.lost: DataError | None = None
         """Set when another process has taken the run over."""
         self.on_lost: Callable[[], object] | None = None
@@ -88,6 +90,13 @@ class StoredRun:
                     self._reporter.warn(f"{error.message}; it is tried again")
                 self._is_away = True
 
+    @contextlib.contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """Let journals be changed within; afterwards the store's are replaced by them."""
+        with self._one_at_a_time:
+            yield
+            self._is_rewritten = True
+
     def _send(self) -> None:
         """Send what is new, then the state, then take away what it no longer names."""
         with self._one_at_a_time:
@@ -100,6 +109,7 @@ class StoredRun:
             state = replace(self._state, files=files)
             state.write(self._store)
             self._state, self._sent = state, stamps  # only now: what failed is sent again
+            self._is_rewritten = False
             named = {block.sha256 for blocks in files.values() for block in blocks}
             stale = [Block(sha, 0).name for sha in self._there - named]
             self._there &= named
@@ -118,7 +128,8 @@ class StoredRun:
             stamp = (about.st_size, about.st_mtime_ns)
             known = self._state.files.get(name, [])
             if self._sent.get(name) != stamp:
-                known = blocks_of(path, known if name in journals else ())
+                grew = name in journals and not self._is_rewritten
+                known = blocks_of(path, known if grew else ())
             found[name] = known
             stamps[name] = stamp
         return found, stamps

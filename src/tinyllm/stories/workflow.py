@@ -7,6 +7,7 @@ command goes on where it was stopped, however that was.
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,12 +113,12 @@ def run(
             "Ask for fewer stories, or give more words.",
         )
     folder = StoriesFolder(config.output)
-    if options.repair:
-        folder.repair(reporter, locks=config.lock)
-    with (
-        stored_run(config.store, folder, reporter, locks=config.lock) as copy,
-        Ledgers(folder.run, reporter, locks=config.lock) as ledgers,
-    ):
+    with ExitStack() as stack:
+        copy = stack.enter_context(stored_run(config.store, folder, reporter, locks=config.lock))
+        if options.repair:
+            with nullcontext() if copy is None else copy.rewriting():
+                folder.repair(reporter, locks=config.lock)
+        ledgers = stack.enter_context(Ledgers(folder.run, reporter, locks=config.lock))
         missing = max(0, config.n_stories - ledgers.state.n_accepted)
         require_free_space(config.output, missing * _BYTES_PER_STORY)
         provider = open_provider(config.provider, reporter, batch_folder=folder.run / "batches")
