@@ -2,10 +2,14 @@
 
 import json
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
 import tinyllm
 from tests.tiny import write_tiny_checkpoint
 from tinyllm.checkpoint import load_checkpoint
-from tinyllm.evaluation.report import markdown_table, report_head
+from tinyllm.evaluation.report import markdown_table, plain_markdown, report_head
 from tinyllm.files import sha256_file
 
 
@@ -30,6 +34,27 @@ def test_figures_stand_to_the_right_and_words_to_the_left():
         "| a | 1.20 | A: 3 |",
         "| b | ? | B |",
     ]
+
+
+HOSTILE = (
+    "# x | `y` <script>alert(1)</script> ![](http://a.b/c.png) **bold** $x$ &lt; ~~no~~\n\n1. a\n"
+)
+
+
+@given(st.text(st.sampled_from("ab 1.)#|`*_<>[]()!&;~$\\{}-+=\n\"'"), max_size=40))
+@example(HOSTILE)
+@example("1. one")
+def test_what_a_model_wrote_is_shown_as_it_is(text):
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    as_it_is = " ".join(text.split())
+    for before in ("", "> **Once** "):
+        tokens = parser.parse(before + plain_markdown(text))
+        shown = "".join(
+            child.content for token in tokens for child in token.children or () if child.content
+        )
+        assert " ".join(shown.split()) == f"{before[4:8]} {as_it_is}".strip()
+        kinds = {token.type.removesuffix("_open").removesuffix("_close") for token in tokens}
+        assert kinds <= {"paragraph", "inline", "blockquote"}
 
 
 def test_no_cell_breaks_a_table():

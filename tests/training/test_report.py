@@ -87,7 +87,7 @@ def test_going_back_forgets_later_figures_and_samples(tmp_path: Path) -> None:
     folder.forget_after(2)
     assert [row["step"] for row in folder.read_metrics()] == [1, 2]
     text = folder.samples_path.read_text()
-    assert "## step 2 of the stairs" in text
+    assert "\n> \\#\\# step 2 of the stairs\n" in text
     assert "## step 3" not in text
     folder.append_sample(3, "Once", " more")
     assert folder.samples_path.read_text().endswith("## step 3\n\n> Once more\n")

@@ -6,6 +6,7 @@ predictions.jsonl   one line per item, where there are items
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +72,16 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> l
     rules = ["---:" if to_the_right else "---" for to_the_right in figure_columns(header, rows)]
     cells = [[_cell(value) for value in row] for row in (header, *rows)]
     return [f"| {' | '.join(row)} |" for row in (cells[0], rules, *cells[1:])]
+
+
+def plain_markdown(text: str) -> str:
+    """Write text on one line so that Markdown shows it as it is: no markup, HTML or formula."""
+    line = _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    return _NUMBER.sub(r"\1\\\2", line)
+
+
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~$&!=]|^[-+]")
+_NUMBER = re.compile(r"^(\d+)([.)])")
 
 
 def figure_columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[bool]:

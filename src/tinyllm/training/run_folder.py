@@ -25,6 +25,7 @@ from typing import Any
 
 from tinyllm.errors import ConfigError
 from tinyllm.evaluation.curves import read_metrics
+from tinyllm.evaluation.report import plain_markdown
 from tinyllm.files import append_line, os_error, try_lock, write_json, write_text
 
 _LOG_BYTES = 5_000_000
@@ -120,8 +121,9 @@ class RunFolder:
         """Add one written text."""
         if not self.samples_path.is_file():
             write_text(self.samples_path, "# Samples\n")
-        body = (prompt + text).strip().replace("\n", "\n> ")
-        append_line(self.samples_path, f"\n## step {step}\n\n> {body}")
+        lines = (plain_markdown(line) for line in (prompt + text).strip().splitlines())
+        body = "\n".join(f"> {line}".rstrip() for line in lines)
+        append_line(self.samples_path, f"\n## step {step}\n\n{body}")
 
     def set_aside(self, checkpoint: Path) -> Path | None:
         """Move this folder and its checkpoint out of the way of a new run; return where.

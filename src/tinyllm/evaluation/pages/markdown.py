@@ -13,7 +13,7 @@ from tinyllm.evaluation.pages.blocks import (
     SideBySide,
     Table,
 )
-from tinyllm.evaluation.report import markdown_table
+from tinyllm.evaluation.report import markdown_table, plain_markdown
 
 _WIDTH = 96
 """Letters in a line of a model's text, which a reader's screen does not break."""
@@ -42,14 +42,10 @@ def _lines(block: Block) -> list[str]:
         case Picture(file, alt):
             return [f"![{alt}]({file})"]
         case SideBySide(prompt, texts):
-            parts = [f"**{_one_line(prompt)}**"]
+            parts = [f"**{plain_markdown(prompt)}**"]
             for name, text in texts:
                 parts += ["", f"{name}:", "", *_quoted(text)]
             return parts
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _quoted(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinyllm.evaluation.report import markdown_table
+from tinyllm.evaluation.report import markdown_table, plain_markdown
 from tinyllm.evaluation.statistics import mean
 from tinyllm.evaluation.story_evaluation.markdown_judge import interval_text
 from tinyllm.evaluation.story_evaluation.verdicts import Outcome
@@ -63,7 +63,7 @@ def known_by_heart(found: Mapping[str, Any] | None) -> list[str]:
         "",
         (
             f"The longest run has {longest['longest_span']} words ({longest['prompt_id']}, sample "
-            f"{longest['sample']}): “{longest['span'][:_LONGEST_SHOWN]}”"
+            f"{longest['sample']}): “{plain_markdown(longest['span'][:_LONGEST_SHOWN])}”"
         ),
     ]
 
@@ -100,5 +100,5 @@ def worst_texts(outcomes: Sequence[Outcome]) -> list[str]:
 def quoted(sample: StorySample) -> list[str]:
     """Quote a text, its beginning in bold."""
     text = sample.text if len(sample.text) <= _LONGEST_SHOWN else sample.text[:_LONGEST_SHOWN] + "…"
-    whole = f"**{' '.join(sample.prompt.split())}** {' '.join(text.split())}"
-    return [f"> {whole}"]
+    beginning = plain_markdown(sample.prompt)
+    return [f"> {f'**{beginning}** ' if beginning else ''}{plain_markdown(text)}"]
