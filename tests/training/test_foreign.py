@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from tests.foreign import save_other_model, transformers
 from tests.training.small_runs import train
 from tests.training.test_resume import signal_at_step
+from tinyllm.checkpoint import find_checkpoint
 from tinyllm.config.base import load_config
 from tinyllm.config.export import ExportConfig
 from tinyllm.config.train import TrainConfig
-from tinyllm.errors import CheckpointError, ConfigError, MissingPartError, TinyLLMError
+from tinyllm.errors import CheckpointError, ConfigError, MissingPartError, TinyLLMError, UsageError
 from tinyllm.export import run as export
 from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.training.base import find_base
@@ -154,7 +155,10 @@ def test_peft_opens_what_was_learnt_and_the_merge_says_the_same(tmp_path: Path) 
     torch.testing.assert_close(said[0], said[1], atol=1e-4, rtol=0)
     assert (said[0] - said[2]).abs().max() > 0.01
     with pytest.raises(CheckpointError, match="is an adapter"):
-        export(ExportConfig(output=tmp_path / "x.gguf", format="gguf"), SilentReporter())
+        find_checkpoint(str(tmp_path / "out"))
+    config = ExportConfig(checkpoint=str(place), output=tmp_path / "x.gguf", format="gguf")
+    with pytest.raises(UsageError, match="merged into a folder"):
+        export(config, SilentReporter())
 
 
 def test_only_answers_are_learnt_in_the_words_of_the_models_own_template(tmp_path: Path) -> None:
