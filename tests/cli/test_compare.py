@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +18,7 @@ def compare(tmp_path, monkeypatch, capfd):
     lines = [line for line in TEXT.splitlines() for _ in range(3)]
     (tmp_path / "text.txt").write_text("\n<|endoftext|>\n".join(lines), encoding="utf-8")
     write_tiny_checkpoint(tmp_path / "base.safetensors")
-    here = Here(tmp_path, monkeypatch, capfd)
-    return lambda *arguments: here("compare", *arguments)
+    return partial(Here(tmp_path, monkeypatch, capfd), "compare")
 
 
 def report(folder):
@@ -60,6 +61,24 @@ def test_a_score_of_two_texts_says_which_row_is_of_which(compare, tmp_path):
     page = (tmp_path / "base-eval" / "compare-other" / "results.md").read_text(encoding="utf-8")
     assert "| bits per byte, text.txt " in page
     assert "| bits per byte, second.txt " in page
+
+
+def test_a_part_of_the_questions_is_told_and_asked_whole_where_it_can_be(compare, tmp_path):
+    write_tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
+    questions = Path(__file__).parents[1] / "evaluation" / "questions.jsonl"
+    for name in ("base", "other"):
+        limited = compare.func("eval-openbookqa", "-c", name, "--data", questions, "--limit", "7")
+        assert limited.code == 0, limited.err
+        asked = json.loads(
+            (tmp_path / f"{name}-eval/openbookqa-questions/results.json").read_text()
+        )["asked"]
+        assert "Only the first 7 of " in asked
+    results = json.loads(compare("base", "other", "--no-run", "--json", *QUICK).out)
+    assert any("base was asked only the first 7 of" in note for note in results["notes"])
+    assert {"the first 7 of" in c["setting"] for c in results["contrasts"]} == {True}
+    whole = json.loads(compare("base", "other", "--questions", questions, "--json", *QUICK).out)
+    assert not [note for note in whole["notes"] if "asked only" in note]
+    assert {"the first" in c["setting"] for c in whole["contrasts"]} == {False}
 
 
 def test_losses_per_token_of_different_tokenizers_are_not_ranked(compare, tmp_path):

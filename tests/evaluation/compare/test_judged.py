@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 from tests.evaluation.story_evaluation.conftest import server
+from tests.evaluation.story_evaluation.judges import serve
 from tests.evaluation.story_evaluation.small_runs import evaluate
+from tests.evaluation.story_evaluation.test_pairs import fair
 from tests.stories.fault_server import FaultServer
 from tinyllm.config.compare import CompareConfig
 from tinyllm.evaluation.compare import run
@@ -53,6 +55,25 @@ def test_grades_are_compared_prompt_by_prompt(tmp_path: Path, server: FaultServe
     text = (tmp_path / "report" / "results.md").read_text(encoding="utf-8")
     assert "stories, judged, grammar: good is better by" in text
     assert f"| C: 6-7 | {N_PROMPTS} | {N_PROMPTS} |" in text
+
+
+def test_pairs_that_a_judge_saw_side_by_side_are_shown(tmp_path: Path, server: FaultServer) -> None:
+    serve(server, fair)
+    paths = tuple(
+        completions(tmp_path / f"{name}.jsonl", text)
+        for name, text in (("good", GOOD), ("poor", POOR))
+    )
+    options = {"limit": N_PROMPTS, "writer__n_samples": 1, "judge__protocol": "pairwise-ab"}
+    graded = evaluate(tmp_path / "graded", server, completions=paths, **options)
+    folders = tuple(str(graded.folder / name) for name in ("poor", "good"))
+    comparison = run(CompareConfig(models=folders, output=tmp_path / "r"), SilentReporter())
+    [pair] = comparison.results["pairs"]
+    [told] = graded.results["good"]["pairs"]
+    assert (pair["one"], pair["wins"], pair["win_share"]) == ("good", N_PROMPTS, told["win_share"])
+    text = (tmp_path / "r" / "results.md").read_text(encoding="utf-8")
+    assert "good wins 100 % against poor" in text
+    assert f"| good | poor | {N_PROMPTS} | 0 | 0 | 1.00 | 1.00 to 1.00 | 0.50 |" in text
+    assert any("good wins 100 %" in sentence for sentence in comparison.sentences)
 
 
 def test_what_is_known_by_heart_is_compared_too(tmp_path: Path) -> None:

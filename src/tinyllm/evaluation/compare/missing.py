@@ -17,6 +17,7 @@ from tinyllm.config.multiple_choice import QuestionsConfig
 from tinyllm.data.multiple_choice_task import known_tasks
 from tinyllm.device import choose_device, prepare_arithmetic
 from tinyllm.errors import UsageError
+from tinyllm.evaluation.compare.scores import is_whole
 from tinyllm.evaluation.compare.subjects import StoredReport, Subject, reports_of
 from tinyllm.evaluation.loss import run as measure_loss
 from tinyllm.evaluation.multiple_choice.workflow import run as ask_questions
@@ -94,7 +95,8 @@ def _question_work(subject: Subject, config: CompareConfig) -> Work | None:
         return None
     data = data_head(config.questions)
     for report in subject.reports:
-        if report.task == _QUESTIONS and _same_data(report.results.get("data"), data):
+        is_of = report.task == _QUESTIONS and _same_data(report.results.get("data"), data)
+        if is_of and is_whole(report.results):
             return None
     task = known_tasks()[_QUESTIONS]
     wanted = QuestionsConfig(data=config.questions, device=config.device)

@@ -160,6 +160,9 @@ def _read_multiple_choice(report: StoredReport) -> list[Score]:
     for line in read_predictions(report):
         if metric in line.get("credits", {}):
             credits.setdefault(line["form"], {})[line["id"]] = [line["credits"][metric]]
+    n_asked = f"{results['data']['n_questions']}"
+    if not is_whole(results):
+        n_asked = f"the first {n_asked} of {results['data']['n_in_set']}"
     asked = sha256_text(json.dumps(results.get("settings"), sort_keys=True))[:8]
     scores = []
     for form, figures in results["forms"].items():
@@ -174,13 +177,19 @@ def _read_multiple_choice(report: StoredReport) -> list[Score]:
                 value=score["value"],
                 interval=Interval(*score["interval_95"]),
                 better="higher",
-                setting=f"{data_setting(results)}, {figures['n_questions']} questions, {asked}",
+                setting=f"{data_setting(results)}, {n_asked} questions, {asked}",
                 items=credits.get(form, {}),
                 is_primary=form == results["primary"]["form"],
                 meaning=f"chance is {figures['chance']:.3f}",
             )
         )
     return scores
+
+
+def is_whole(results: Mapping[str, Any]) -> bool:
+    """Whether every question of a set was asked."""
+    data = results["data"]
+    return bool(data["n_questions"] == data.get("n_in_set", data["n_questions"]))
 
 
 def _read_stories(report: StoredReport) -> list[Score]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tinyllm.evaluation.compare.contrasts import figures_like, p_words
+from tinyllm.evaluation.compare.pairwise import pair_blocks
 from tinyllm.evaluation.pages import (
     Block,
     Bullets,
@@ -41,6 +42,7 @@ def blocks_of(results: Results) -> list[Block]:
         *_models(results["models"]),
         *_scores(results),
         *_differences(results["contrasts"]),
+        *pair_blocks(results["pairs"]),
         *_ages(results["ages"]),
         *_charts(results["charts"]),
         *_samples(results["samples"]),
@@ -58,6 +60,7 @@ def sentences_of(results: Results) -> list[str]:
         if c["is_primary"]:
             pair = f", {c['a']} and {c['b']}" if several else ""
             sentences.append(f"{_named(c)}{pair}: {c['sentence']}.")
+    sentences += [f"side by side, by {p['judge']}: {p['sentence']}." for p in results["pairs"]]
     if sentences:
         return sentences
     return [_MEASURES_ALONE if results["contrasts"] else _NOTHING_SHARED]

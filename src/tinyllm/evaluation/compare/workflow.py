@@ -13,8 +13,9 @@ from tinyllm.evaluation.compare.differences import config_differences
 from tinyllm.evaluation.compare.drawings import draw_all
 from tinyllm.evaluation.compare.facts import facts_of, tuned_pairs
 from tinyllm.evaluation.compare.missing import complete
+from tinyllm.evaluation.compare.pairwise import judged_pairs
 from tinyllm.evaluation.compare.samples import draw_samples, worst_samples
-from tinyllm.evaluation.compare.scores import Score, scores_of
+from tinyllm.evaluation.compare.scores import Score, is_whole, scores_of
 from tinyllm.evaluation.compare.sections import blocks_of, sentences_of, title_of
 from tinyllm.evaluation.compare.subjects import StoredReport, Subject, open_subjects
 from tinyllm.evaluation.pages import as_html, as_markdown
@@ -71,6 +72,7 @@ def run(
         "models": [facts_of(s) | {"tokens_per_second": speeds.get(s.name)} for s in subjects],
         "scores": [_score_json(name, score) for name, score in scores],
         "contrasts": [_contrast_json(contrast) for contrast in found],
+        "pairs": judged_pairs(subjects),
         "notes": _notes(subjects, scores),
         "ages": _ages(subjects),
         "worst": worst_samples(_stories(subjects), n=_N_WORST),
@@ -166,8 +168,21 @@ def _notes(subjects: Sequence[Subject], scores: Sequence[tuple[str, Score]]) -> 
     without = [s.name for s in subjects if not s.reports]
     if without:
         notes.append(f"No report of {', '.join(without)} was found or made.")
-    notes += dict.fromkeys(filter(None, (_doubt(s.name, r) for s in subjects for r in s.reports)))
+    of_reports = [(s.name, report) for s in subjects for report in s.reports]
+    told = [says(name, report) for says in (_part, _doubt) for name, report in of_reports]
+    notes += dict.fromkeys(filter(None, told))
     return notes
+
+
+def _part(name: str, report: StoredReport) -> str | None:
+    """Say when only the first questions of a set were asked."""
+    if "forms" not in report.results or is_whole(report.results):
+        return None
+    data = report.results["data"]
+    return (
+        f"{name} was asked only the first {data['n_questions']:,} of {data['n_in_set']:,} "
+        f"questions of {report.task} (`--limit`): this is no score of {report.task}."
+    )
 
 
 def _doubt(name: str, report: StoredReport) -> str | None:

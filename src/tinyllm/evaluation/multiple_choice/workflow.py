@@ -51,6 +51,8 @@ class _Paper:
     found: Questions
     questions: list[MultipleChoice]
     asking: Asking
+    n_in_set: int
+    """Questions there are; a limit may ask fewer."""
 
 
 def run(
@@ -104,7 +106,7 @@ def _set_paper(task: MultipleChoiceTask, config: QuestionsConfig, reporter: Repo
     questions = _with_unique_ids(every[: config.limit])
     shots = draw_shots(task, config, found.source, questions, reporter)
     asking = Asking(task, config.style, shots, config.with_fact)
-    return _Paper(task, _name_of_run(task, config), found, questions, asking)
+    return _Paper(task, _name_of_run(task, config), found, questions, asking, len(every))
 
 
 def _about(paper: _Paper, config: QuestionsConfig) -> dict[str, object]:
@@ -116,6 +118,7 @@ def _about(paper: _Paper, config: QuestionsConfig) -> dict[str, object]:
             "source": paper.found.source,
             "sha256": sha256_file(path) if path.is_file() else None,
             "n_questions": len(paper.questions),
+            "n_in_set": paper.n_in_set,
         },
         "settings": {
             "style": config.style,
@@ -125,7 +128,7 @@ def _about(paper: _Paper, config: QuestionsConfig) -> dict[str, object]:
             "seed": config.seed,
             "shots": [shot.id for shot in paper.asking.shots],
         },
-        "asked": _how_asked(config, paper.asking.shots),
+        "asked": _how_asked(config, paper),
     }
 
 
@@ -233,7 +236,17 @@ def _name_of_run(task: MultipleChoiceTask, config: QuestionsConfig) -> str:
     return "_".join(parts)
 
 
-def _how_asked(config: QuestionsConfig, shots: Sequence[MultipleChoice]) -> str:
+def _how_asked(config: QuestionsConfig, paper: _Paper) -> str:
+    if len(paper.questions) < paper.n_in_set:
+        return (
+            f"{_in_what_way(config, paper.asking.shots)} Only the first "
+            f"{len(paper.questions):,} of {paper.n_in_set:,} questions: this is no score of "
+            f"{paper.task.title}."
+        )
+    return _in_what_way(config, paper.asking.shots)
+
+
+def _in_what_way(config: QuestionsConfig, shots: Sequence[MultipleChoice]) -> str:
     book = "with the fact behind each question" if config.with_fact else "no facts given"
     if not shots:
         return f"Asked without examples (zero-shot), {book}."
