@@ -201,10 +201,11 @@ def test_large_scores_and_nan() -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_narrow_heads_start_over_where_another_token_outshines_their_own(
-    dtype: torch.dtype,
+@pytest.mark.parametrize("width", [4, 20])
+def test_heads_start_over_where_another_token_outshines_their_own(
+    dtype: torch.dtype, width: int
 ) -> None:
-    (q, k, v), options = draw(0, 1, 40, 1, 1, 4, "")
+    (q, k, v), options = draw(0, 1, 70, 1, 1, width, "")
     operands = [(q * 30).to(dtype), (k * 30).to(dtype), v.to(dtype)]
     wanted = with_gradients(plain, [x.double() for x in operands], options, v)
     assert_alike(with_gradients(attention.attend, operands, options, v), wanted, 1e-4)
@@ -212,6 +213,19 @@ def test_narrow_heads_start_over_where_another_token_outshines_their_own(
     found = attention.attend(*operands, **options)
     assert found[:, 10:].isnan().all()
     assert not found[:, :10].isnan().any()
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [4, 16, 48])
+def test_a_far_token_that_outshines_all_others_is_all_there_is(
+    dtype: torch.dtype, width: int
+) -> None:
+    (_, _, v), options = draw(0, 1, 200, 1, 1, width, "")
+    q, k, v = torch.full_like(v, 32), torch.zeros_like(v), v.to(dtype)
+    k[:, 0] = 32
+    found = attention.attend(q.to(dtype), k.to(dtype), v, **options)
+    assert torch.equal(found, v[:, :1].expand_as(v))
 
 
 @needs_compiler

@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.conftest import ROOT
 from tests.model.shapes import SHAPES, small, tokens
 from tinyllm.config.model import ModelConfig, ModelSpec, model_presets
-from tinyllm.kernels import cross_entropy
 from tinyllm.model import sizing
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.sizing import (
@@ -139,19 +138,14 @@ def test_cache_bytes_are_those_allocated() -> None:
 
 def test_training_memory_grows_with_rows_and_names_its_parts() -> None:
     config = resolve_model(ModelSpec(preset="llama-1m"), 4096)
-    one, four = training_memory(config, 1, 512), training_memory(config, 4, 512)
+    one, four = training_memory(config, 4, 512), training_memory(config, 16, 512)
     assert one.weights == four.weights == checkpoint_bytes(config)
     assert four.activations == 4 * one.activations
-    d_hidden = 512 * config.hidden_size * 4
+    d_hidden = 4 * 512 * config.hidden_size * 4
     assert four.logits == one.logits + 3 * d_hidden  # the logits themselves come in chunks
     assert one.total == (one.weights + one.gradients + one.optimizer + one.activations + one.logits)
     muon = training_memory(config, 1, 512, optimizer="muon")
     assert one.weights < muon.optimizer < one.optimizer
-
-
-def test_a_chunk_of_logits_has_the_rows_that_the_loss_makes_at_once() -> None:
-    assert sizing._LOGITS_ROWS == cross_entropy.ROWS
-    assert sizing._LOGITS_ROWS_ON_ACCELERATOR == cross_entropy._ROWS_ON_DEVICE
 
 
 @pytest.mark.parametrize("name", ["llama-260k", "llama-1m", "tinystories-1m", "tinystories-8m"])

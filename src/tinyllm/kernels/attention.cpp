@@ -9,17 +9,17 @@
 // (RoPE, dimension i with i + E/2) as they are read, and their gradients are taken back the same
 // way as they are written.
 //
-// One thread works on one head of one row of the batch. It holds keys and values widened to Real
-// and turned so that one vector is one dimension of many keys:
+// One thread works on one head of one row of the batch. It holds keys and values turned, so that
+// one vector is one dimension of many keys, and those that are mixed in rows as well:
 //
 //     keys    (E, stride)     scores, and the gradient of keys: a vector of keys at a time
 //     values  (T, padded E)   mixing, where E fills a vector; (E, stride) again where it does not
 //
-// (single_attention.h; paired_attention.h has the same blocks in products of bfloat16 pairs, where the
-// processor has them and tensors hold no more),
-// and takes `rows` queries at a time through scores -> softmax -> mix, (rows, stride) numbers that
-// stay in the cache; narrow_attention.h does heads that do not fill a vector in one pass. Nothing
-// grows with T * T. The softmax is of base 2: queries carry log2(e).
+// It takes `rows` queries at a time through scores -> softmax (tiled_attention.h) -> mix, and keeps
+// their shares, (rows, stride), in the cache; nothing grows with T * T. Products are of one number
+// (single_attention.h) or, for bfloat16 where the processor has them, of pairs
+// (paired_attention.h). Heads that do not fill a vector and are not taken in pairs go over the keys
+// once, with nothing kept (narrow_attention.h). The softmax is of base 2: queries carry log2(e).
 //
 // Compile with HEAD_DIM (E), IO (float, Bf16, double: what tensors hold) and REAL (float, double:
 // what is calculated with). Functions return 0, or 1 when there is no memory for the workspace.
@@ -96,12 +96,29 @@ inline Real dot(const Real *a, const Real *b) {
 
 inline Real inverse_rms(const Real *x, Real eps) { return 1 / std::sqrt(dot(x, x) / width + eps); }
 
-inline void widen_head(const Io *from, Real *x) {
-    for (int d = 0; d < width; ++d) x[d] = widen(from[d]);
+constexpr int part_of(int d) { return width - d < vl ? width - d : vl; }
+
+inline void widen_head(const Io *from, Real *x) {  // x is padded, and so everywhere below
+    for (int d = 0; d < width; d += vl) store(x + d, load_part(from + d, part_of(d)));
 }
 
 inline void narrow_head(const Real *x, Real factor, Io *to) {
-    for (int d = 0; d < width; ++d) narrow(x[d] * factor, to[d]);
+    for (int d = 0; d < width; d += vl) store_part(to + d, load(x + d) * factor, part_of(d));
+}
+
+inline void scale_row(Real *x, Real factor) {
+    for (int d = 0; d < width; d += vl) store(x + d, load(x + d) * factor);
+}
+
+inline void clear_row(Real *x) { memset(x, 0, sizeof(Real) * padded); }
+
+// A token's head from where its dimensions lie apart, (E, stride).
+inline void gather_head(const Real *turned, int64_t stride, int64_t t, Real factor, Real *x) {
+    for (int d = 0; d < width; d += vl) {
+        V part{};  // put together in a register: a vector read from numbers just written waits
+        for (int i = 0; i < part_of(d); ++i) part[i] = turned[(d + i) * stride + t];
+        store(x + d, part * factor);
+    }
 }
 
 // Turn the pairs (d, d + E/2) by the place's angles; `direction` -1 turns them back.
@@ -130,7 +147,7 @@ inline void take_back(const Io *from, const Real *weight, Place place, Real eps,
                       Real *weight_gradient) {
     rotate(g, place, -1);
     if (!weight) return;
-    Real x[width];
+    Real x[padded];
     widen_head(from, x);
     const Real r = inverse_rms(x, eps);
     for (int d = 0; d < width; ++d) {
@@ -142,18 +159,34 @@ inline void take_back(const Io *from, const Real *weight, Place place, Real eps,
     for (int d = 0; d < width; ++d) g[d] = r * (g[d] - x[d] * mean);
 }
 
+// How many queries go over the keys together where a head does not fill a vector.
+constexpr int fitting = is_narrow ? vl / width : 1;
+constexpr int together = fitting >= 8 ? rows : fitting >= 4 ? 4 : fitting >= 2 ? 2 : 1;
+
 // ---- blocks: `rows` queries against keys first .. end, both multiples of a tile ----
 
 #include "single_attention.h"
 #if defined(__AVX512BF16__)
 #include "paired_attention.h"
-constexpr bool is_paired = std::is_same_v<Io, Bf16> && !is_narrow && width % 2 == 0;
+constexpr bool is_paired = std::is_same_v<Io, Bf16> && width % 2 == 0;
 using Blocks = std::conditional_t<is_paired, Paired, Single>;
 #else
+constexpr bool is_paired = false;
 using Blocks = Single;
 #endif
 
+// Heads that do not fill a vector are done in one pass where numbers are not taken in pairs.
+constexpr bool in_one_pass = is_narrow && !is_paired;
+
 #include "shares.h"
+
+// A key as products take it: normalised, rotated.
+inline Blocks::Head key_head(const Attention &call, const Io *from, int64_t b, int64_t t) {
+    if (!call.k_weight && !call.cos) return Blocks::Head(from);
+    Real x[padded] = {};
+    read_head(from, call.k_weight, place_of(call, b, t), static_cast<Real>(call.eps), x);
+    return Blocks::Head::rounded(x);
+}
 
 // ---- what a query sees ----
 
@@ -169,76 +202,26 @@ inline Sight sight_of(const Attention &call, int64_t b, int64_t t) {
     return {start / vl * vl, t / vl * vl, start, t};
 }
 
-// The tiles that the queries t .. t + rows see between them.
-inline int64_t first_tile(const Attention &call, int64_t b, int64_t t) {
-    if (!call.starts) return 0;
-    int64_t first = t;
-    for (int r = 0; r < rows && t + r < call.time; ++r) {
-        const int64_t start = sight_of(call, b, t + r).start;
-        first = start < first ? start : first;
+template <bool is_edge> inline V hidden_where_unseen(V x, const Sight &sight, int64_t j) {
+    using Number = typename Integer<Real>::type;
+    if constexpr (is_edge) {
+        const Integers<Real> key = lane_numbers<Real>() + static_cast<Number>(j);
+        x = key < static_cast<Number>(sight.start) ? all(hidden) : x;
+        x = key > static_cast<Number>(sight.query) ? all(hidden) : x;
     }
-    return first / tile * tile;
-}
-
-inline void hide(Real *row, const Sight &sight) {
-    for (const int64_t j : {sight.first, sight.last}) {
-        const Integers<Real> key = lane_numbers<Real>() + static_cast<typename Integer<Real>::type>(j);
-        V x = load(row + j);
-        x = key < static_cast<typename Integer<Real>::type>(sight.start) ? all(hidden) : x;
-        x = key > static_cast<typename Integer<Real>::type>(sight.query) ? all(hidden) : x;
-        store(row + j, x);
-    }
-}
-
-inline void clear_outside(Real *row, const Sight &sight, int64_t first, int64_t end) {
-    for (int64_t j = first; j < sight.first; j += vl) Blocks::put_shares(row, j, V{});
-    for (int64_t j = sight.last + vl; j < end; j += vl) Blocks::put_shares(row, j, V{});
+    return x;
 }
 
 struct Softmax {
     Real log_sum, inverse_sum;
 };
 
-// Turn a row of scores into powers of two; their sum is left to the caller to divide by.
-inline Softmax soften(Real *row, const Sight &sight, int64_t first, int64_t end) {
-    hide(row, sight);
-    V most = all(hidden), total{};
-    for (int64_t j = sight.first; j <= sight.last; j += vl) {
-        const V x = load(row + j);
-        most = larger(x, most);
-    }
-    const Real top = largest(most);
-    const V tops = all(top);
-    for (int64_t j = sight.first; j <= sight.last; j += vl) {
-        const V x = share_of(load(row + j) - tops);
-        Blocks::put_shares(row, j, x);
-        total += x;
-    }
-    clear_outside(row, sight, first, end);
-    const Real all_of_it = sum(total);
-    return {top + std::log2(all_of_it), 1 / all_of_it};
-}
+// Sums of shares that are fit to divide by. A shift other than the largest score may lead past it.
+constexpr Real most_total = static_cast<Real>(1e19);
 
-// Turn a row of scores into shares, and one of the shares' gradients into the scores' gradients.
-inline void soften_back(Real *row, Real *gradient, const Sight &sight, Real log_sum, Real mean,
-                        int64_t first, int64_t end) {
-    hide(row, sight);
-    const V logs = all(log_sum), means = all(mean);
-    for (int64_t j = sight.first; j <= sight.last; j += vl) {
-        const V x = load(row + j) - logs;  // above 0 only by rounding, which grows with the scores
-        const V share = share_of(at_most_zero(x));
-        Blocks::put_shares(row, j, share);
-        Blocks::put_shares(gradient, j, share * (load(gradient + j) - means));
-    }
-    clear_outside(row, sight, first, end);
-    clear_outside(gradient, sight, first, end);
-}
-
+#include "tiled_attention.h"
 #include "narrow_attention.h"
 
-// How many queries go over the keys together where a head does not fill a vector.
-constexpr int fitting = is_narrow ? vl / width : 1;
-constexpr int together = fitting >= 8 ? rows : fitting >= 4 ? 4 : fitting >= 2 ? 2 : 1;
 // Back, the gradients of a vector of keys need registers too.
 constexpr int together_back = together > 1 ? together / 2 : 1;
 
@@ -260,9 +243,12 @@ struct Workspace {
 
     static int64_t stride_for(int64_t time) { return round_up(time, tile) + vl; }
     static int64_t turned_size(int64_t time) { return stride_for(time) * width; }
-    static int64_t rows_size(int64_t time) { return round_up(time, tile) * padded; }
+    static int64_t mixed_size(int64_t time) {
+        const int64_t in_rows = round_up(time, tile) * padded;
+        return turned_size(time) > in_rows ? turned_size(time) : in_rows;
+    }
     static int64_t size(int64_t time) {
-        return 4 * turned_size(time) + 2 * rows_size(time) + 2 * rows * stride_for(time) +
+        return 3 * turned_size(time) + 2 * mixed_size(time) + 2 * rows * stride_for(time) +
                3 * rows * padded + 16 * vl;
     }
 
@@ -273,8 +259,8 @@ struct Workspace {
             return taken;
         };
         keys = take(turned_size(time));
-        values = take(turned_size(time) > rows_size(time) ? turned_size(time) : rows_size(time));
-        key_rows = is_narrow ? keys : take(rows_size(time));
+        values = take(mixed_size(time));
+        key_rows = take(mixed_size(time));
         key_gradient = take(turned_size(time));
         value_gradient = take(turned_size(time));
         shares = take(rows * stride);
@@ -303,20 +289,17 @@ struct Workspaces {  // one for every thread, in one allocation
 
 inline void attend_rows(const Attention &call, int64_t b, int64_t t, const Workspace &space,
                         Softmax *softmax) {
-    if constexpr (is_narrow) {
+    if constexpr (in_one_pass) {
         for (int r = 0; r < rows && t + r < call.time; r += together) {
             auto queries = narrow_queries<together>(call, b, t + r, space.queries + r * padded);
             attend_narrow<together>(space.keys, space.values, space.stride, queries,
                                     space.mixed + r * padded, softmax + r);
         }
     } else {
-        const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
-        Blocks::scores(space.keys, space.stride, space.queries, first, end, space.shares);
-        for (int64_t r = 0; r < rows; ++r) {
-            const Sight sight = sight_of(call, b, t + r);
-            softmax[r] = soften(space.shares + r * space.stride, sight, first, end);
-        }
-        Blocks::mix_from<0>(space.values, space.shares, space.stride, first, t + rows, space.mixed);
+        const TiledQueries queries(call, b, t);
+        weigh(queries, space.keys, space.stride, space.queries, space.shares, softmax);
+        Blocks::mix(space.values, space.shares, space.stride, queries.first, t + rows,
+                    space.mixed);
     }
 }
 
@@ -325,14 +308,12 @@ void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, 
     const Real eps = static_cast<Real>(call.eps), factor = static_cast<Real>(call.scale) * log2_e;
     const int64_t kv = h / (call.n_heads / call.n_kv_heads), time = call.time;
     const int64_t token = b * time;
-    Real x[padded] = {};
     for (int64_t t = 0; t < time; ++t) {
         const Io *key = k + (token + t) * call.k_stride + kv * width;
-        read_head(key, call.k_weight, place_of(call, b, t), eps, x);
-        Blocks::put(x, space.keys, space.stride, t);
-        widen_head(v + (token + t) * call.v_stride + kv * width, x);
-        if (is_narrow) Blocks::put(x, space.values, space.stride, t);
-        else Blocks::put_row(x, space.values, t);
+        const Io *value = v + (token + t) * call.v_stride + kv * width;
+        Blocks::put(key_head(call, key, b, t), space.keys, space.stride, t);
+        if (in_one_pass) Blocks::put(Blocks::Head(value), space.values, space.stride, t);
+        else Blocks::put_mixed(Blocks::Head(value), space.values, space.stride, t);
     }
     for (int64_t t = 0; t < time; t += rows) {
         const int64_t n = time - t < rows ? time - t : rows;
@@ -342,7 +323,8 @@ void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, 
                 const Io *from = q + (token + t + r) * call.q_stride + h * width;
                 read_head(from, call.q_weight, place_of(call, b, t + r), eps, query);
             }
-            for (int d = 0; d < width; ++d) query[d] = r < n ? query[d] * factor : 0;
+            if (r < n) scale_row(query, factor);
+            else clear_row(query);
         }
         Softmax softmax[rows];
         attend_rows(call, b, t, space, softmax);
@@ -365,7 +347,7 @@ struct Tensors {
 
 inline void attend_rows_back(const Attention &call, int64_t b, int64_t t, const Workspace &space,
                              const Real *log_sum, const Real *mean) {
-    if constexpr (is_narrow) {
+    if constexpr (in_one_pass) {
         for (int r = 0; r < rows && t + r < call.time; r += together_back) {
             const Real *x = space.queries + r * padded;
             auto queries = narrow_queries<together_back>(call, b, t + r, x);
@@ -381,18 +363,15 @@ inline void attend_rows_back(const Attention &call, int64_t b, int64_t t, const 
     } else {
         const int64_t stride = space.stride;
         const Real *queries = space.queries, *gradients = space.mixed_gradient;
-        const int64_t first = first_tile(call, b, t), end = round_up(t + rows, tile);
-        Blocks::scores(space.keys, stride, queries, first, end, space.shares);
-        Blocks::scores(space.values, stride, gradients, first, end, space.share_gradient);
-        for (int64_t r = 0; r < rows; ++r) {
-            const Sight sight = sight_of(call, b, t + r);
-            soften_back(space.shares + r * stride, space.share_gradient + r * stride, sight,
-                        log_sum[r], mean[r], first, end);
-        }
-        Blocks::mix_from<0>(space.key_rows, space.share_gradient, stride, first, t + rows,
-                            space.mixed);
-        Blocks::add_outer(space.value_gradient, stride, gradients, space.shares, first, end);
-        Blocks::add_outer(space.key_gradient, stride, queries, space.share_gradient, first, end);
+        const TiledQueries seen(call, b, t);
+        weigh_back(seen, space.keys, space.values, stride, queries, gradients, log_sum, mean,
+                   space.shares, space.share_gradient);
+        Blocks::mix(space.key_rows, space.share_gradient, stride, seen.first, t + rows,
+                    space.mixed);
+        Blocks::add_outer(space.value_gradient, stride, gradients, space.shares, seen.first,
+                          seen.end);
+        Blocks::add_outer(space.key_gradient, stride, queries, space.share_gradient, seen.first,
+                          seen.end);
     }
 }
 
@@ -410,21 +389,19 @@ void backward_query_head(const Attention &call, const Tensors &all_of, int64_t b
                 const int64_t at = ((token + t + r) * call.n_heads + h) * width;
                 const Io *from = all_of.q + (token + t + r) * call.q_stride + h * width;
                 read_head(from, call.q_weight, place_of(call, b, t + r), eps, query);
-                Real mixed[width];
+                Real mixed[padded];
                 widen_head(all_of.grad_out + at, gradient);
                 widen_head(all_of.out + at, mixed);
                 mean[r] = dot(gradient, mixed);
                 log_sum[r] = all_of.log_sums[(b * call.n_heads + h) * time + t + r];
             }
-            for (int d = 0; d < width; ++d) {
-                query[d] = r < n ? query[d] * scale * log2_e : 0;
-                gradient[d] = r < n ? gradient[d] : 0;
-            }
+            if (r < n) scale_row(query, scale * log2_e);
+            else clear_row(query), clear_row(gradient);
         }
         attend_rows_back(call, b, t, space, log_sum, mean);
         for (int64_t r = 0; r < n; ++r) {
             Real *gradient = space.mixed + r * padded;
-            for (int d = 0; d < width; ++d) gradient[d] *= scale;
+            scale_row(gradient, scale);
             const Io *from = all_of.q + (token + t + r) * call.q_stride + h * width;
             take_back(from, call.q_weight, place_of(call, b, t + r), eps, gradient,
                       weight_gradient);
@@ -443,11 +420,11 @@ void backward_key_head(const Attention &call, const Tensors &all_of, int64_t b, 
     Real x[padded] = {}, weight_gradient[width] = {};
     for (int64_t t = 0; t < time; ++t) {
         const Io *key = all_of.k + (token + t) * call.k_stride + kv * width;
-        read_head(key, call.k_weight, place_of(call, b, t), eps, x);
-        Blocks::put(x, space.keys, space.stride, t);
-        if (!is_narrow) Blocks::put_row(x, space.key_rows, t);
-        widen_head(all_of.v + (token + t) * call.v_stride + kv * width, x);
-        Blocks::put(x, space.values, space.stride, t);
+        const Io *value = all_of.v + (token + t) * call.v_stride + kv * width;
+        const auto head = key_head(call, key, b, t);
+        Blocks::put(head, space.keys, space.stride, t);
+        if (!in_one_pass) Blocks::put_mixed(head, space.key_rows, space.stride, t);
+        Blocks::put(Blocks::Head(value), space.values, space.stride, t);
     }
     const size_t bytes = sizeof(Real) * static_cast<size_t>(Workspace::turned_size(time));
     memset(space.key_gradient, 0, bytes);
@@ -457,11 +434,9 @@ void backward_key_head(const Attention &call, const Tensors &all_of, int64_t b, 
     }
     for (int64_t t = 0; t < time; ++t) {
         const int64_t at = ((token + t) * call.n_kv_heads + kv) * width;
-        for (int d = 0; d < width; ++d) x[d] = space.value_gradient[d * space.stride + t];
+        gather_head(space.value_gradient, space.stride, t, 1, x);
         narrow_head(x, 1, all_of.grad_v + at);
-        for (int d = 0; d < width; ++d) {
-            x[d] = space.key_gradient[d * space.stride + t] / log2_e;  // which the queries carried
-        }
+        gather_head(space.key_gradient, space.stride, t, 1 / log2_e, x);  // queries carried it
         const Io *key = all_of.k + (token + t) * call.k_stride + kv * width;
         take_back(key, call.k_weight, place_of(call, b, t), eps, x, weight_gradient);
         narrow_head(x, 1, all_of.grad_k + at);

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from tinyllm.kernels.build import load_library
+from tinyllm.kernels.chunks import rows_at_once
 
-ROWS = 256
-"""Rows of a chunk on a CPU: with 10,000 classes their logits take 5 MB in bfloat16."""
-_ROWS_ON_DEVICE = 4096
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
 
 
@@ -40,7 +38,7 @@ def linear_cross_entropy(
             f"{tuple(hidden.shape)}, {tuple(weight.shape)} and {tuple(targets.shape)}"
         )
     if rows is None:
-        rows = ROWS if hidden.device.type == "cpu" else _ROWS_ON_DEVICE
+        rows = rows_at_once(len(weight), on_accelerator=hidden.device.type != "cpu")
     if hidden.dtype == torch.float16:
         hidden = hidden.float()  # its gradients would vanish before the loss scaler reaches them
     learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)

@@ -12,7 +12,7 @@
 
 #pragma once
 
-constexpr Real least_total = static_cast<Real>(0.5), most_total = static_cast<Real>(1e19);
+constexpr Real least_total = static_cast<Real>(0.5);
 
 // The queries of one pass: as many as have all their mixed values in one transposition.
 template <int n> struct NarrowQueries {
@@ -20,16 +20,6 @@ template <int n> struct NarrowQueries {
     Sight sights[n];
     Real shift[n], mean[n];
 };
-
-template <bool is_edge> inline V hidden_where_unseen(V x, const Sight &sight, int64_t j) {
-    using Number = typename Integer<Real>::type;
-    if constexpr (is_edge) {
-        const Integers<Real> key = lane_numbers<Real>() + static_cast<Number>(j);
-        x = key < static_cast<Number>(sight.start) ? all(hidden) : x;
-        x = key > static_cast<Number>(sight.query) ? all(hidden) : x;
-    }
-    return x;
-}
 
 // Calls step(j, is_edge) for every vector of keys that any of the queries sees.
 template <int n, typename Step>

@@ -13,6 +13,9 @@ inline void add_products(V &sum, Words a, Words b) {
 }
 
 inline Words load_words(const uint32_t *p) { return from_memory<Words>(p); }
+inline Words widened_words(const uint16_t *p) {
+    return same_bits<Words>(_mm512_cvtepu16_epi32(from_memory<__m256i>(p)));
+}
 inline Words all_words(uint32_t x) { return Words{} + x; }
 
 inline void store_rounded(uint16_t *p, V x) {
@@ -24,53 +27,72 @@ inline const uint32_t *words(const Real *p) { return reinterpret_cast<const uint
 inline uint16_t *halves(Real *p) { return reinterpret_cast<uint16_t *>(p); }
 inline const uint16_t *halves(const Real *p) { return reinterpret_cast<const uint16_t *>(p); }
 
-struct Rounded {  // a head of one token, padded
-    alignas(64) uint16_t x[padded];
+struct InTurn {  // the places of two vectors of halves, one from each in turn
+    alignas(64) uint16_t x[2 * tile];
 
-    explicit Rounded(const Real *from) {
-        for (int d = 0; d < padded; d += vl) store_rounded(x + d, load(from + d));
+    constexpr InTurn() : x{} {
+        for (int i = 0; i < 2 * tile; ++i) x[i] = static_cast<uint16_t>(i / 2 + i % 2 * tile);
     }
 };
+constexpr InTurn in_turn;
 
 struct Paired {
     // Write shares where the scores of later keys have been read.
     static inline void put_shares(Real *row, int64_t j, V x) { store_rounded(halves(row) + j, x); }
 
+    struct Head {  // of one token
+        alignas(64) uint16_t x[padded];
+
+        Head() = default;
+        explicit Head(const Io *from) : x{} { memcpy(x, from, width * sizeof *x); }
+        static inline Head rounded(const Real *from) {
+            Head head;
+            for (int d = 0; d < padded; d += vl) store_rounded(head.x + d, load(from + d));
+            return head;
+        }
+    };
+
     // Dimensions in pairs: words (E / 2, stride).
-    static inline void put(const Real *x, Real *turned, int64_t stride, int64_t t) {
-        const Rounded head(x);
-        uint16_t *to = halves(turned) + 2 * t;
-        for (int d = 0; d < width; ++d) to[d / 2 * stride * 2 + d % 2] = head.x[d];
+    static inline void put(const Head &head, Real *turned, int64_t stride, int64_t t) {
+        for (int i = 0; i < width / 2; ++i) memcpy(turned + i * stride + t, head.x + 2 * i, 4);
     }
 
-    // Tokens in pairs: words (T / 2, padded).
-    static inline void put_row(const Real *x, Real *in_rows, int64_t t) {
-        const Rounded head(x);
-        uint16_t *to = halves(in_rows) + t / 2 * padded * 2 + t % 2;
-        for (int d = 0; d < width; ++d) to[2 * d] = head.x[d];
-    }
-
-    static inline void scores(const Real *turned, int64_t stride, const Real *x, int64_t first,
-                              int64_t end, Real *__restrict to) {
-        alignas(64) uint16_t rounded[rows * padded];
-        for (int i = 0; i < rows * padded; i += vl) store_rounded(rounded + i, load(x + i));
-        for (int64_t j = first; j < end; j += tile) {
-            V a[rows] = {}, b[rows] = {};
-            for (int i = 0; i < width / 2; ++i) {
-                const uint32_t *at = words(turned) + i * stride + j;
-                const Words left = load_words(at), right = load_words(at + vl);
-#pragma GCC unroll 8
-                for (int r = 0; r < rows; ++r) {
-                    uint32_t pair;
-                    memcpy(&pair, rounded + r * padded + 2 * i, sizeof pair);
-                    add_products(a[r], all_words(pair), left);
-                    add_products(b[r], all_words(pair), right);
-                }
+    // What is mixed: tokens in pairs, words (T / 2, padded), or, where a head does not fill a
+    // vector, halves (E, 2 stride).
+    static inline void put_mixed(const Head &head, Real *to, int64_t stride, int64_t t) {
+        if constexpr (is_narrow) {
+            for (int d = 0; d < width; ++d) halves(to + d * stride)[t] = head.x[d];
+        } else {
+            for (int d = 0; d < padded; d += vl) {
+                Real *at = to + t / 2 * padded + d;
+                const Words x = widened_words(head.x + d);
+                const Words both = t % 2 ? load_words(words(at)) | x << 16 : x;
+                memcpy(at, &both, sizeof both);
             }
+        }
+    }
+
+    struct Queries {
+        alignas(64) uint16_t x[rows * padded];
+
+        explicit Queries(const Real *from) {
+            for (int i = 0; i < rows * padded; i += vl) store_rounded(x + i, load(from + i));
+        }
+    };
+
+    static inline void products(const Real *turned, int64_t stride, const Queries &queries,
+                                int64_t j, V (&a)[rows], V (&b)[rows]) {
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) a[r] = b[r] = V{};
+        for (int i = 0; i < width / 2; ++i) {
+            const uint32_t *at = words(turned) + i * stride + j;
+            const Words left = load_words(at), right = load_words(at + vl);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; ++r) {
-                store(to + r * stride + j, a[r]);
-                store(to + r * stride + j + vl, b[r]);
+                uint32_t pair;
+                memcpy(&pair, queries.x + r * padded + 2 * i, sizeof pair);
+                add_products(a[r], all_words(pair), left);
+                add_products(b[r], all_words(pair), right);
             }
         }
     }
@@ -94,46 +116,83 @@ struct Paired {
     }
 
     template <int at>
-    static inline void mix_from(const Real *values, const Real *shares, int64_t stride,
-                                int64_t first, int64_t end, Real *to) {
+    static inline void mix_columns_from(const Real *values, const Real *shares, int64_t stride,
+                                        int64_t first, int64_t end, Real *to) {
         if constexpr (at < n_vectors) {
             constexpr int left = n_vectors - at, count = left == 4 ? 2 : left < 3 ? left : 3;
             mix_columns<count>(words(values) + at * vl, shares, stride, first, end, to + at * vl);
-            mix_from<at + count>(values, shares, stride, first, end, to);
+            mix_columns_from<at + count>(values, shares, stride, first, end, to);
+        }
+    }
+
+    // Two keys to a lane, for as many queries as have all their sums in one transposition.
+    static inline void mix_lanes(const Real *values, const Real *shares, int64_t stride,
+                                 int64_t first, int64_t end, Real *__restrict to) {
+        V mixed[vl] = {};
+        for (int64_t j = first; j < end; j += tile) {
+            Words value[width];
+            for (int d = 0; d < width; ++d) {
+                value[d] = load_words(words(values + d * stride) + j / 2);
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < together; ++r) {
+                const Words share = load_words(words(shares + r * stride) + j / 2);
+#pragma GCC unroll 16
+                for (int d = 0; d < width; ++d) {
+                    add_products(mixed[(r * width + d) % vl], share, value[d]);
+                }
+            }
+        }
+        const V summed = sums(mixed);
+        for (int r = 0; r < together; ++r) {
+            V row{};
+            for (int d = 0; d < width; ++d) row[d % vl] = summed[(r * width + d) % vl];
+            store(to + r * padded, row);
+        }
+    }
+
+    static inline void mix(const Real *values, const Real *shares, int64_t stride, int64_t first,
+                           int64_t end, Real *to) {
+        if constexpr (is_narrow) {
+            for (int r = 0; r < rows; r += together) {
+                mix_lanes(values, shares + r * stride, stride, first, end, to + r * padded);
+            }
+        } else {
+            mix_columns_from<0>(values, shares, stride, first, end, to);
         }
     }
 
     // gradient[d][j] += sum over r of x[r][d] * shares[r][j]
     static inline void add_outer(Real *__restrict gradient, int64_t stride, const Real *x,
                                  const Real *shares, int64_t first, int64_t end) {
-        alignas(64) uint16_t queries[rows / 2][2 * padded];
-        for (int r = 0; r < rows; ++r) {
-            const Rounded head(x + r * padded);
-            for (int d = 0; d < padded; ++d) queries[r / 2][2 * d + r % 2] = head.x[d];
+        alignas(64) uint32_t queries[rows / 2][padded];
+        for (int r = 0; r < rows; r += 2) {
+            const Head even = Head::rounded(x + r * padded);
+            const Head odd = Head::rounded(x + (r + 1) * padded);
+            for (int d = 0; d < padded; d += vl) {
+                const Words both = widened_words(even.x + d) | widened_words(odd.x + d) << 16;
+                memcpy(queries[r / 2] + d, &both, sizeof both);
+            }
         }
+        const auto low = from_memory<__m512i>(in_turn.x);
+        const auto high = from_memory<__m512i>(in_turn.x + tile);
         for (int64_t j = first; j < end; j += tile) {
             Words left[rows / 2], right[rows / 2];
 #pragma GCC unroll 4
             for (int r = 0; r < rows / 2; ++r) {
-                const uint16_t *even = halves(shares + 2 * r * stride) + j;
-                const uint16_t *odd = even + 2 * stride;
-                for (Words *to : {&left[r], &right[r]}) {
-                    const auto low = from_memory<HalfWords>(even);
-                    const auto high = from_memory<HalfWords>(odd);
-                    *to = __builtin_convertvector(low, Words) |
-                          __builtin_convertvector(high, Words) << 16;
-                    even += vl, odd += vl;
-                }
+                const Real *at = shares + 2 * r * stride;
+                const auto even = from_memory<__m512i>(halves(at) + j);
+                const auto odd = from_memory<__m512i>(halves(at + stride) + j);
+                left[r] = same_bits<Words>(_mm512_permutex2var_epi16(even, low, odd));
+                right[r] = same_bits<Words>(_mm512_permutex2var_epi16(even, high, odd));
             }
             for (int d = 0; d < width; ++d) {
                 Real *at = gradient + d * stride + j;
                 V a = load(at), b = load(at + vl);
 #pragma GCC unroll 4
                 for (int r = 0; r < rows / 2; ++r) {
-                    uint32_t pair;
-                    memcpy(&pair, &queries[r][2 * d], sizeof pair);
-                    add_products(a, all_words(pair), left[r]);
-                    add_products(b, all_words(pair), right[r]);
+                    add_products(a, all_words(queries[r][d]), left[r]);
+                    add_products(b, all_words(queries[r][d]), right[r]);
                 }
                 store(at, a);
                 store(at + vl, b);

@@ -84,7 +84,13 @@ template <typename V> inline V from_memory(const void *p, int64_t bytes = sizeof
 
 inline Floats load(const float *p) { return from_memory<Floats>(p); }
 inline Doubles load(const double *p) { return from_memory<Doubles>(p); }
+#if defined(__AVX512F__)  // a copy to a vector in memory would be read before it is written
+inline Floats load_part(const float *p, int64_t n) {
+    return same_bits<Floats>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
+}
+#else
 inline Floats load_part(const float *p, int64_t n) { return from_memory<Floats>(p, 4 * n); }
+#endif
 inline Doubles load_part(const double *p, int64_t n) { return from_memory<Doubles>(p, 8 * n); }
 
 inline void store(float *p, Floats v) { memcpy(p, &v, sizeof v); }
@@ -101,7 +107,12 @@ inline Floats widened(HalfWords halves) {
 
 inline Floats load(const Bf16 *p) { return widened(from_memory<HalfWords>(p)); }
 inline Floats load_part(const Bf16 *p, int64_t n) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    const auto counts = static_cast<__mmask16>((1u << n) - 1);
+    return widened(same_bits<HalfWords>(_mm256_maskz_loadu_epi16(counts, p)));
+#else
     return widened(from_memory<HalfWords>(p, 2 * n));
+#endif
 }
 
 #if defined(__AVX512BF16__)

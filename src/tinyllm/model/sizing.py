@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tinyllm.config.model import ModelConfig
+from tinyllm.kernels.chunks import rows_at_once
 from tinyllm.reporting import format_count
 
 _FLOAT32_BYTES = 4
-_LOGITS_ROWS = 256
-_LOGITS_ROWS_ON_ACCELERATOR = 4096
-"""Rows whose logits the loss makes at once (kernels/cross_entropy.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +143,7 @@ def training_memory(
 def _logits_bytes(
     config: ModelConfig, n_tokens: int, activation_bytes: int, on_accelerator: bool
 ) -> int:
-    rows = min(n_tokens, _LOGITS_ROWS_ON_ACCELERATOR if on_accelerator else _LOGITS_ROWS)
+    rows = min(n_tokens, rows_at_once(config.vocab_size, on_accelerator=on_accelerator))
     n_wide = 1 if activation_bytes == _FLOAT32_BYTES else 2
     chunk = rows * config.vocab_size * (activation_bytes + n_wide * _FLOAT32_BYTES)
     d_hidden = n_tokens * config.hidden_size * activation_bytes
