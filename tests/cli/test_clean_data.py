@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import RunCommand
+from tests.cli.here import Here
 from tests.small_disk import SmallDisk
 from tinyllm.providers.story_grammar import tell_story
+
+ALONE = ("--processes", "1")
 
 
 def story(i: int) -> str:
@@ -26,11 +28,11 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_prompts_stay_on_one_side(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_prompts_stay_on_one_side(here: Here, tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs.jsonl", 240)
-    done = run_tinyllm("clean-data", "pairs.jsonl", "-o", "clean", "--set", "validation_share=0.2")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "clean\n"
+    done = here("clean-data", "pairs.jsonl", "-o", "clean", *ALONE, "--set", "validation_share=0.2")
+    assert done.code == 0, done.err
+    assert done.out == "clean\n"
     names = ["collection_report.json", "metadata.json", "train.jsonl", "train.manifest.json"]
     assert sorted(p.name for p in (tmp_path / "clean").iterdir())[:4] == names
     train, validation = (
@@ -45,23 +47,23 @@ def test_prompts_stay_on_one_side(run_tinyllm: RunCommand, tmp_path: Path) -> No
     assert metadata["files"]["train.jsonl"]["rows"] == len(train)
 
 
-def test_sides_stay_when_data_comes(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_sides_stay_when_data_comes(here: Here, tmp_path: Path) -> None:
     sides = []
     for n in (60, 120):
         write_pairs(tmp_path / "pairs.jsonl", n, stories_a_prompt=1)
-        assert run_tinyllm("clean-data", "pairs.jsonl", "-o", f"c{n}").returncode == 0
+        assert here("clean-data", "pairs.jsonl", "-o", f"c{n}", *ALONE).code == 0
         sides.append(
             {row["messages"][0]["content"] for row in rows_of(tmp_path / f"c{n}/val.jsonl")}
         )
     assert sides[0] <= sides[1]
 
 
-def test_processes_change_no_byte(run_tinyllm: RunCommand, tmp_path: Path) -> None:
-    write_pairs(tmp_path / "a.jsonl", 900)
-    (tmp_path / "b.txt").write_text("\n<|endoftext|>\n".join(story(i) for i in range(800, 1300)))
+def test_processes_change_no_byte(here: Here, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "a.jsonl", 400)
+    (tmp_path / "b.txt").write_text("\n<|endoftext|>\n".join(story(i) for i in range(300, 600)))
     for n in ("1", "2"):
-        done = run_tinyllm("clean-data", "a.jsonl", "b.txt", "-o", n, "--processes", n)
-        assert done.returncode == 0, done.stderr
+        done = here("clean-data", "a.jsonl", "b.txt", "-o", n, "--processes", n)
+        assert done.code == 0, done.err
     for path in (tmp_path / "1").iterdir():
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
     report = json.loads((tmp_path / "1/collection_report.json").read_text())
@@ -70,7 +72,7 @@ def test_processes_change_no_byte(run_tinyllm: RunCommand, tmp_path: Path) -> No
     assert len(next(r for r in report["rules"] if r["rule"] == "duplicate")["samples"]) == 20
 
 
-def test_broken_files(run_tinyllm: RunCommand, tmp_path: Path) -> None:
+def test_broken_files(here: Here, tmp_path: Path) -> None:
     whole = story(1)
     (tmp_path / "mojibake.txt").write_text(f"{whole} â€œCome,â€\x9d she said.", encoding="utf-8")
     (tmp_path / "crlf.txt").write_bytes(story(2).replace("\n", "\r\n").encode() + b"\r\n")
@@ -81,8 +83,8 @@ def test_broken_files(run_tinyllm: RunCommand, tmp_path: Path) -> None:
     with gzip.open(tmp_path / "fair.jsonl.gz", "wt") as file:
         spaced = "<newline> <newline> ".join(["`` Do n't go , '' he said . ", story(7)])
         file.write(json.dumps({"prompt": "[ WP ] Go .", "story": spaced}) + "\n")
-    done = run_tinyllm("clean-data", ".", "-o", "../clean", "--set", "validation_share=0")
-    assert done.returncode == 0, done.stderr
+    done = here("clean-data", ".", "-o", "../clean", *ALONE, "--set", "validation_share=0")
+    assert done.code == 0, done.err
     texts = [
         row["messages"][1]["content"] for row in rows_of(tmp_path.parent / "clean/train.jsonl")
     ]
@@ -96,19 +98,17 @@ def test_broken_files(run_tinyllm: RunCommand, tmp_path: Path) -> None:
     report = json.loads((tmp_path.parent / "clean/collection_report.json").read_text())
     assert {rule["rule"]: rule["dropped"] for rule in report["rules"]} == {"no_end": 1}
     (tmp_path / "torn.jsonl").write_text('{"prompt": "a", "story": "b"}\n{"prompt": "a", "st')
-    done = run_tinyllm("clean-data", "torn.jsonl", "-o", "x")
-    assert done.returncode == 3
-    assert "torn.jsonl:2" in done.stderr
+    done = here("clean-data", "torn.jsonl", "-o", "x", *ALONE)
+    assert done.code == 3
+    assert "torn.jsonl:2" in done.err
 
 
-def test_a_full_disk_is_named(
-    run_tinyllm: RunCommand, tmp_path: Path, small_disk: SmallDisk
-) -> None:
+def test_a_full_disk_is_named(here: Here, tmp_path: Path, small_disk: SmallDisk) -> None:
     write_pairs(tmp_path / "a.jsonl", 400)
     folder = small_disk("size=100k") / "clean"
-    done = run_tinyllm("clean-data", "a.jsonl", "-o", str(folder), "--processes", "1")
-    assert done.returncode == 3
-    assert f"error: cannot write to {folder}: the disk is full" in done.stderr
+    done = here("clean-data", "a.jsonl", "-o", str(folder), *ALONE)
+    assert done.code == 3
+    assert f"error: cannot write to {folder}: the disk is full" in done.err
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_full_disk_is_named(
     ],
 )
 def test_mistakes_are_one_sentence(
-    run_tinyllm: RunCommand, tmp_path: Path, arguments: list[str], code: int, words: str
+    here: Here, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     write_pairs(tmp_path / "a.jsonl", 9)
     (tmp_path / "kept.txt").write_text("Kept.")
@@ -141,18 +141,18 @@ def test_mistakes_are_one_sentence(
         "evaluation_only": True,
     }
     (tmp_path / "kept.manifest.json").write_text(json.dumps(manifest))
-    done = run_tinyllm("clean-data", *arguments)
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    done = here("clean-data", *arguments, *ALONE)
+    assert done.code == code, done.err
+    assert words in done.err
+    assert "Traceback" not in done.err
     assert not (tmp_path / "x/train.jsonl").exists()
 
 
 @pytest.mark.real_data
-def test_published_stories(run_tinyllm: RunCommand, real_data: Path, tmp_path: Path) -> None:
+def test_published_stories(here: Here, real_data: Path, tmp_path: Path) -> None:
     source = real_data / "writingprompts/writingprompts-sample.jsonl.gz"
-    done = run_tinyllm("clean-data", str(source), "-o", "c", "--json")
-    report = json.loads(done.stdout)
+    done = here("clean-data", str(source), "-o", "c", "--json", *ALONE)
+    report = json.loads(done.out)
     assert report["read"] == 500
     assert 440 <= report["kept"] <= 480
     text = (tmp_path / "c/train.jsonl").read_text()

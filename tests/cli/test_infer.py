@@ -290,17 +290,14 @@ def test_a_terminal_that_lacks_letters_and_a_closed_pipe_are_no_errors(folder):
 
 @pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
 @pytest.mark.skipif(may_have_gpu(), reason="with a GPU torch speaks")
-@pytest.mark.parametrize("command", ["infer", "chat"])
-def test_torch_is_never_imported_on_a_cpu(folder, command):
+def test_torch_is_never_imported_on_a_cpu(folder):
     script = (
         "import sys; from tinyllm.cli.app import run; code = run(sys.argv[1:]);"
         "print('torch' in sys.modules, file=sys.stderr); sys.exit(code)"
     )
-    options = ["-c", "chat", "--max-new-tokens", "20", "-s", "1"]
     done = subprocess.run(
-        [sys.executable, "-c", script, command, *options],
+        [sys.executable, "-c", script, "infer", "-c", "chat", "-p", "Why?", *DRAW],
         cwd=folder,
-        input="Why?\n",
         capture_output=True,
         text=True,
         check=True,
@@ -309,28 +306,15 @@ def test_torch_is_never_imported_on_a_cpu(folder, command):
     assert done.stderr.splitlines()[-1] == "False"
 
 
-def test_without_native_code_torch_writes_the_same_text_and_says_so(infer, folder):
-    command = [sys.executable, "-m", "tinyllm", "infer", "-c", "base", "-p", "Once", *DRAW]
-    plain = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "TINYLLM_KERNELS": "off"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert plain.stdout == infer("-c", "base", "-p", "Once", *DRAW).out
-    assert "native code is off (TINYLLM_KERNELS)" in plain.stderr
-    with_int8 = subprocess.run(
-        [*command, "--dtype", "int8"],
-        cwd=folder,
-        env={**os.environ, "TINYLLM_KERNELS": "off"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert with_int8.returncode == 7
-    assert "int8 weights need native code" in with_int8.stderr
+def test_without_native_code_torch_writes_the_same_text_and_says_so(infer, request):
+    native = infer("-c", "base", "-p", "Once", *DRAW)
+    request.getfixturevalue("kernels_off")
+    plain = infer("-c", "base", "-p", "Once", *DRAW)
+    assert (plain.code, plain.out) == (0, native.out)
+    assert "native code is off (TINYLLM_KERNELS)" in plain.err
+    with_int8 = infer("-c", "base", "-p", "Once", *DRAW, "--dtype", "int8")
+    assert with_int8.code == 7
+    assert "int8 weights need native code" in with_int8.err
 
 
 @pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")

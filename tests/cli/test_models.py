@@ -66,10 +66,17 @@ def test_a_model_is_verified(here, tmp_path):
     good = here("models", "verify", "tale", "--sha256", digest)
     assert good.code == 0, good.err
     assert digest in good.out
+    assert "good  weights in tale.safetensors: as they were written" in good.out
     wrong = here("models", "verify", "tale", "--sha256", "0" * 64)
     assert wrong.code == 4
     assert "was expected" in wrong.err
-    path.write_bytes(path.read_bytes()[:-8])
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1  # a whole file, of finite numbers
+    path.write_bytes(content)
+    damaged = here("models", "verify", "tale")
+    assert damaged.code == 4
+    assert "BAD   weights in tale.safetensors: not those that were written" in damaged.out
+    path.write_bytes(content[:-8])
     torn = here("models", "verify", "tale.safetensors")
     assert torn.code == 4
     assert "cut off or damaged" in torn.err

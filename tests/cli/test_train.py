@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
+from tests.cli.here import Here
 from tests.training.conftest import make_text
 from tinyllm.cli.app import run
 
@@ -24,14 +24,14 @@ def write_config(folder: Path) -> Path:
     return path
 
 
-def test_a_text_alone_is_enough(tmp_path: Path, run_tinyllm: RunCommand) -> None:
+def test_a_text_alone_is_enough(tmp_path: Path, here: Here) -> None:
     make_text(tmp_path / "notes.txt")
-    done = run_tinyllm("train", "notes.txt", "--max-steps", "4")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("runs/notes/notes.safetensors")
+    done = here("train", "notes.txt", "--max-steps", "4")
+    assert done.code == 0, done.err
+    assert done.out.strip().endswith("runs/notes/notes.safetensors")
     assert (tmp_path / "runs" / "notes" / "notes.safetensors").is_file()
     for reason in ("tokenizer: characters", "network: about", "budget:"):
-        assert reason in done.stderr
+        assert reason in done.err
 
 
 def test_json_is_all_that_goes_to_standard_output(

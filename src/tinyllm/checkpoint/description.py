@@ -8,6 +8,7 @@ from typing import Any
 from tinyllm.checkpoint.hf_folder import is_model_folder, weight_files
 from tinyllm.checkpoint.loaded import CheckpointInfo, StoredModel
 from tinyllm.checkpoint.reading import read_checkpoint
+from tinyllm.checkpoint.weights import are_as_written
 from tinyllm.errors import CheckpointError
 from tinyllm.files import sha256_file
 from tinyllm.model.sizing import count_parameters, kv_cache_bytes
@@ -109,7 +110,17 @@ def verify(path: Path) -> list[Check]:
     if stored.template is not None:
         checks.append(Check("chat template", stored.template.to_json().get("name", "jinja")))
     files = weight_files(path) if is_model_folder(path) else [path]
+    checks += [check for file in files if (check := _as_written(file)) is not None]
     return checks + [_hash(file) for file in files]
+
+
+def _as_written(file: Path) -> Check | None:
+    """Hold weights against the hash that was written with them; None where there was none."""
+    is_same = are_as_written(file)
+    if is_same is None:
+        return None
+    found = "as they were written" if is_same else "not those that were written: damaged or edited"
+    return Check(f"weights in {file.name}", found, is_same)
 
 
 def _round_trip(stored: StoredModel) -> Check:

@@ -5,8 +5,10 @@ float32 when they are asked for. PyTorch is touched where its tensors are writte
 """
 
 import copy
+import hashlib
 import json
 import math
+import os
 import struct
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METADATA_KEY = "tinyllm"
+SHA256_KEY = "weights_sha256"
+_NOT_YET = "0" * 64
 STORED_DTYPES = {"F32": "<f4", "BF16": "<u2", "F16": "<f2"}
 """Precisions that weights may be stored in by their names in the file, as numpy reads them."""
 _OTHER_BYTES = {
@@ -156,11 +160,12 @@ def write_weights(
     """Write the safetensors format tensor by tensor, so that no second copy of all is held.
 
     The library's own writer takes a path and renames, and its errors hide the disk's; ours goes
-    through `atomic_write`, which syncs and explains.
+    through `atomic_write`, which syncs and explains. The SHA-256 of all that follows the header is
+    set into the header at the end.
     """
     import torch
 
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, Any] = {"__metadata__": {SHA256_KEY: _NOT_YET, **metadata}}
     offset = 0
     for name, tensor in tensors.items():
         end = offset + tensor.numel() * dtype.itemsize
@@ -172,7 +177,28 @@ def write_weights(
         header[name], offset = place, end
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
+    digest = hashlib.sha256()
     file.write(struct.pack("<Q", len(encoded)) + encoded)
     for tensor in tensors.values():
         plain = tensor.detach().to(device="cpu", dtype=dtype).contiguous()
-        file.write(plain.view(torch.uint8).numpy().data)
+        content = plain.view(torch.uint8).numpy().data
+        digest.update(content)
+        file.write(content)
+    file.seek(8 + encoded.index(_NOT_YET.encode()))
+    file.write(digest.hexdigest().encode())
+    file.seek(0, os.SEEK_END)
+
+
+def are_as_written(path: Path) -> bool | None:
+    """Tell whether a file's weights have the SHA-256 that was written with them; None without one.
+
+    Raises CheckpointError for what is no safetensors file.
+    """
+    with open_weights(path) as opened:
+        wanted = (opened.metadata() or {}).get(SHA256_KEY)
+    if wanted is None:
+        return None
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        file.seek(length, os.SEEK_CUR)
+        return bool(hashlib.file_digest(file, "sha256").hexdigest() == wanted)
