@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.conftest import ROOT
 from tests.model.shapes import SHAPES, small, tokens
 from tinyllm.config.model import ModelConfig, ModelSpec, model_presets
-from tinyllm.model import sizing
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.sizing import (
     checkpoint_bytes,
