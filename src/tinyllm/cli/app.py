@@ -208,8 +208,8 @@ def _open_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (stays)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (stays)
 
 
 class _LossyFile(io.FileIO):
@@ -246,7 +246,7 @@ def run(arguments: list[str]) -> int:
     except (BrokenPipeError, SystemExit):  # typer exits by itself when a pipe is closed
         _drop_output()
         return 0
-    except Exception as error:
+    except Exception as error:  # here all errors end
         import traceback
 
         if isinstance(error, OSError) and error.errno in _NO_ROOM:

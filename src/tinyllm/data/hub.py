@@ -84,7 +84,7 @@ def _load(name: str, config: str | None, split: str, reporter: Reporter) -> Any:
     try:
         with _from_cache_alone() if absent else contextlib.nullcontext():
             return datasets.load_dataset(name, config, split=split, token=token)
-    except Exception as error:
+    except Exception as error:  # the library, arrow and the network share no class
         if absent is not None:
             raise absent from error
         raise _translate(name, endpoint, error) from error

@@ -39,7 +39,7 @@ def fetch_model(name: str) -> Path:
     absent = find_absent(_endpoint())
     try:
         return Path(library.snapshot_download(**given, local_files_only=absent is not None))
-    except Exception as error:
+    except Exception as error:  # the library's own share no class
         if absent is not None:
             raise CheckpointError(absent.message, "Check the network.") from error
         raise _refusal(found["repo"], error) from error
@@ -66,7 +66,7 @@ def push_model(path: Path, name: str, *, is_private: bool, reporter: Reporter) -
                 allow_patterns=chosen,
                 commit_message=f"Upload {path.name}",
             )
-    except Exception as error:
+    except Exception as error:  # as above
         refused = _refusal(name, error)
         raise DataError(refused.message, f"The export is at {path}. {refused.hint}") from error
     return str(url)

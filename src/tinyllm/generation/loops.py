@@ -56,7 +56,7 @@ class LoopDetector:
         ids, newest, clue = self._ids, self._newest, self._clue  # every token of every text
         distance, n_same, n_repeated = self._distance, self._n_same, self._n_repeated
         n_taken, is_looping = 0, False
-        for n_taken, token_id in enumerate(token_ids, 1):  # noqa: B007
+        for n_taken, token_id in enumerate(token_ids, 1):  # noqa: B007  (the last one counts)
             ids.append(token_id)
             here = len(ids)
             clue = (*clue, token_id)[-n_clue:]

@@ -120,7 +120,7 @@ class TransformersProvider:
             waiting = [job for job in batch if not job.future.cancelled()]
             try:
                 self._answer(waiting)
-            except Exception as error:
+            except Exception as error:  # whoever waits must hear of it, whatever it is
                 failure = RunError(f"{self._model.name} cannot go on: {error!r:.300}")
                 for job in waiting:
                     job.fail(failure)
@@ -147,7 +147,7 @@ class TransformersProvider:
                 [job.request for job in jobs],
                 lambda i: self._is_closing or jobs[i].future.cancelled(),
             )
-        except Exception as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             replies = None

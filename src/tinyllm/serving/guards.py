@@ -83,7 +83,7 @@ class Guard:
         began = time.monotonic()
         try:
             await self._app(scope, receive, answer)
-        except Exception as error:
+        except Exception as error:  # a bug ends one request, and not the server
             self._reporter.warn(bug_report(error))
             if not answer.status:
                 await of_bug().response()(scope, receive, answer)

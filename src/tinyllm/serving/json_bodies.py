@@ -64,7 +64,7 @@ class Shortcuts:
         scope["route"] = route
         try:
             response = await route.answer(Request(scope, receive))
-        except Exception as error:
+        except Exception as error:  # what has no answer of its own is raised again
             told = answer_to(error)
             if told is None:
                 raise

@@ -169,7 +169,7 @@ class Lane:
             ticket = batch.add(
                 text.prompt, text.sampling, seed=text.seed, index=text.index, sample=text.sample
             )
-        except Exception as error:
+        except Exception as error:  # one text fails, and the batch goes on
             self._tell(job, (number, self._known(error)))
             return False
         self._owners[ticket] = (job, number)

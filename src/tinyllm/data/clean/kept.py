@@ -34,7 +34,7 @@ class KeptStories:
         """Open it in a folder. Raises DataError when the folder cannot be written."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (see close)
         except OSError as error:
             raise os_error(error, f"write to {folder}") from error
         self._folder = folder

@@ -177,7 +177,7 @@ def _extract(
 def _open_text(path: Path, end: int) -> IO[bytes]:
     """Open the unfinished text for writing behind `end`; what is there is cut off."""
     try:
-        file = open(path, "r+b" if path.exists() else "wb")  # noqa: SIM115
+        file = open(path, "r+b" if path.exists() else "wb")  # noqa: SIM115  (closed by the caller)
         file.truncate(end)
         file.seek(end)
     except OSError as error:

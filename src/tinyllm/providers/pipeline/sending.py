@@ -94,7 +94,7 @@ class Sender:
             call.outcome = without_thoughts(answer)
         except CallError as error:
             call.outcome = error
-        except Exception as error:
+        except Exception as error:  # else the task would end unseen, and the loop wait for ever
             failure = RunError(f"the provider failed in an unexpected way: {error!r:.300}")
             failure.__cause__ = error
             call.outcome = failure

@@ -59,8 +59,7 @@ class Summaries:
         if ending.kind == "budget":
             reporter.warn(f"the budget is used up ({ending.detail}): {n_there}. {goes_on}")
         self.rejects = ledgers.state.reasons
-        self._file = open(folder.ledgers.accepted, "rb")  # noqa: SIM115
-        stack.enter_context(self._file)
+        self._file = stack.enter_context(folder.ledgers.accepted.open("rb"))
 
     def complete(self, record: StoryRecord) -> str:
         """Return the next record's summary, its own or an answer; empty when there is none."""
