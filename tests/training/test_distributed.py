@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.conftest import figures, make_conversations, make_text
-from tests.training.small_runs import train, weights, write_config
+from tests.training.small_runs import train, train_apart, weights, write_config
 from tests.training.test_preference import write_tuning as write_preference
 from tinyllm.errors import TrainingStopped
 from tinyllm.training.distributed import _sharding_plugin
@@ -75,7 +75,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_processes_train_as_one_and_one_goes_on_from_two(one: Path, tmp_path: Path) -> None:
     two = prepare(tmp_path / "two")
-    done = train(two, "--processes", "2")
+    done = train_apart(two, "--processes", "2")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("prepare the data: done") == 1
     assert done.stdout.splitlines() == [str(two / "out" / "model.safetensors")]
@@ -93,7 +93,7 @@ def test_two_processes_that_part_the_network_go_on_from_one(one: Path, tmp_path:
     folder = half_way(one, tmp_path / "parted")
     samples = "samples={'prompts': ['the cat'], 'max_new_tokens': 4}".replace("'", '"')
     strategy = ("--set", "distributed.strategy=fsdp", "--set", samples)
-    done = train(folder, *strategy, program=(*TORCHRUN, "-m", "tinyllm"))
+    done = train_apart(folder, *strategy, program=(*TORCHRUN, "-m", "tinyllm"))
     assert done.returncode == 0, done.stderr
     assert f"going on from step {HALF}" in done.stderr
     assert done.stdout.count("model.safetensors") == 1
@@ -116,7 +116,7 @@ def test_one_process_goes_on_from_two_that_part_the_network(tmp_path: Path, opti
     whole = prepare(tmp_path / "whole", **muon)
     assert train(whole).returncode == 0
     parted = prepare(tmp_path / "parted", **muon, distributed={"strategy": "fsdp"})
-    done = train(parted, "--processes", "2")
+    done = train_apart(parted, "--processes", "2")
     assert done.returncode == 0, done.stderr
     rest = half_way(parted, tmp_path / "rest")
     assert train(rest).returncode == 0
@@ -184,7 +184,7 @@ def test_two_processes_tune_as_one_on_answers_of_unequal_length(one: Path, tmp_p
         config = json.loads((folder / "config.json").read_text())
         del config["tokenizer"], config["model"], config["batch"]["context_length"]
         (folder / "config.json").write_text(json.dumps(config))
-    alone, both = train(tmp_path / "alone"), train(tmp_path / "both", "--processes", "2")
+    alone, both = train(tmp_path / "alone"), train_apart(tmp_path / "both", "--processes", "2")
     assert (alone.returncode, both.returncode) == (0, 0), alone.stderr + both.stderr
     found, expected = tmp_path / "both", tmp_path / "alone"
     assert figures(found, "trained_tokens") == figures(expected, "trained_tokens")
@@ -203,7 +203,7 @@ def test_two_processes_learn_a_preference_as_one(tmp_path: Path, strategy: str) 
             distributed={"strategy": strategy},
             max_steps=4,
         )
-    one, two = train(alone), train(both, "--processes", "2")
+    one, two = train(alone), train_apart(both, "--processes", "2")
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     for name in ("loss", "preference_margin"):
         assert figures(both, name) == pytest.approx(figures(alone, name), abs=1e-5)

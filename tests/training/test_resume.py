@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.small_runs import Finished, same_weights, train, write_pretraining
+from tests.training.small_runs import (
+    Finished,
+    same_weights,
+    train,
+    train_apart,
+    write_pretraining,
+)
 
 
 def signal_at_step(folder: Path, step: int, number: signal.Signals, times: int = 1) -> Finished:
@@ -23,7 +29,7 @@ Milestones.after_step = observed
 sys.argv[0] = "tinyllm"
 main()
 """
-    return train(folder, program=("-c", program))
+    return train_apart(folder, program=("-c", program))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ assembly.find_beginning = lambda *_: os.kill(os.getpid(), {int(number)})
 sys.argv[0] = "tinyllm"
 main()
 """
-    ended = train(tmp_path, program=("-c", program))
+    ended = train_apart(tmp_path, program=("-c", program))
     assert ended.returncode == code
     assert "error: interrupted\nhint: " in ended.stderr
     assert "Traceback" not in ended.stderr
