@@ -41,12 +41,12 @@ def fit_to_memory(
         )
     free = memory.available(device) if available_bytes is None else available_bytes
     before = memory.in_use(device)
-    to_come = _moments_to_come(training)
+    to_come = moments_to_come(training)
 
     def need(n_rows: int) -> int:
         memory.forget_peak(device)
         try:
-            _pass_once(training, n_rows, context_length)
+            pass_once(training, n_rows, context_length)
             return memory.peak(device) - before + to_come
         finally:
             training.processes.clear_gradients()
@@ -70,7 +70,7 @@ def require_room(fitting: Fitting) -> int:
     return fitting.micro_batch_size
 
 
-def _pass_once(training: Training, n_rows: int, context_length: int) -> None:
+def pass_once(training: Training, n_rows: int, context_length: int) -> None:
     """Go forward and backward over so many whole rows."""
     processes = training.processes
     n_rows *= training.objective.rows_per_unit
@@ -83,7 +83,7 @@ def _pass_once(training: Training, n_rows: int, context_length: int) -> None:
         processes.backward(loss, ids.numel())
 
 
-def _moments_to_come(training: Training) -> int:
+def moments_to_come(training: Training) -> int:
     """Return the bytes that the optimizers will take at their first step; 0 once they have."""
     optimizers = training.processes.optimizers
     if any(optimizer.state for optimizer in optimizers):

@@ -52,6 +52,14 @@ def release(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def finish(device: torch.device) -> None:
+    """Wait until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def available(device: torch.device) -> int:
     """Return the bytes that this process could still take."""
     if device.type == "cuda":

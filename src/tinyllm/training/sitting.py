@@ -18,13 +18,13 @@ from tinyllm.errors import Interrupted
 from tinyllm.evaluation.curves import read_curves
 from tinyllm.files import write_text
 from tinyllm.model.foreign import ForeignNetwork
-from tinyllm.model.lora import count_parameters
 from tinyllm.model.sizing import training_flops_per_token
 from tinyllm.reporting import format_bytes, format_count, format_duration
 from tinyllm.training import memory
 from tinyllm.training.artifacts import write_samples
 from tinyllm.training.assembly import Assembly
 from tinyllm.training.diagnosis import Curves, diagnose
+from tinyllm.training.foresight import in_words
 from tinyllm.training.loop import fit, hopeless
 from tinyllm.training.milestones import Milestones
 from tinyllm.training.objective import (
@@ -184,10 +184,8 @@ class Sitting(Assembly):
             f"training: {steps} of {rows}",
         ]
         if config.lora is not None:
-            n_trained, n_all = count_parameters(self.model)
-            lines.append(
-                f"LoRA: {format_count(n_trained)} of {format_count(n_all)} parameters train "
-                f"({n_trained / n_all:.1%}), rank {config.lora.rank}"
+            lines += in_words(
+                training, self.model, config.lora, self.rows.train.context_length, self.base.packs
             )
         if config.max_minutes is not None:
             lines.append(f"budget: {config.max_minutes:g} minutes")
