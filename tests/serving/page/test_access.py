@@ -10,6 +10,33 @@ from tests.serving.page.browser import PHONE, SMALL_PHONE, Browser
 VIEWS = ("welcome", "chat", "odds", "compare", "story", "settings")
 
 
+WIDE, TABLET = (2560, 1440), (768, 1024)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_is_read_in_both_themes_fits_every_window_and_names_its_controls(
+    page: Browser, view: str
+) -> None:
+    _show(page, view)
+    for dark in (False, True):
+        page.media(dark=dark, still=True)  # a colour on its way is neither of the two
+        page.until(lambda: page.script("return !document.getAnimations().length"))
+        n_texts, weak = page.script(CONTRASTS)
+        assert n_texts > 10
+        assert weak == [], f"dark: {dark}"
+    for size in (WIDE, TABLET, PHONE, SMALL_PHONE):
+        page.resize(size)
+        if view == "settings":
+            _show_settings(page)
+        assert page.overflow() <= 0, size
+        assert page.script(OUTSIDE) == [], size
+    nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    controls = [n for n in nodes if not n["ignored"] and n["role"]["value"] in CONTROLS]
+    nameless = [n for n in controls if not n.get("name", {}).get("value", "").strip()]
+    assert len(controls) >= 5
+    assert nameless == []
+
+
 def _show(page: Browser, view: str) -> None:
     """Bring the page to one of its views."""
     if view == "compare":
@@ -20,41 +47,67 @@ def _show(page: Browser, view: str) -> None:
         page.click("[data-action=odds]")
     if view == "story":
         page.click("[value=story] + span")
-    if view == "settings" and page.sees("#open-settings"):
+    if view == "settings":
+        _show_settings(page)
+
+
+def _show_settings(page: Browser) -> None:
+    """Open the settings where they do not stand beside the conversation already."""
+    if not page.sees("#setting-temperature"):
         page.click("#open-settings")
+        page.until(lambda: page.sees("#setting-temperature"))
 
 
-@pytest.mark.parametrize("size", [SMALL_PHONE, PHONE, (768, 1024), (2560, 1440)])
-def test_nothing_stands_out_sideways(page: Browser, size: tuple[int, int]) -> None:
-    for view in VIEWS:
-        page.open_ready(page.origin, size=size)
-        _show(page, view)
-        assert page.overflow() <= 0, view
-        outside = page.script(
-            """return [...document.querySelectorAll("body *")]
-              .filter((e) => e.checkVisibility() && !e.closest(".unseen, .skip"))
-              .map((e) => [e.tagName, e.id, e.className, e.getBoundingClientRect()])
-              .filter(([, , , r]) => r.width && (r.left < -0.5 || r.right > innerWidth + 0.5))
-              .map(([tag, id, name]) => `${tag} ${id} ${name}`);"""
-        )
-        assert outside == [], view
-
+OUTSIDE = """
+return [...document.querySelectorAll("body *")]
+  .filter((e) => e.checkVisibility() && !e.closest(".unseen, .skip"))
+  .map((e) => [e.tagName, e.id, e.className, e.getBoundingClientRect()])
+  .filter(([, , , r]) => r.width && (r.left < -0.5 || r.right > innerWidth + 0.5))
+  .map(([tag, id, name]) => `${tag} ${id} ${name}`);
+"""
 
 CONTROLS = {
     "button", "checkbox", "combobox", "link", "listbox", "option", "radio", "slider",
     "spinbutton", "textbox",
 }  # fmt: skip
 
-
-@pytest.mark.parametrize("view", VIEWS)
-def test_every_control_has_a_name(page: Browser, view: str) -> None:
-    page.resize(PHONE)
-    _show(page, view)
-    nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    controls = [n for n in nodes if not n["ignored"] and n["role"]["value"] in CONTROLS]
-    nameless = [n for n in controls if not n.get("name", {}).get("value", "").strip()]
-    assert len(controls) >= 5
-    assert nameless == []
+CONTRASTS = """
+const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+const pixel = (color) => {
+  canvas.clearRect(0, 0, 1, 1);
+  canvas.fillStyle = color;
+  canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const ground = (element) => {
+  for (let e = element; e; e = e.parentElement) {
+    const color = pixel(getComputedStyle(e).backgroundColor);
+    if (color[3] === 255) return color;
+  }
+  return [255, 255, 255, 255];
+};
+const luminance = (color) => color.slice(0, 3)
+  .map((c) => c / 255)
+  .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const contrast = (a, b) => {
+  const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+  return (high + 0.05) / (low + 0.05);
+};
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const weak = [];
+let n = 0;
+while (texts.nextNode()) {
+  const element = texts.currentNode.parentElement;
+  if (!texts.currentNode.data.trim()) continue;
+  if (!element.checkVisibility({ visibilityProperty: true })) continue;
+  if (element.closest(".unseen, noscript, option, :disabled")) continue;
+  n += 1;
+  const ratio = contrast(pixel(getComputedStyle(element).color), ground(element));
+  if (ratio < 4.5) weak.push([texts.currentNode.data, ratio]);
+}
+return [n, weak];
+"""
 
 
 def test_the_page_has_landmarks_and_a_language(page: Browser) -> None:
@@ -103,55 +156,6 @@ def test_the_keyboard_reaches_everything_and_its_place_is_seen(page: Browser) ->
     wanted |= {"message", "setting-temperature", "setting-top_p", "setting-max_tokens", "seed"}
     assert wanted <= set(reached), wanted - set(reached)
     assert any("token" in name for name in reached)
-
-
-CONTRASTS = """
-const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-const pixel = (color) => {
-  canvas.clearRect(0, 0, 1, 1);
-  canvas.fillStyle = color;
-  canvas.fillRect(0, 0, 1, 1);
-  return [...canvas.getImageData(0, 0, 1, 1).data];
-};
-const ground = (element) => {
-  for (let e = element; e; e = e.parentElement) {
-    const color = pixel(getComputedStyle(e).backgroundColor);
-    if (color[3] === 255) return color;
-  }
-  return [255, 255, 255, 255];
-};
-const luminance = (color) => color.slice(0, 3)
-  .map((c) => c / 255)
-  .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const contrast = (a, b) => {
-  const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
-  return (high + 0.05) / (low + 0.05);
-};
-const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-const weak = [];
-let n = 0;
-while (texts.nextNode()) {
-  const element = texts.currentNode.parentElement;
-  if (!texts.currentNode.data.trim()) continue;
-  if (!element.checkVisibility({ visibilityProperty: true })) continue;
-  if (element.closest(".unseen, noscript, option, :disabled")) continue;
-  n += 1;
-  const ratio = contrast(pixel(getComputedStyle(element).color), ground(element));
-  if (ratio < 4.5) weak.push([texts.currentNode.data, ratio]);
-}
-return [n, weak];
-"""
-
-
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("view", VIEWS)
-def test_text_stands_out_from_its_ground(page: Browser, view: str, dark: bool) -> None:
-    page.media(dark=dark, still=True)  # a colour on its way is neither of the two
-    _show(page, view)
-    n_texts, weak = page.script(CONTRASTS)
-    assert n_texts > 10
-    assert weak == []
 
 
 def test_the_theme_follows_the_system_until_it_is_chosen(page: Browser) -> None:
