@@ -247,6 +247,30 @@ def test_storyforge_runs_and_goes_on(house: Path) -> None:
     assert run_shell(command, house).stderr.count("nothing left to do") == 2
 
 
+@pytest.mark.long
+def test_principles_critique_and_preferences_run_and_go_on(house: Path) -> None:
+    plan = house / "training/constitution"
+    script = plan / "prompts.py"
+    shorter = script.read_text().replace("= 3000, 200, 1000", "= 24, 4, 8")
+    assert shorter != script.read_text()
+    script.write_text(shorter)
+    asked = [f"Write a story with the words: {noun}, run, red." for noun in ("fox", "map")]
+    silent = " ".join(["One day the fox ran by the river and found a map under a plant."] * 4)
+    for name in ("base", "chat"):
+        path = house / f"demo/{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        write_learnt_checkpoint(path, dict.fromkeys(asked, silent), context_length=768)
+    done = run_shell("training/constitution/run.sh", house)
+    found = plan / "checkpoints/seed-0"
+    assert (found / "report/results.html").is_file()
+    rates = json.loads((found / "report/rates.json").read_text())
+    assert [row["model"] for row in rates][-1] == "dpo"
+    assert rates[0]["rates"]["somebody speaks"] == 0
+    assert "KL, nats a story" in done.stdout
+    again = run_shell("training/constitution/run.sh", house)
+    assert again.stderr.count("nothing left to do") == 4
+
+
 def test_the_notebook_names_commands_and_files_that_are_there(house: Path) -> None:
     cells = json.loads((house / "examples/storyforge.ipynb").read_text(encoding="utf-8"))["cells"]
     code = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "code")
