@@ -16,12 +16,14 @@ from tinyllm.chat_template import DEFAULT_TEMPLATE
 from tinyllm.config.base import load_config
 from tinyllm.config.preference import PreferenceConfig
 from tinyllm.config.train import TrainConfig
+from tinyllm.data.loader import IGNORE
 from tinyllm.data.preferences import Pairs, PairStream, Preference, hold_out, read_preferences
 from tinyllm.errors import CheckpointError, DataError
 from tinyllm.model.hf_config import to_hugging_face_config
 from tinyllm.records import Message
 from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.training import objective
+from tinyllm.training.divergence import divergence, draw_tokens
 from tinyllm.training.workflow import rehearse, run
 
 WORDS = ["fox", "river", "map", "plant", "sun", "bird", "moon", "sea", "rain", "cloud"]
@@ -236,6 +238,21 @@ def test_layouts_of_pairs(tmp_path: Path) -> None:
         list(read_preferences([str(path)], SilentReporter()))
 
 
+def test_divergence_is_the_kl_of_the_two_models() -> None:
+    model, start = trained_one()
+    batches = list(pairs_of(60).batches(20))
+    with torch.no_grad():
+        exact = [
+            (p.exp() * (p - q)).sum(-1)[batch.targets != IGNORE]
+            for batch in batches
+            for p, q in [[m(batch.input_ids).log_softmax(-1) for m in (start, model)]]
+        ]
+    wanted = float(torch.cat(exact).mean())
+    drawn = draw_tokens(start, batches, torch.Generator().manual_seed(3))
+    assert divergence(model, batches, drawn) == pytest.approx(wanted, rel=0.1)
+    assert divergence(start, batches, drawn) == pytest.approx(0, abs=1e-9)
+
+
 def write_tuning(folder: Path, **changes: Any) -> None:
     """Write a base, pairs, a text, and the config of a preference tuning."""
     folder.mkdir(exist_ok=True)
@@ -285,7 +302,10 @@ def test_a_preference_is_learnt_and_goes_on_to_the_same_bits(tmp_path: Path) -> 
     measured = [row for row in rows if "validation_bits_per_byte" in row]
     assert [row["step"] for row in measured] == [0, 5, 10]
     assert "validation_preference_accuracy" in measured[-1]
-    assert set(load_file(whole / "out/model-run/reference.safetensors")) == {"train", "held_out"}
+    moved = [row["validation_kl_nats"] for row in measured[1:]]
+    assert 0 < moved[0] < moved[1]
+    kept = set(load_file(whole / "out/model-run/reference.safetensors"))
+    assert kept == {"train", "held_out", "drawn_tokens", "drawn_log_p"}
 
 
 def test_a_dry_run_forecasts_a_preference(tmp_path: Path) -> None:

@@ -4,22 +4,17 @@ An objective gives a sum and what to divide it by, so that the one loop serves b
 step is divided once by the units of the whole step: trained tokens here, pairs there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tinyllm.config.preference import PreferenceConfig
 from tinyllm.data.loader import IGNORE, Batch
 from tinyllm.data.preferences import PairBatch
-from tinyllm.errors import CheckpointError
-from tinyllm.files import atomic_write
 from tinyllm.training.loss import count_trained, next_token_loss
 
 
@@ -156,20 +151,3 @@ def measure_pairs(
     finally:
         model.train(was_training)
     return {f"validation_{name}": total / n_pairs for name, total in objective.take_figures()}
-
-
-def write_reference(path: Path, found: Mapping[str, Tensor]) -> None:
-    """Keep the log-likelihoods of the starting model: (N, 2) nats by the name of a set of pairs."""
-    with atomic_write(path) as file:
-        file.write(save({name: tensor.contiguous() for name, tensor in found.items()}))
-
-
-def read_reference(path: Path) -> dict[str, Tensor]:
-    """Read them back. Raises CheckpointError when they are lost or broken."""
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}, what the starting model says of the pairs, cannot be read: {error}",
-            "Begin anew with --fresh.",
-        ) from error

@@ -9,10 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from tinyllm.config.train import MICRO_BATCH_SIZE
-from tinyllm.data.preferences import Pairs
+from tinyllm.data.preferences import PairBatch, Pairs
 from tinyllm.device import peak_flops_per_second
 from tinyllm.errors import Interrupted
 from tinyllm.evaluation.curves import read_curves
@@ -27,12 +24,7 @@ from tinyllm.training.diagnosis import Curves, diagnose
 from tinyllm.training.foresight import in_words
 from tinyllm.training.loop import fit, hopeless
 from tinyllm.training.milestones import Milestones
-from tinyllm.training.objective import (
-    likelihoods_of,
-    measure_pairs,
-    read_reference,
-    write_reference,
-)
+from tinyllm.training.reference import ask, measure_aside, read_reference, write_reference
 from tinyllm.training.report import format_speed, write_report
 from tinyllm.training.rollback import forget_states_after, weights_are_finite
 from tinyllm.training.rows import validation_batches
@@ -213,33 +205,29 @@ class Sitting(Assembly):
         train, aside = self.rows.train, self.rows.held_out_pairs
         if not isinstance(train, Pairs):
             return
-        parts = {"train": train} | ({} if aside is None else {"held_out": aside})
         path = self.folder.reference
         if self.state is None:
             with self.reporter.stage("ask the starting model"):
-                found = {name: self._likelihoods(pairs) for name, pairs in parts.items()}
+                found = ask(self.processes.model, train, aside, self._place, self.config.seed)
             if self.processes.is_main:
                 write_reference(path, found)
             self.processes.wait()
-        found = read_reference(path)
-        for name, pairs in parts.items():
-            pairs.reference = found[name]
-
-    def _likelihoods(self, pairs: Pairs) -> Tensor:
-        placed = (self.processes.place(batch) for batch in pairs.batches(MICRO_BATCH_SIZE))
-        return likelihoods_of(self.processes.model, placed)
+        self.reference = read_reference(path)
+        train.reference = self.reference["train"]
+        if aside is not None:
+            aside.reference = self.reference["held_out"]
 
     def _pair_measure(self) -> Callable[[], Mapping[str, float]] | None:
         """Return what measures the pairs that were kept aside, None where there are none."""
         aside, preference = self.rows.held_out_pairs, self.config.preference
         if aside is None or preference is None:
             return None
+        return lambda: measure_aside(
+            self.processes.model, aside, self._place, preference, self.reference
+        )
 
-        def measure_them() -> Mapping[str, float]:
-            batches = (batch.to(self.processes.device) for batch in aside.batches(MICRO_BATCH_SIZE))
-            return measure_pairs(self.processes.model, batches, preference)
-
-        return measure_them
+    def _place(self, batch: PairBatch) -> PairBatch:
+        return batch.to(self.processes.device)
 
     def _n_measured_tokens(self) -> int:
         if self.rows.validation is None:
