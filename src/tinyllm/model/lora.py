@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinyllm.config.lora import LoraConfig
@@ -67,18 +69,40 @@ def add_lora(
     config: LoraConfig,
     generator: torch.Generator,
     device: torch.device | None = None,
+    weights: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> None:
     """Freeze a network and put adapters beside its target layers, in place.
 
     Weights that are packed go to `device`, where they will be used: how, depends on it. Without
-    one, everything stays where it is. Raises ConfigError for a target that the network lacks.
+    one, everything stays where it is. Where the network was made without numbers, on "meta",
+    `weights` gives them: layer by layer, so that no more than one is whole before it is packed.
+    Raises ConfigError for a target that the network lacks.
     """
     require_linears(model.config, config)
     model.requires_grad_(False)
     place = device or next(model.parameters()).device
-    for parent, name, child in _linears(model):
+    names = {id(module): name for name, module in model.named_modules()}
+    left = _linears(model)[::-1]
+    while left:  # what has been packed is held by nobody
+        parent, name, child = left.pop()
         if name in config.targets and isinstance(child, nn.Linear):
+            if weights is not None:
+                _give_numbers(child, weights, f"{names[id(child)]}.")
             setattr(parent, name, _drawn(LoraLinear(child, config, place), generator))
+    if weights is not None:
+        _give_numbers(model, weights, "")
+
+
+def _give_numbers(
+    module: nn.Module, weights: Mapping[str, NDArray[np.float32]], prefix: str
+) -> None:
+    """Give the parameters of a module that have no numbers theirs."""
+    found = {
+        name: torch.from_numpy(weights[prefix + name])
+        for name, parameter in module.named_parameters()
+        if parameter.is_meta
+    }
+    module.load_state_dict(found, strict=False, assign=True)
 
 
 def require_linears(shape: ModelConfig, config: LoraConfig) -> None:

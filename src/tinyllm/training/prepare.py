@@ -11,10 +11,10 @@ import torch
 
 from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from tinyllm.checkpoint import (
-    LoadedModel,
+    StoredModel,
     checkpoint_fingerprint,
     find_checkpoint,
-    load_checkpoint,
+    read_checkpoint,
 )
 from tinyllm.checkpoint.foreign import ForeignBase
 from tinyllm.config.model import ModelConfig
@@ -41,7 +41,7 @@ class Beginning:
     tokenizer: Tokenizer
     template: ChatTemplate | None
     model_config: ModelConfig | ForeignShape
-    loaded: LoadedModel | None
+    loaded: StoredModel | None
     """The checkpoint named by `init_from`, if any."""
     format: Format
     foreign: ForeignBase | None = None
@@ -81,12 +81,12 @@ def find_beginning(
         return Beginning(foreign.tokenizer, template, foreign.shape, None, format, foreign)
     if config.init_from is not None:
         found = find_checkpoint(config.init_from)
-        loaded = load_checkpoint(found.path)
+        loaded = read_checkpoint(found.path)
         template = loaded.template if format == "text" else loaded.template or DEFAULT_TEMPLATE
         reporter.note(f"starting from {found.path}")
         if config.lora is not None and config.lora.merge_first is not None:
             _tell_of_another_base(config.lora.merge_first, found.path, reporter)
-        return Beginning(loaded.tokenizer, template, loaded.model.config, loaded, format)
+        return Beginning(loaded.tokenizer, template, loaded.info.config, loaded, format)
     tokenizer = _tokenizer(config, format, known_tokenizer, reporter)
     model_config = resolve_model(config.model, tokenizer.vocab_size)
     template = DEFAULT_TEMPLATE if format == "conversations" else None
@@ -106,9 +106,7 @@ def build_model(
     if beginning.foreign is not None:
         return _foreign_network(config, beginning.foreign, compute, packs)
     if beginning.loaded is not None:
-        model = beginning.loaded.model
-        if config.lora is not None:
-            _add_lora(model, config, compute.device, packs)
+        model = _network_of(config, beginning.loaded, compute.device, packs)
     else:
         assert isinstance(beginning.model_config, ModelConfig)
         model = Transformer(beginning.model_config)
@@ -138,13 +136,29 @@ def _generator_of_adapters(config: TrainConfig) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(config.seed, "lora"))
 
 
-def _add_lora(model: Transformer, config: TrainConfig, device: torch.device, packs: bool) -> None:
-    """Put adapters beside the checkpoint's weights, behind those that are merged first."""
-    assert config.lora is not None
-    lora = config.lora if packs else config.lora.model_copy(update={"quantization": "none"})
-    if config.lora.merge_first is not None:
-        merge_adapter(model, config.lora.merge_first)
-    add_lora(model, lora, _generator_of_adapters(config), device)
+def _network_of(
+    config: TrainConfig, stored: StoredModel, device: torch.device, packs: bool
+) -> Transformer:
+    """Build the network of a checkpoint, with adapters where the config has them.
+
+    They stand beside its weights, behind those that are merged first. Weights that are packed come
+    from the file layer by layer.
+    """
+    lora = config.lora
+    if lora is None:
+        return stored.to_torch().model
+    generator = _generator_of_adapters(config)
+    if packs and lora.merge_first is None:
+        with torch.device("meta"):
+            model = Transformer(stored.info.config)
+        add_lora(model, lora, generator, device, stored.weights)
+        return model
+    model = stored.to_torch().model
+    if lora.merge_first is not None:
+        merge_adapter(model, lora.merge_first)
+    lora = lora if packs else lora.model_copy(update={"quantization": "none"})
+    add_lora(model, lora, generator, device)
+    return model
 
 
 def _tell_of_another_base(folder: Path, base: Path, reporter: Reporter) -> None:
