@@ -120,6 +120,24 @@ def test_nothing_to_learn_is_a_loss_of_zero() -> None:
     assert not any(g.any() for g in gradients)
 
 
+@pytest.mark.parametrize("name", ["hidden", "weight"])
+def test_what_is_frozen_costs_no_gradient_and_changes_none(name: str) -> None:
+    hidden, weight, targets = made(20, 8, 30, torch.float32)
+    learnt = weight if name == "hidden" else hidden
+    (wanted,) = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets, IGNORE), learnt)
+    (hidden if name == "hidden" else weight).requires_grad_(False)
+    kept: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        loss = linear_cross_entropy(hidden, weight, targets, IGNORE)
+    assert [x.shape for x in kept if x.numel()] == [learnt.shape]
+    assert torch.equal(torch.autograd.grad(loss, learnt)[0], wanted)
+
+
 def test_without_gradients_only_the_loss_is_made() -> None:
     hidden, weight, targets = made(20, 8, 30, torch.float32)
     with torch.no_grad():
@@ -163,7 +181,7 @@ def test_the_operator_is_registered_as_the_compiler_expects() -> None:
     hidden, weight, targets = made(20, 8, 30, torch.float32)
     torch.library.opcheck(
         torch.ops.tinyllm.linear_cross_entropy,
-        (hidden, weight, targets, IGNORE, 8, True),
+        (hidden, weight, targets, IGNORE, 8, True, True),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
 

@@ -41,33 +41,46 @@ def linear_cross_entropy(
         rows = rows_at_once(len(weight), on_accelerator=hidden.device.type != "cpu")
     if hidden.dtype == torch.float16:
         hidden = hidden.float()  # its gradients would vanish before the loss scaler reaches them
-    learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    learns = torch.is_grad_enabled()
     loss, _, _ = torch.ops.tinyllm.linear_cross_entropy(
-        hidden, weight, targets, ignore_index, rows, learns
+        hidden,
+        weight,
+        targets,
+        ignore_index,
+        rows,
+        learns and hidden.requires_grad,
+        learns and weight.requires_grad,
     )
     out: Tensor = loss
     return out
 
 
 def _linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, rows: int, learns: bool
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    ignore_index: int,
+    rows: int,
+    by_hidden: bool,
+    by_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss, and its gradients by hidden and by weight; empty ones without `learns`."""
+    """Return the loss, and its gradients by hidden and by weight; empty ones where not wanted."""
     wide = _working(hidden.dtype)
     kept = targets != ignore_index
     is_whole = bool(kept.all())
     x, y = (hidden, targets) if is_whole else (hidden[kept], targets[kept])
     x, matrix = x.contiguous(), weight.to(hidden.dtype).contiguous()
     _require_classes(y, len(matrix))
-    d_x = torch.empty_like(x) if learns else x.new_empty(0)
-    d_weight = torch.zeros_like(matrix, dtype=wide) if learns else matrix.new_empty(0)
+    d_x = torch.empty_like(x) if by_hidden else x.new_empty(0)
+    d_weight = torch.zeros_like(matrix, dtype=wide) if by_weight else matrix.new_empty(0)
     loss = torch.zeros((), dtype=_exact(x), device=x.device)
     for part, logits in _logits_by_chunk(x, matrix, rows):
-        loss += _loss_in_place(logits, y[part], learns)
-        if learns:
+        loss += _loss_in_place(logits, y[part], by_hidden or by_weight)
+        if by_hidden:
             torch.mm(logits, matrix, out=d_x[part])
+        if by_weight:
             _add_product(d_weight, logits, x[part])
-    if learns and not is_whole:
+    if by_hidden and not is_whole:
         d_x = torch.zeros_like(hidden).index_put_((kept,), d_x)
     return loss.to(wide), d_x, d_weight.to(weight.dtype)
 
@@ -151,7 +164,7 @@ def _working(dtype: torch.dtype) -> torch.dtype:
 _operators = torch.library.Library("tinyllm", "FRAGMENT")  # type: ignore[no-untyped-call]
 _operators.define(  # type: ignore[no-untyped-call]
     "linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, int ignore_index, "
-    "int rows, bool learns) -> (Tensor, Tensor, Tensor)"
+    "int rows, bool by_hidden, bool by_weight) -> (Tensor, Tensor, Tensor)"
 )
 _operators.impl(  # type: ignore[no-untyped-call]
     "linear_cross_entropy", _linear_cross_entropy, "CompositeExplicitAutograd"
@@ -162,12 +175,17 @@ _operators.impl(  # type: ignore[no-untyped-call]
     "tinyllm::linear_cross_entropy", lib=_operators
 )
 def _(
-    hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, rows: int, learns: bool
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    ignore_index: int,
+    rows: int,
+    by_hidden: bool,
+    by_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     loss = hidden.new_empty((), dtype=_working(hidden.dtype))
-    if not learns:
-        return loss, hidden.new_empty(0), weight.new_empty(0)
-    return loss, torch.empty_like(hidden), torch.empty_like(weight)
+    d_hidden = torch.empty_like(hidden) if by_hidden else hidden.new_empty(0)
+    return loss, d_hidden, torch.empty_like(weight) if by_weight else weight.new_empty(0)
 
 
 def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -177,8 +195,10 @@ def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 def _scale_gradients(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     d_hidden, d_weight = ctx.saved_tensors
+    by_hidden, by_weight, *_ = ctx.needs_input_grad
     scaled = (d_hidden.to(_working(d_hidden.dtype)) * d_loss).to(d_hidden.dtype)
-    return scaled, d_weight * d_loss, None, None, None, None
+    none = (None,) * 5
+    return scaled if by_hidden else None, d_weight * d_loss if by_weight else None, *none
 
 
 torch.library.register_autograd(
