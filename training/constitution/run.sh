@@ -11,10 +11,13 @@ out=checkpoints/seed-$seed
 demo=../../demo
 
 # 1. A model that answers, from `make demo`, and prompts that it has never seen.
-[ -e "$demo/chat.safetensors" ] || tinyllm quickstart --output "$demo"
+if [ ! -e "$demo/chat.safetensors" ]; then
+    tinyllm quickstart --output "$demo" $([ ! -e "$demo/quickstart.json" ] || echo --resume)
+fi
 mkdir -p "$out"
 for model in base chat; do
-    [ -e "$out/$model.safetensors" ] || cp "$demo/$model.safetensors" "$out/"
+    [ -e "$out/$model.safetensors" ] ||
+        { cp "$demo/$model.safetensors" "$out/part" && mv "$out/part" "$out/$model.safetensors"; }
 done
 [ -e "$data/held-out.manifest.json" ] || python prompts.py "$data"
 
