@@ -192,6 +192,14 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises DataError that names the one that refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_error(error, f"write to {nearest_existing(folder)}") from error
+
+
 def nearest_existing(folder: Path) -> Path:
     """Return a folder, or the nearest one above it that is there."""
     return next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from tinyllm.errors import DataError
-from tinyllm.files import is_alive, nearest_existing, os_error
+from tinyllm.files import is_alive, make_folder, nearest_existing, os_error
 
 
 class Lock:
@@ -25,7 +25,7 @@ class Lock:
     def __enter__(self) -> Self:
         """Take it. Raises DataError that names the holder, or says that nothing can be locked."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             while True:
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
                 self._take()

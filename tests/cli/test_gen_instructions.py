@@ -48,6 +48,14 @@ def test_mistakes_are_explained(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize("output", ["stories.txt", "stories.txt/below"])
+def test_an_output_that_is_a_file_is_one_sentence(here: Here, tmp_path: Path, output: str) -> None:
+    write_stories(tmp_path / "stories.txt", 12)
+    done = here("gen-instructions", "stories.txt", "-o", output)
+    assert (done.code, done.out) == (3, "")
+    assert "stories.txt: a part of this path is a file, not a folder" in done.err
+
+
 def test_a_dry_run_shows_what_the_run_then_writes_and_the_status_tells(
     here: Here, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from tinyllm import journal
 from tinyllm.config.vocabulary import VocabularyConfig
 from tinyllm.data.manifest import author
 from tinyllm.errors import DataError, Interrupted
-from tinyllm.files import write_json
+from tinyllm.files import make_folder, write_json
 from tinyllm.locks import Lock
 from tinyllm.providers.base import Provider
 from tinyllm.providers.grammar.vocabulary import Vocabulary, load_vocabulary
@@ -128,7 +128,7 @@ def _take_builtin(grown: WordList) -> None:
 def _ask(config: VocabularyConfig, grown: WordList, reporter: Reporter) -> int:
     """Ask in rounds until every class has its words; return how many answers it took."""
     folder = WordListFolder(config.output)
-    folder.run.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.run)
     with (
         Lock(folder.run / ".lock") if config.lock else nullcontext(),
         Ledgers(folder.run, reporter, locks=False) as ledgers,

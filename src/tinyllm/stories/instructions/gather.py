@@ -18,7 +18,7 @@ from tinyllm.data.tally import Tally
 from tinyllm.data.writers import open_writer
 from tinyllm.errors import DataError
 from tinyllm.evaluation.instruction_checks import has_speech, holds_word, tokens_of
-from tinyllm.files import read_json, write_json
+from tinyllm.files import make_folder, read_json, write_json
 from tinyllm.reporting import Reporter
 from tinyllm.seeding import random_for
 from tinyllm.stories.instructions.evidence import WordFinder, sentences_of
@@ -62,7 +62,7 @@ def gather(config: InstructionsConfig, folder: InstructionsFolder, reporter: Rep
 
 def records_identity(config: InstructionsConfig, folder: InstructionsFolder) -> dict[str, Any]:
     """Return what the records are a function of, as plain JSON values."""
-    folder.run.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.run)
     hashes = hash_sources(config.sources, folder.run)
     identity = {
         "format": RECORDS_FORMAT,

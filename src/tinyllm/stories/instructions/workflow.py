@@ -25,7 +25,7 @@ from tinyllm.data.manifest import (
 from tinyllm.data.provenance import sources_with_chains
 from tinyllm.data.writers import DataWriter, conversation_row, open_writer
 from tinyllm.errors import DataError
-from tinyllm.files import require_free_space
+from tinyllm.files import make_folder, require_free_space
 from tinyllm.locks import Lock
 from tinyllm.records import Conversation, Message
 from tinyllm.reporting import Reporter, counted
@@ -91,7 +91,7 @@ def run(
     folder = InstructionsFolder(config.output)
     sources = sources_with_chains(config.sources, config.output / "train.jsonl")
     require_free_space(config.output, _GROWTH_ON_DISK * sum(s.bytes or 0 for s in sources))
-    folder.run.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.run)
     if repair:
         folder.repair(reporter)
     with Lock(folder.lock) if config.lock else nullcontext():
