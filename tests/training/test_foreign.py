@@ -159,6 +159,9 @@ def test_peft_opens_what_was_learnt_and_the_merge_says_the_same(tmp_path: Path) 
     config = ExportConfig(checkpoint=str(place), output=tmp_path / "x.gguf", format="gguf")
     with pytest.raises(UsageError, match="merged into a folder"):
         export(config, SilentReporter())
+    config = load_config(TrainConfig, tmp_path / "config.json", flags={"max_steps": 1})
+    run(config, SilentReporter(), fresh=True)
+    assert (tmp_path / "out/model-run.1/model-adapter/adapter_config.json").is_file()
 
 
 def test_only_answers_are_learnt_in_the_words_of_the_models_own_template(tmp_path: Path) -> None:

@@ -25,11 +25,6 @@ from tinyllm.files import atomic_place, atomic_write, write_json, write_text
 from tinyllm.model.foreign import ForeignNetwork
 
 
-def adapter_place(checkpoint: Path) -> Path:
-    """Return the folder of the adapter that belongs to a checkpoint's path."""
-    return checkpoint.with_name(f"{checkpoint.stem}-adapter")
-
-
 def write_adapter_folder(
     folder: Path,
     network: ForeignNetwork,

@@ -16,12 +16,12 @@ from tinyllm.config.model import ModelConfig
 from tinyllm.model.foreign import ForeignNetwork
 from tinyllm.model.lora import adapter_layout, save_adapter
 from tinyllm.model.transformer import Transformer
-from tinyllm.training.adapter_folder import adapter_place, write_adapter_folder
+from tinyllm.training.adapter_folder import write_adapter_folder
 from tinyllm.training.artifacts import outcome, write_checkpoint
 from tinyllm.training.distributed import Processes
 from tinyllm.training.prepare import Beginning, Network
 from tinyllm.training.rollback import forget_states_after, return_to, state_before_trouble
-from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.run_folder import RunFolder, adapter_place
 from tinyllm.training.sharding import collect, whole_network
 from tinyllm.training.state import Progress, SavedState, has_state, restore, save_state
 from tinyllm.training.validation import Measurement

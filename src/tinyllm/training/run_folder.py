@@ -32,6 +32,11 @@ _LOG_BYTES = 5_000_000
 _LOG_FILES = 3
 
 
+def adapter_place(checkpoint: Path) -> Path:
+    """Return the folder of the adapter that belongs to a checkpoint's path."""
+    return checkpoint.with_name(f"{checkpoint.stem}-adapter")
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths and appenders of one run."""
@@ -47,6 +52,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """The checkpoint file that this folder belongs to."""
         return self.path.with_name(f"{self.path.name.removesuffix('-run')}.safetensors")
+
+    @property
+    def adapter(self) -> Path:
+        """The folder of the adapter that lies beside the checkpoint, or in its place."""
+        return adapter_place(self.checkpoint)
 
     @property
     def states(self) -> Path:
@@ -126,11 +136,12 @@ class RunFolder:
         append_line(self.samples_path, f"\n## step {step}\n\n{body}")
 
     def set_aside(self, checkpoint: Path) -> Path | None:
-        """Move this folder and its checkpoint out of the way of a new run; return where.
+        """Move this folder, its checkpoint and adapter out of the way of a new run; return where.
 
         A checkpoint without its folder, such as a copied one, is moved too.
         """
-        if not self.path.exists() and not checkpoint.exists():
+        beside = [path for path in (checkpoint, adapter_place(checkpoint)) if path.exists()]
+        if not self.path.exists() and not beside:
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
@@ -140,8 +151,8 @@ class RunFolder:
                 os.replace(self.path, aside)
             else:
                 aside.mkdir()
-            if checkpoint.exists():
-                os.replace(checkpoint, aside / checkpoint.name)
+            for path in beside:
+                os.replace(path, aside / path.name)
         except OSError as error:
             raise os_error(error, f"move {self.path} aside") from error
         return aside

@@ -77,7 +77,8 @@ def find_start(
             "Leave --resume out to begin; the same command goes on by itself later.",
         )
     if not states:
-        in_the_way = folder.metrics_path.exists() or folder.checkpoint.exists()
+        places = (folder.metrics_path, folder.checkpoint, folder.adapter)
+        in_the_way = any(place.exists() for place in places)
         return Start(None, set_aside=in_the_way)
     newest = read_state(states[-1])
     if newest.progress.finished and not resume and differing_keys(newest, config):
