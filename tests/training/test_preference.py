@@ -215,6 +215,8 @@ def test_pairs_that_teach_nothing_are_left_out() -> None:
         shuffle=False,
     )
     assert (pairs.counts.kept, pairs.counts.equal, pairs.counts.too_long) == (1, 1, 1)
+    chosen, rejected = (int((row != IGNORE).sum()) for row in pairs.batch([0]).targets)
+    assert pairs.mean_lengths == (chosen, rejected)
 
 
 def test_layouts_of_pairs(tmp_path: Path) -> None:

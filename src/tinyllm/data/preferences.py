@@ -175,6 +175,13 @@ class Pairs:
         return sum(int((t != IGNORE).sum()) for pair in self._rows for _, t in pair)
 
     @property
+    def mean_lengths(self) -> tuple[float, float]:
+        """Tokens of a chosen and of a rejected answer: who prefers longer ones learns length."""
+        sides = ([int((pair[side][1] != IGNORE).sum()) for pair in self._rows] for side in (0, 1))
+        chosen, rejected = (sum(lengths) / max(1, len(lengths)) for lengths in sides)
+        return chosen, rejected
+
+    @property
     def identity(self) -> dict[str, object]:
         """What rows and their order depend on."""
         digest = hashlib.sha256()

@@ -174,9 +174,10 @@ def _find_pairs(
             f"long for {context_length} tokens",
             "See batch.context_length.",
         )
-    counts = train.counts
+    counts, (chosen_tokens, rejected_tokens) = train.counts, train.mean_lengths
     reporter.note(
-        f"{counted(counts.kept, 'pair')} to learn from, {len(aside):,} kept aside"
+        f"{counted(counts.kept, 'pair')} to learn from, {len(aside):,} kept aside; "
+        f"{chosen_tokens:.0f} tokens on average are preferred to {rejected_tokens:.0f}"
         + (f"; {counts.equal:,} with equal answers left out" if counts.equal else "")
         + (f"; {counts.too_long:,} that do not fit the context" if counts.too_long else "")
     )
