@@ -138,6 +138,24 @@ def test_what_is_frozen_costs_no_gradient_and_changes_none(name: str) -> None:
     assert torch.equal(torch.autograd.grad(loss, learnt)[0], wanted)
 
 
+def test_products_have_few_shapes_however_many_rows_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hidden, weight, targets = made(300, 8, 30, torch.float32)
+    shapes = set()
+    product = torch.mm
+
+    def noted(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
+        shapes.add((x.shape, y.shape))
+        return product(x, y, out=out)
+
+    monkeypatch.setattr(torch, "mm", noted)
+    for n in range(1, 300):
+        some = torch.where(torch.arange(300) < n, targets.clamp(min=0), IGNORE)
+        linear_cross_entropy(hidden, weight, some, IGNORE, 64).backward()
+    assert len(shapes) == 16  # eight numbers of rows, forwards and backwards
+
+
 def test_without_gradients_only_the_loss_is_made() -> None:
     hidden, weight, targets = made(20, 8, 30, torch.float32)
     with torch.no_grad():

@@ -15,10 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tinyllm.kernels.build import load_library
 from tinyllm.kernels.chunks import rows_at_once
 
+_SHAPES = 8
+"""As many numbers of rows a chunk may have, where some rows are left out."""
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
 
 
@@ -69,20 +72,32 @@ def _linear_cross_entropy(
     kept = targets != ignore_index
     is_whole = bool(kept.all())
     x, y = (hidden, targets) if is_whole else (hidden[kept], targets[kept])
-    x, matrix = x.contiguous(), weight.to(hidden.dtype).contiguous()
+    matrix = weight.to(hidden.dtype).contiguous()
     _require_classes(y, len(matrix))
+    x = x.contiguous() if is_whole else _filled_up(x, rows)
     d_x = torch.empty_like(x) if by_hidden else x.new_empty(0)
     d_weight = torch.zeros_like(matrix, dtype=wide) if by_weight else matrix.new_empty(0)
     loss = torch.zeros((), dtype=_exact(x), device=x.device)
     for part, logits in _logits_by_chunk(x, matrix, rows):
-        loss += _loss_in_place(logits, y[part], by_hidden or by_weight)
+        wanted = y[part]
+        loss += _loss_in_place(logits[: len(wanted)], wanted, by_hidden or by_weight)
+        logits[len(wanted) :].zero_()
         if by_hidden:
             torch.mm(logits, matrix, out=d_x[part])
         if by_weight:
             _add_product(d_weight, logits, x[part])
     if by_hidden and not is_whole:
-        d_x = torch.zeros_like(hidden).index_put_((kept,), d_x)
+        d_x = torch.zeros_like(hidden).index_put_((kept,), d_x[: len(y)])
     return loss.to(wide), d_x, d_weight.to(weight.dtype)
+
+
+def _filled_up(x: Tensor, rows: int) -> Tensor:
+    """Return x (N, D) with rows of zeros behind it, so that few shapes of chunks ever meet oneDNN.
+
+    It keeps what it prepared for each: gigabytes, where every step has another number of rows.
+    """
+    unit = max(1, rows // _SHAPES) if x.device.type == "cpu" else 1
+    return functional.pad(x, (0, 0, 0, -len(x) % unit))
 
 
 def _logits_by_chunk(x: Tensor, matrix: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
