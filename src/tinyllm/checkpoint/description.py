@@ -1,16 +1,20 @@
 """What can be told of a checkpoint without running it, and whether it is sound."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyllm.checkpoint.hf_folder import is_model_folder, weight_files
-from tinyllm.checkpoint.loaded import CheckpointInfo, StoredModel
-from tinyllm.checkpoint.reading import read_checkpoint
-from tinyllm.checkpoint.weights import are_as_written
+from tinyllm.checkpoint.hf_folder import OWN, is_model_folder, weight_files
+from tinyllm.checkpoint.hf_language import read_small_json
+from tinyllm.checkpoint.loaded import StoredModel
+from tinyllm.checkpoint.reading import read_checkpoint, read_checkpoint_info
+from tinyllm.checkpoint.search import is_adapter
+from tinyllm.checkpoint.weights import StoredWeights, are_as_written, open_weights
 from tinyllm.errors import CheckpointError
 from tinyllm.files import sha256_file
+from tinyllm.model.hf_config import LAYOUTS
 from tinyllm.model.sizing import count_parameters, kv_cache_bytes
 
 _SAMPLE = "Once upon a time, the naïve fox said: “12 + 30 = 42!” 🦊\n\n\tThe end."
@@ -80,14 +84,71 @@ def describe(stored: StoredModel) -> dict[str, Any]:
         "chat_template": stored.template and stored.template.to_json(),
         "generation": dict(info.generation),
         "data": [asdict(one) for one in data_of(info.training)],
-        "licences": licences(info),
+        "licences": licences(info.training),
         "training": dict(info.training),
     }
 
 
-def licences(info: CheckpointInfo) -> list[str]:
-    """Return the licences of all data that were recorded."""
-    return sorted({one for data in data_of(info.training) for one in data.licences})
+def overview(path: Path) -> dict[str, Any]:
+    """Return a model's line in a list, as plain values for JSON. Raises CheckpointError.
+
+    Of a model of a family that is not known here, and of an adapter beside one, only what its files
+    say is told.
+    """
+    if is_adapter(path):
+        return _overview_of_adapter(path)
+    if is_model_folder(path) and read_small_json(path / "config.json")["model_type"] not in LAYOUTS:
+        return _overview_of_foreign(path)
+    info = read_checkpoint_info(path)
+    return {
+        "path": str(path),
+        "kind": info.kind,
+        "family": info.config.family,
+        "parameters": count_parameters(info.config).total,
+        "context_length": info.config.context_length,
+        "n_bytes": n_bytes(path),
+        "licences": licences(info.training),
+    }
+
+
+def _overview_of_adapter(path: Path) -> dict[str, Any]:
+    own = read_small_json(path / OWN)
+    base = own.get("base") or {}
+    return {
+        "path": str(path),
+        "kind": "adapter",
+        "family": str(base.get("family", "?")),
+        "parameters": _count(path / "adapter_model.safetensors"),
+        "context_length": None,
+        "n_bytes": n_bytes(path),
+        "licences": licences(own.get("training") or {}),
+    }
+
+
+def _overview_of_foreign(path: Path) -> dict[str, Any]:
+    values = read_small_json(path / "config.json")
+    own = read_small_json(path / OWN) if (path / OWN).is_file() else {}
+    return {
+        "path": str(path),
+        "kind": "foreign",
+        "family": str(values["model_type"]),
+        "parameters": sum(_count(file) for file in weight_files(path)),
+        "context_length": values.get("max_position_embeddings"),
+        "n_bytes": n_bytes(path),
+        "licences": licences(own.get("training") or {}),
+    }
+
+
+def _count(path: Path) -> int:
+    """Return how many numbers a file of weights holds."""
+    return sum(
+        math.prod(shape) for shape in StoredWeights(path, open_weights(path)).shapes.values()
+    )
+
+
+def licences(training: Mapping[str, Any]) -> list[str]:
+    """Return the licences of all data that a training record, and those before it, name."""
+    return sorted({one for data in data_of(training) for one in data.licences})
 
 
 def n_bytes(path: Path) -> int:

@@ -1,12 +1,12 @@
 """Finding a checkpoint by file, folder or name, or the newest one."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyllm.checkpoint.hf_folder import is_model_folder
+from tinyllm.checkpoint.hf_folder import OWN, is_model_folder
 from tinyllm.checkpoint.weights import METADATA_KEY, open_weights
 from tinyllm.data.hub import PREFIX
 from tinyllm.data.model_names import is_model_name
@@ -79,7 +79,8 @@ def _at_path(name: str) -> FoundCheckpoint | None:
     if adapter is not None:
         raise CheckpointError(
             f"{shown(str(adapter))} is an adapter, which does not speak without its base",
-            f"Merge the two, `tinyllm export {shown(str(adapter))} FOLDER`, and name that folder.",
+            f"Merge the two, `tinyllm export {shown(str(adapter))} FOLDER`, and name that folder; "
+            "or open it with peft.",
         )
     if path.is_dir():
         return _newest(path, (".", "checkpoints", "*", "*/checkpoints"), f"in {shown(str(path))}")
@@ -166,15 +167,22 @@ def checkpoints_here() -> list[Path]:
 
 
 def models_here() -> list[Path]:
-    """Return what `checkpoints_here` does, and models' folders in Hugging Face's form."""
+    """Return what `checkpoints_here` does, and models' folders in Hugging Face's form.
+
+    Among them are adapters that were trained beside a model of another family (`model.hf`).
+    """
     folders = [
-        place.parent
-        for searched in SEARCHED
-        for pattern in (f"{searched}/config.json", f"{searched}/*/config.json")
-        for place in Path().glob(pattern)
-        if is_model_folder(place.parent)
+        *(folder for folder in _folders_with("config.json") if is_model_folder(folder)),
+        *(folder for folder in _folders_with("adapter_config.json") if (folder / OWN).is_file()),
     ]
     return [*checkpoints_here(), *dict.fromkeys(folders)]
+
+
+def _folders_with(name: str) -> Iterator[Path]:
+    """Yield the folders that hold a file of this name where models lie."""
+    for searched in SEARCHED:
+        for pattern in (f"{searched}/{name}", f"{searched}/*/{name}"):
+            yield from (place.parent for place in Path().glob(pattern))
 
 
 def shown(name: str) -> str:

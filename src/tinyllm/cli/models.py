@@ -29,33 +29,19 @@ NameArgument = Annotated[
 @app.command("list")
 def list_models(as_json: JsonOption = False) -> None:
     """List the models that a bare name finds here, the newest first."""
-    from tinyllm.checkpoint import read_checkpoint_info
-    from tinyllm.checkpoint.description import licences, n_bytes
+    from tinyllm.checkpoint.description import overview
     from tinyllm.checkpoint.search import models_here
     from tinyllm.cli.display import print_json, print_text, reporter, table
     from tinyllm.errors import CheckpointError
-    from tinyllm.model.sizing import count_parameters
     from tinyllm.reporting import format_bytes, format_count
 
     say = reporter()
     found: list[dict[str, Any]] = []
     for path in models_here():
         try:
-            info = read_checkpoint_info(path)
+            found.append(overview(path))
         except CheckpointError as error:
             say.warn(error.message)
-            continue
-        found.append(
-            {
-                "path": str(path),
-                "kind": info.kind,
-                "family": info.config.family,
-                "parameters": count_parameters(info.config).total,
-                "context_length": info.config.context_length,
-                "n_bytes": n_bytes(path),
-                "licences": licences(info),
-            }
-        )
     if as_json:
         print_json(found)
         return
@@ -68,7 +54,7 @@ def list_models(as_json: JsonOption = False) -> None:
             str(one["kind"]),
             str(one["family"]),
             format_count(one["parameters"]),
-            str(one["context_length"]),
+            str(one["context_length"] or "-"),
             format_bytes(one["n_bytes"]),
             ", ".join(one["licences"]) or "unknown",
         )
