@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.cli.here import Here
 from tests.small_disk import SmallDisk, mounting
+from tests.warm import warm_start
 
 # A busy machine is no failure; a gate meets the same examples every time, a developer new ones.
 settings.register_profile(
@@ -69,6 +70,13 @@ def run_tinyllm(tmp_path: Path) -> RunCommand:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm_tinyllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a command that is `tinyllm` without the seconds that it takes to import torch."""
+    with warm_start(tmp_path_factory.mktemp("warm")) as command:
+        yield command
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def originals(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def house(tmp_path: Path, originals: Path) -> Path:
+def house(tmp_path: Path, originals: Path, warm_tinyllm: Path) -> Path:
     """A copy of what the plan needs, with a network small enough for a test.
 
     `tinyllm` on its path is the real one; only `download` is told to read the small originals.
@@ -72,7 +72,7 @@ def house(tmp_path: Path, originals: Path) -> Path:
             shutil.copy(ROOT / file, root / file)
     shrink(root / "training/260207/pretrain.json", model=SMALL_MODEL, tokenizer={"vocab_size": 300})
     shrink(root / "training/260207/finetune.json")
-    write_command(root / ".venv/bin/tinyllm", originals)
+    write_command(root / ".venv/bin/tinyllm", originals, warm_tinyllm)
     return root
 
 
@@ -86,7 +86,7 @@ def shrink(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(config))
 
 
-def write_command(path: Path, originals: Path) -> None:
+def write_command(path: Path, originals: Path, tinyllm: Path) -> None:
     """Write a `tinyllm` that downloads from the small originals."""
     path.parent.mkdir(parents=True)
     sources = {
@@ -99,9 +99,7 @@ def write_command(path: Path, originals: Path) -> None:
         f'"download {name}") set -- "$@" --from "{originals / file}";;'
         for name, file in sources.items()
     )
-    path.write_text(
-        f'#!/bin/sh\ncase "$1 $2" in\n{cases}\nesac\nexec "{sys.executable}" -m tinyllm "$@"\n'
-    )
+    path.write_text(f'#!/bin/sh\ncase "$1 $2" in\n{cases}\nesac\nexec "{tinyllm}" "$@"\n')
     path.chmod(0o755)
 
 
@@ -254,6 +252,8 @@ def test_principles_critique_and_preferences_run_and_go_on(house: Path) -> None:
     shorter = script.read_text().replace("= 3000, 200, 1000", "= 24, 4, 8")
     assert shorter != script.read_text()
     script.write_text(shorter)
+    measure = plan / "revision/measure.json"
+    measure.write_text(measure.read_text().replace('"max_new_tokens": 256', '"max_new_tokens": 700'))
     asked = [f"Write a story with the words: {noun}, run, red." for noun in ("fox", "map")]
     silent = " ".join(["One day the fox ran by the river and found a map under a plant."] * 4)
     for name in ("base", "chat"):

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests.heavy import MODULES
 from tests.training.conftest import make_conversations
 from tests.training.small_runs import same_weights, write_pretraining
 from tinyllm.config.base import load_config
@@ -34,17 +35,7 @@ _MOST_STEPS = 3
 _START_SHARE = 0.2
 """Share of the kills that fall into the start of a sitting, before its first step."""
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "accelerate",
-        "matplotlib.backends.backend_agg",
-        "matplotlib.figure",
-        "tinyllm.training.workflow",
-        "torch._dynamo",
-        "torch.distributed.tensor",
-        "torch.fx.experimental.symbolic_shapes",
-    ]
-)
+_CONTEXT.set_forkserver_preload(MODULES)
 
 
 @dataclass(frozen=True)

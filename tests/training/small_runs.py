@@ -58,11 +58,11 @@ def train(folder: Path, *arguments: str) -> Finished:
 
 
 def train_apart(
-    folder: Path, *arguments: str, program: Sequence[str] = ("-m", "tinyllm")
+    folder: Path, *arguments: str, program: Sequence[str] = (sys.executable, "-m", "tinyllm")
 ) -> Finished:
     """Run `tinyllm train` in a process of its own."""
     return subprocess.run(
-        [sys.executable, *program, "train", "--config", "config.json", *arguments],
+        [*program, "train", "--config", "config.json", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,

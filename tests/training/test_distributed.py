@@ -93,7 +93,7 @@ def test_two_processes_that_part_the_network_go_on_from_one(one: Path, tmp_path:
     folder = half_way(one, tmp_path / "parted")
     samples = "samples={'prompts': ['the cat'], 'max_new_tokens': 4}".replace("'", '"')
     strategy = ("--set", "distributed.strategy=fsdp", "--set", samples)
-    done = train_apart(folder, *strategy, program=(*TORCHRUN, "-m", "tinyllm"))
+    done = train_apart(folder, *strategy, program=(sys.executable, *TORCHRUN, "-m", "tinyllm"))
     assert done.returncode == 0, done.stderr
     assert f"going on from step {HALF}" in done.stderr
     assert done.stdout.count("model.safetensors") == 1

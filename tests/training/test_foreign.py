@@ -102,7 +102,9 @@ def test_two_sittings_are_one(family: str, form: str, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(("family", "form"), [("neox", "nf4"), ("gemma2", "none")])
-def test_a_killed_training_goes_on_to_the_same_bits(family: str, form: str, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_to_the_same_bits(
+    warm_tinyllm: Path, family: str, form: str, tmp_path: Path
+) -> None:
     for name in ("whole", "killed"):
         lora = {"rank": 2, "dropout": 0.1, "quantization": form}
         write_tuning(tmp_path / name, lora=lora, model={"hf": "../model"})
@@ -110,7 +112,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(family: str, form: str, tmp_
     done = train(tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "whole/out/model-adapter")
-    killed = signal_at_step(tmp_path / "killed", 5, signal.SIGKILL)
+    killed = signal_at_step(warm_tinyllm, tmp_path / "killed", 5, signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
     assert train(tmp_path / "killed").returncode == 0
     assert same_adapters(tmp_path / "whole", tmp_path / "killed")

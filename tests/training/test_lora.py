@@ -29,7 +29,7 @@ def write_tuning(folder: Path, base: Path, **changes: object) -> None:
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
 
 
-def test_adapters_learn_and_go_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_adapters_learn_and_go_on_to_the_same_bits(warm_tinyllm: Path, tmp_path: Path) -> None:
     write_pretraining(tmp_path / "base", max_steps=3)
     assert train(tmp_path / "base").returncode == 0
     base = tmp_path / "base/out/model.safetensors"
@@ -39,7 +39,7 @@ def test_adapters_learn_and_go_on_to_the_same_bits(tmp_path: Path) -> None:
     done = train(whole)
     assert done.returncode == 0, done.stderr
     assert "parameters train" in done.stderr
-    assert signal_at_step(stopped, 4, signal.SIGTERM).returncode == 143
+    assert signal_at_step(warm_tinyllm, stopped, 4, signal.SIGTERM).returncode == 143
     assert train(stopped, "--resume").returncode == 0
     assert same_weights(whole, stopped)
 

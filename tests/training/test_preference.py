@@ -284,13 +284,15 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_preference_is_learnt_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_preference_is_learnt_and_goes_on_to_the_same_bits(
+    warm_tinyllm: Path, tmp_path: Path
+) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     for folder in (whole, stopped):
         write_tuning(folder)
     done = train(whole)
     assert done.returncode == 0, done.stderr
-    assert signal_at_step(stopped, 4, signal.SIGTERM).returncode == 143
+    assert signal_at_step(warm_tinyllm, stopped, 4, signal.SIGTERM).returncode == 143
     done = train(stopped, "--resume")
     assert done.returncode == 0, done.stderr
     assert same_weights(whole, stopped)

@@ -14,10 +14,12 @@ from tests.training.small_runs import (
 )
 
 
-def signal_at_step(folder: Path, step: int, number: signal.Signals, times: int = 1) -> Finished:
+def signal_at_step(
+    tinyllm: Path, folder: Path, step: int, number: signal.Signals, times: int = 1
+) -> Finished:
     """Train, and send a signal when a step is done; from inside, so that no step is missed."""
     program = f"""
-import os, sys
+import os
 from tinyllm.cli.app import main
 from tinyllm.training.milestones import Milestones
 after_step = Milestones.after_step
@@ -26,10 +28,9 @@ def observed(self, report):
     for _ in range({times} if report.step == {step} else 0):
         os.kill(os.getpid(), {int(number)})
 Milestones.after_step = observed
-sys.argv[0] = "tinyllm"
 main()
 """
-    return train_apart(folder, program=("-c", program))
+    return train_apart(folder, program=(str(tinyllm), "-c", program))
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(
-    tmp_path: Path, uninterrupted: Path, number: signal.Signals, code: int
+    warm_tinyllm: Path, tmp_path: Path, uninterrupted: Path, number: signal.Signals, code: int
 ) -> None:
     write_pretraining(tmp_path)
-    stopped = signal_at_step(tmp_path, 3, number)
+    stopped = signal_at_step(warm_tinyllm, tmp_path, 3, number)
     assert stopped.returncode == code, stopped.stderr
     assert "step 3 is saved" in stopped.stderr
     assert "tinyllm train --config config.json --resume" in stopped.stderr
@@ -57,10 +58,10 @@ def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_the_previous_state_is_whole(
-    tmp_path: Path, uninterrupted: Path
+    warm_tinyllm: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
     write_pretraining(tmp_path)
-    left = signal_at_step(tmp_path, 7, signal.SIGINT, times=2)
+    left = signal_at_step(warm_tinyllm, tmp_path, 7, signal.SIGINT, times=2)
     assert left.returncode == 130, left.stderr
     assert "Traceback" not in left.stderr
     done = train(tmp_path)
@@ -79,18 +80,17 @@ def test_a_finished_run_is_left_alone(uninterrupted: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_the_first_step_gets_a_line_and_its_exit_code(
-    tmp_path: Path, number: signal.Signals, code: int
+    warm_tinyllm: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     write_pretraining(tmp_path)
     program = f"""
-import os, sys
+import os
 from tinyllm.cli.app import main
 from tinyllm.training import assembly
 assembly.find_beginning = lambda *_: os.kill(os.getpid(), {int(number)})
-sys.argv[0] = "tinyllm"
 main()
 """
-    ended = train_apart(tmp_path, program=("-c", program))
+    ended = train_apart(tmp_path, program=(str(warm_tinyllm), "-c", program))
     assert ended.returncode == code
     assert "error: interrupted\nhint: " in ended.stderr
     assert "Traceback" not in ended.stderr
