@@ -1,6 +1,7 @@
 """What is set before torch is loaded: how threads wait, by how idle the machine is."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,3 +76,13 @@ def test_the_process_is_prepared_before_torch_is_loaded() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "1"
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signal masks")
+def test_a_process_started_with_interrupts_held_outlives_them() -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('lives')"
+    with process.interrupts_held():
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.stdout, done.stderr) == (b"lives\n", b"")
+    with pytest.raises(KeyboardInterrupt), process.interrupts_held():
+        os.kill(os.getpid(), signal.SIGINT)

@@ -6,10 +6,12 @@ The settings make training of a small model faster on a CPU, and they change no 
 import ctypes
 import os
 import shutil
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tinyllm.errors import ConfigError
@@ -123,6 +125,22 @@ def allow_most_files(n: int) -> int:
     n_allowed = n if hard == resource.RLIM_INFINITY else min(n, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (n_allowed, hard))
     return n_allowed
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while processes are started, which inherit that and never hear of it.
+
+    What is pressed meanwhile counts afterwards. Windows has no such thing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def cores() -> int:

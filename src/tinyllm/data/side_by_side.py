@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from tinyllm.errors import DataError
-from tinyllm.process import cores
+from tinyllm.process import cores, interrupts_held
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,7 +46,8 @@ def side_by_side(
     waiting: deque[Future[R]] = deque()
     try:
         for batch in batches:
-            waiting.append(pool.submit(_do, batch))
+            with interrupts_held():  # the first one starts the processes
+                waiting.append(pool.submit(_do, batch))
             if len(waiting) > _AHEAD * n_processes:
                 yield waiting.popleft().result()
         while waiting:

@@ -21,7 +21,7 @@ import numpy as np
 
 from tinyllm.byte_level import without_surrogates
 from tinyllm.errors import DataError
-from tinyllm.process import cores
+from tinyllm.process import cores, interrupts_held
 from tinyllm.tokenizer.tokenizer import Tokenizer
 from tinyllm.tokenizer.words import Ids
 
@@ -73,12 +73,13 @@ class EncodingWorkers:
 def _start(tokenizer: Tokenizer) -> "subprocess.Popen[bytes]":
     """Start a worker that finds modules where this process does."""
     program = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as w; w.main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-    )
+    with interrupts_held():
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+        )
     assert process.stdin is not None
     _send(process.stdin, [tokenizer.to_json().encode(), tokenizer.end_of_text.encode()])
     return process
