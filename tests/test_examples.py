@@ -253,7 +253,9 @@ def test_principles_critique_and_preferences_run_and_go_on(house: Path) -> None:
     assert shorter != script.read_text()
     script.write_text(shorter)
     measure = plan / "revision/measure.json"
-    measure.write_text(measure.read_text().replace('"max_new_tokens": 256', '"max_new_tokens": 700'))
+    measure.write_text(
+        measure.read_text().replace('"max_new_tokens": 256', '"max_new_tokens": 700')
+    )
     asked = [f"Write a story with the words: {noun}, run, red." for noun in ("fox", "map")]
     silent = " ".join(["One day the fox ran by the river and found a map under a plant."] * 4)
     for name in ("base", "chat"):

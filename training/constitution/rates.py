@@ -113,6 +113,8 @@ def _kl_nats(
             if stories[id]["finish_reason"] == "stop" and stories[id]["text"].strip():
                 messages = (Message("user", prompt), Message("assistant", stories[id]["text"]))
                 writer.write_json(conversation_row(Conversation(id, messages)))
+    if not writer.documents:
+        return []
     config = EvalLossConfig(data=str(own), max_documents=MOST_FOR_KL)
     nats = [
         [d.nats for d in measure_documents(load_checkpoint(model), config, SilentReporter())[1]]
