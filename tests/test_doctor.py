@@ -10,7 +10,7 @@ def findings() -> dict[str, tuple[str, str | None]]:
     return {finding.what: (finding.value, finding.advice) for finding in examine()}
 
 
-@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler (Debian: g++)")
 def test_native_code_that_can_be_built_is_on() -> None:
     found = findings()
     assert found["kernels"][0].startswith("on")

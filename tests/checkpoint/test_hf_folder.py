@@ -39,7 +39,7 @@ def test_a_shape_that_native_code_does_not_know_runs_in_pytorch_and_says_so(
     tmp_path: Path,
 ) -> None:
     if notice() is not None:
-        pytest.skip("needs native code")
+        pytest.skip("needs a C++ compiler (Debian: g++)")
     said = []
     for name in ("gpt2", "gpt2, gelu, untied"):
         save_model(tmp_path / name, name)

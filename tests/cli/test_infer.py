@@ -288,7 +288,7 @@ def test_a_terminal_that_lacks_letters_and_a_closed_pipe_are_no_errors(folder):
     assert "Error" not in found.stderr
 
 
-@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler (Debian: g++)")
 @pytest.mark.skipif(may_have_gpu(), reason="with a GPU torch speaks")
 def test_torch_is_never_imported_on_a_cpu(folder):
     script = (
@@ -317,7 +317,7 @@ def test_without_native_code_torch_writes_the_same_text_and_says_so(infer, reque
     assert "int8 weights need native code" in with_int8.err
 
 
-@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler (Debian: g++)")
 def test_smaller_weights_say_how_far_they_move_the_odds(infer):
     result = infer("-c", "base", "-p", "Once", *DRAW, "--dtype", "int8", "--stats")
     assert "int8 weights against float32: " in result.err

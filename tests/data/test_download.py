@@ -137,8 +137,9 @@ def test_wikitext_rows_of_parquet_are_lines(tmp_path: Path) -> None:
 
 
 def parquet(rows: list[dict[str, str]]) -> bytes:
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     buffer = BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
     return buffer.getvalue()

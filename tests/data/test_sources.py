@@ -21,8 +21,9 @@ STORIES = ["Once there was a cat.\nIt slept.", "Once there was a dog."]
 
 def write_all_forms(folder: Path) -> list[Path]:
     """Write the two stories in every form that is read."""
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     text = "".join(f"{story}\n{END_OF_TEXT}\n" for story in STORIES)
     rows = [{"id": str(i), "text": story} for i, story in enumerate(STORIES)]
     quoted = "".join(f'{row["id"]},"{row["text"]}"\n' for row in rows)

@@ -25,8 +25,6 @@ from tinyllm.generation.engine import Engine
 from tinyllm.generation.prompting import prompt_ids
 from tinyllm.reporting import RecordingReporter, SilentReporter
 
-gguf = pytest.importorskip("gguf")
-
 FOREIGN = ["llama", "llama, wide heads", "llama, rope llama3", "llama, rope linear", "qwen2"]
 FOREIGN += ["qwen3", "qwen3, tied", "gpt2", "gpt-neo"]
 
@@ -117,7 +115,9 @@ class TestInLlamaCpp:
     """The same greedy text and logits in llama.cpp (`pip install llama-cpp-python`)."""
 
     def open(self, path: Path, n_ctx: int) -> "object":
-        llama_cpp = pytest.importorskip("llama_cpp")
+        llama_cpp = pytest.importorskip(
+            "llama_cpp", reason="needs llama.cpp (pip install llama-cpp-python)"
+        )
         return llama_cpp.Llama(
             model_path=str(path),
             n_ctx=n_ctx,

@@ -29,7 +29,7 @@ def chatty():
 def make_engine(request) -> MakeEngine:
     """Return a function that makes an engine which runs a loaded model in one of the two ways."""
     if request.param == "native" and not build.available():
-        pytest.skip("needs a C++ compiler")
+        pytest.skip("needs a C++ compiler (Debian: g++)")
 
     def make(loaded, **options):
         is_native = request.param == "native"

@@ -10,7 +10,9 @@ from tinyllm.generation.runner_native import NativeRunner
 from tinyllm.generation.runner_torch import TorchRunner
 from tinyllm.kernels import build
 
-needs_compiler = pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    not build.available(), reason="needs a C++ compiler (Debian: g++)"
+)
 
 
 def test_a_model_does_not_diverge_from_itself(plain):

@@ -192,7 +192,7 @@ def test_texts_that_end_at_different_times_do_not_disturb_each_other(make_engine
     assert [c.ids for c in together] == [c.ids for c in alone]
 
 
-@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler (Debian: g++)")
 @pytest.mark.parametrize("family", ["llama", "gpt-neo"])
 @pytest.mark.parametrize(
     "sampling",
@@ -213,7 +213,7 @@ def test_native_code_and_torch_write_the_same_texts(family, sampling):
     assert by_native == by_torch
 
 
-@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+@pytest.mark.skipif(not build.available(), reason="needs a C++ compiler (Debian: g++)")
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_smaller_weights_write_a_text_too(plain, dtype):
     engine = Engine(plain, runner=NativeRunner.load(plain, dtype))

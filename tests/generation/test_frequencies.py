@@ -77,7 +77,7 @@ def draws(logits: np.ndarray, sampling: Sampling, *, native: bool, never: list[i
 @pytest.mark.parametrize("name", RULES)
 def test_frequencies_follow_the_exact_odds(name, is_banned, native):
     if native and not build.available():
-        pytest.skip("needs a C++ compiler")
+        pytest.skip("needs a C++ compiler (Debian: g++)")
     never = [2, 10] if is_banned else []
     logits = np.random.default_rng(11).standard_normal(VOCAB_SIZE).astype(np.float32) * 1.5
     expected = reference_odds(logits, PROMPT, DRAWN, RULES[name], never=never, end_ids=ENDS)

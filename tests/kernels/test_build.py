@@ -13,7 +13,9 @@ import pytest
 from tinyllm.config.settings import settings
 from tinyllm.kernels import build
 
-needs_compiler = pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    not build.available(), reason="needs a C++ compiler (Debian: g++)"
+)
 Arrange = Callable[..., None]
 
 

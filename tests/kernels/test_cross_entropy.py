@@ -20,7 +20,7 @@ IGNORE = -100
 def _kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "native":
         if not available():
-            pytest.skip("needs a C++ compiler")
+            pytest.skip("needs a C++ compiler (Debian: g++)")
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

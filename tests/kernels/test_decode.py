@@ -21,7 +21,9 @@ from tinyllm.kernels.decode import Chooser, KernelsUnavailable, NativeDecoder
 from tinyllm.kernels.decode_memory import Dtype
 from tinyllm.model.transformer import Transformer
 
-needs_compiler = pytest.mark.skipif(not build_room.available(), reason="needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    not build_room.available(), reason="needs a C++ compiler (Debian: g++)"
+)
 
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
 TOLERANCE = 1e-4

@@ -13,7 +13,7 @@ from tests.model.shapes import SHAPES, build, tokens
 from tinyllm.kernels import elementwise
 from tinyllm.kernels.build import available
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(not available(), reason="needs a C++ compiler (Debian: g++)")
 EPS = 1e-5
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-7}
 PAIRS = [

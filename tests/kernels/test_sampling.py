@@ -14,7 +14,7 @@ from tinyllm.generation.sampler import Sampler
 from tinyllm.generation.texts import TextTable
 from tinyllm.kernels import build
 
-pytestmark = pytest.mark.skipif(not build.available(), reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(not build.available(), reason="needs a C++ compiler (Debian: g++)")
 
 BIASES = st.sampled_from([-100.0, -3.17, 0.25, 7.01, 100.0])
 # No two rules here make odds that are equal but for rounding: either order is right then.

@@ -207,5 +207,5 @@ def test_the_server_starts_without_torch(start_server: StartServer, tiny_checkpo
     from tinyllm.kernels import build
 
     if not build.available():
-        pytest.skip("needs a C++ compiler")
+        pytest.skip("needs a C++ compiler (Debian: g++)")
     assert "libtorch" not in maps.read_text()

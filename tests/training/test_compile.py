@@ -10,7 +10,9 @@ from tests.training.small_runs import train, write_config
 
 
 @pytest.mark.long
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(
+    shutil.which("c++") is None, reason="torch.compile needs a C++ compiler (Debian: g++)"
+)
 def test_the_loss_curve_is_the_same_with_and_without_compiling(tmp_path: Path) -> None:
     curves = []
     for compiled in ("off", "on"):

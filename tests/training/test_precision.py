@@ -116,7 +116,7 @@ def curve(folder: Path, n_steps: int, **changes: object) -> torch.Tensor:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not available(), reason="needs a C++ compiler")
+@pytest.mark.skipif(not available(), reason="needs a C++ compiler (Debian: g++)")
 def test_fast_and_plain_paths_learn_along_the_same_curve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
