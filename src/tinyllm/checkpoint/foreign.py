@@ -19,7 +19,8 @@ from tinyllm.checkpoint.hf_language import read_language, read_small_json
 from tinyllm.checkpoint.search import find_checkpoint
 from tinyllm.checkpoint.weights import open_weights
 from tinyllm.errors import CheckpointError, MissingPartError, TinyLLMError
-from tinyllm.model.foreign import ForeignShape, quietly, shape_of
+from tinyllm.model.foreign import ForeignShape
+from tinyllm.model.foreign_opening import quietly, shape_of
 from tinyllm.tokenizer import Tokenizer
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")

@@ -20,7 +20,7 @@ from tinyllm.errors import CheckpointError, UsageError
 from tinyllm.export.model_card import adapter_card
 from tinyllm.export.parity import PROMPTS, Parity, measured
 from tinyllm.files import atomic_place, write_json, write_text
-from tinyllm.model.foreign import open_adapter, read_causal
+from tinyllm.model.foreign_opening import open_adapter, read_causal
 from tinyllm.reporting import Reporter
 
 if TYPE_CHECKING:

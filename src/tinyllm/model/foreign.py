@@ -5,38 +5,35 @@
 Our own network serves a few families; this wrapper gives all others its one call, `model(ids,
 document_ids=…, targets=…, by_row=…)`, so that there is one loop, one resume and one report. What
 a family does is measured when it is opened rather than listed by name, since the list would never
-be whole: whether logits are the head's plain product (then the loss never holds them all; Gemma's
-soft cap and Cohere's scale say no, and logits are made whole), and whether restarting positions
-keep documents of a row apart (OPT, Falcon, Bloom, Mamba say no, and each document gets a row of
-its own, padded on the right, where a causal model does not look).
+be whole: whether logits are the head's plain product, for which there is a kernel, or more is done
+with them (Gemma's soft cap, Cohere's scale), which the model then does for a chunk of tokens at a
+time, so that they are never held whole; and whether restarting positions keep documents of a row
+apart (OPT, Falcon, Bloom and Mamba say no, and each document gets a row of its own, padded on the
+right, where a causal model does not look).
 
-The only file that knows peft; transformers is known to providers, export and checkpoint too.
+`foreign_opening.py` reads networks and adds adapters.
 """
 
 import contextlib
-import logging
-import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from tinyllm.config.generation import Sampling
-from tinyllm.config.lora import LoraConfig
-from tinyllm.errors import CheckpointError, ConfigError
+from tinyllm.errors import CheckpointError
 from tinyllm.kernels.cross_entropy import linear_cross_entropy
 from tinyllm.kernels.elementwise import product_dtype
 from tinyllm.model.places import document_starts
-from tinyllm.model.quantized import BLOCK, stay_differentiable
 from tinyllm.model.transformer import IGNORE_TARGET
 
-_ADAPTER = "default"
 _PROBE_TOKENS, _PROBE_ROWS = 12, ((5, 7), (8, 4))
+_CHUNK = 512
+"""Tokens whose logits are held at a time where the head does more than a product."""
 _HONOURED = 0.05
 """Packed documents that are kept apart differ from lone ones by rounding, else by their all."""
 
@@ -56,187 +53,6 @@ class ForeignShape:
     head_name: str
 
 
-def shape_of(config: Any, context_length: int) -> ForeignShape:
-    """Build a network of a transformers config without any memory, and look at it.
-
-    Raises CheckpointError for a network without a head, ValueError as transformers does.
-    """
-    import transformers
-
-    with torch.device("meta"), quietly():
-        causal = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    head = causal.get_output_embeddings()
-    if head is None:
-        raise CheckpointError(f"a {config.model_type} model has no head that tells the next token")
-    names = [name for name, module in causal.named_modules() if _is_linear(module, head)]
-    text = config.get_text_config()
-    return ForeignShape(
-        family=str(config.model_type),
-        vocab_size=int(text.vocab_size),
-        hidden_size=int(text.hidden_size),
-        context_length=context_length,
-        n_parameters=sum(p.numel() for p in causal.parameters()),
-        linear_names=tuple(dict.fromkeys(name.rpartition(".")[2] for name in names)),
-        head_name=next(name for name, module in causal.named_modules() if module is head),
-    )
-
-
-def require_targets(shape: ForeignShape, config: LoraConfig) -> tuple[str, ...]:
-    """Return the layers that adapters stand beside. Raises ConfigError for one that is not there.
-
-    Where the targets are left open, that is every linear layer but the head.
-    """
-    if not config.is_explicit:
-        return shape.linear_names
-    missing = sorted(set(config.targets) - set(shape.linear_names))
-    if missing:
-        raise ConfigError(
-            f"`lora.targets` names {', '.join(missing)}, which this {shape.family} network lacks",
-            f"It has {', '.join(shape.linear_names)}.",
-        )
-    return config.targets
-
-
-def open_network(
-    folder: Path,
-    shape: ForeignShape,
-    lora: LoraConfig,
-    generator: torch.Generator,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    packs: bool,
-    recomputes: bool = False,
-) -> "ForeignNetwork":
-    """Read a model's folder onto the device, frozen in `dtype` or in 4 bits, and add adapters.
-
-    Weights come file by file, straight into what they will be held in. The matrices A are drawn
-    as our own adapters' are, from the generator. `recomputes` keeps less for the backward pass.
-    Raises CheckpointError for files that do not fit.
-    """
-    with quietly():
-        import peft
-
-    causal = read_causal(folder, shape, device, dtype, packs=packs)
-    stay_differentiable(causal)
-    causal.config.use_cache = False
-    if recomputes:
-        with quietly():  # its name changes with transformers 6
-            causal.gradient_checkpointing_enable({"use_reentrant": False})
-    described = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=cast(int, lora.alpha),
-        lora_dropout=lora.dropout,
-        target_modules=list(require_targets(shape, lora)),
-        exclude_modules=[shape.head_name],
-        task_type="CAUSAL_LM",
-    )
-    with quietly():
-        adapted = peft.get_peft_model(causal, described, adapter_name=_ADAPTER)
-    _draw(adapted, generator)
-    return ForeignNetwork(adapted, shape)
-
-
-def read_causal(
-    folder: Path,
-    shape: ForeignShape,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    packs: bool = False,
-) -> Any:
-    """Return transformers' own model, every weight of it from the files.
-
-    Raises CheckpointError for files that do not fit, or hold numbers that are not finite.
-    """
-    import transformers
-
-    given: dict[str, Any] = {}
-    if packs:
-        given["quantization_config"] = transformers.BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=[shape.head_name, *_unpackable(folder)],
-        )
-    try:
-        with quietly():
-            causal, told = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                device_map={"": str(device)},
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-                **given,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)
-        raise CheckpointError(f"{folder} cannot be opened by transformers: {reason}") from error
-    missing = sorted(told.get("missing_keys") or ())
-    if missing:
-        raise CheckpointError(
-            f"{folder} lacks {len(missing)} weights of its network, {missing[0]} among them",
-            "Copy or download it again.",
-        )
-    for name, weight in causal.named_parameters():
-        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
-            raise CheckpointError(f"{folder}: {name} holds numbers that are not finite")
-    return causal
-
-
-def open_adapter(causal: nn.Module, folder: Path) -> Any:
-    """Return peft's model of an adapter's folder beside its base. Raises CheckpointError."""
-    try:
-        with quietly():
-            import peft
-
-            return peft.PeftModel.from_pretrained(causal, folder)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)
-        raise CheckpointError(f"{folder} is no adapter that peft opens: {reason}") from error
-
-
-def _unpackable(folder: Path) -> list[str]:
-    """Name the linear layers whose rows do not part into blocks: they are held as they are."""
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with torch.device("meta"), quietly():
-        causal = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return [
-        name
-        for name, module in causal.named_modules()
-        if _is_linear(module, None) and _n_inputs(module) % BLOCK
-    ]
-
-
-def _n_inputs(module: nn.Module) -> int:
-    if isinstance(module, nn.Linear):
-        return module.in_features
-    return int(cast(Tensor, module.weight).shape[0])  # GPT-2's Conv1D is (in, out)
-
-
-def _is_linear(module: nn.Module, head: nn.Module | None) -> bool:
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(module, nn.Linear | Conv1D) and module is not head
-
-
-@torch.no_grad()
-def _draw(adapted: nn.Module, generator: torch.Generator) -> None:
-    """Give every A Kaiming's uniform values, in the order of the layers, and B zeros."""
-    for name, weight in adapted.named_parameters():
-        if f".lora_A.{_ADAPTER}." in name:
-            bound = 1 / math.sqrt(weight.shape[1])
-            values = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
-            weight.copy_(values)
-        elif f".lora_B.{_ADAPTER}." in name:
-            weight.zero_()
-
-
 class ForeignNetwork(nn.Module):
     """A frozen causal model with adapters, behind the call that our own network has."""
 
@@ -244,7 +60,7 @@ class ForeignNetwork(nn.Module):
         super().__init__()
         self.adapted = adapted
         self.config = shape
-        self.has_plain_head = self._has_plain_head()
+        self.head_form = self._form_of_head()
         self.knows_documents = self._knows_documents()
 
     @property
@@ -286,16 +102,13 @@ class ForeignNetwork(nn.Module):
     def _losses(
         self, input_ids: Tensor, document_ids: Tensor | None, targets: Tensor, by_row: bool
     ) -> Tensor:
-        if not self.has_plain_head:
+        if self.head_form == "whole":
             logits = self._logits(input_ids, document_ids)  # (B, T, V)
-            losses = functional.cross_entropy(
-                logits.flatten(0, 1),
-                targets.flatten(),
-                ignore_index=IGNORE_TARGET,
-                reduction="none",
-            ).view(targets.shape)
+            losses = _each(logits.flatten(0, 1), targets.flatten()).view(targets.shape)
             return losses.sum(1) if by_row else losses.sum()
         hidden = self.hidden_states(input_ids, document_ids=document_ids)  # (B, T, D)
+        if self.head_form == "apart":
+            return self._losses_by_chunk(hidden, targets, by_row)
         hidden = hidden.to(product_dtype(hidden))
         weight = self.causal.get_output_embeddings().weight
         if by_row:
@@ -304,6 +117,53 @@ class ForeignNetwork(nn.Module):
                 [linear_cross_entropy(x, weight, y, IGNORE_TARGET) for x, y in pairs]
             )
         return linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten(), IGNORE_TARGET)
+
+    def _losses_by_chunk(self, hidden: Tensor, targets: Tensor, by_row: bool) -> Tensor:
+        """Return the losses of hidden states (B, T, D), logits made a chunk of tokens at a time.
+
+        The backward pass makes them again.
+        """
+        kept = targets != IGNORE_TARGET  # (B, T)
+        parts = [
+            cast(Tensor, recomputed(self._chunk, x, y, use_reentrant=False))
+            for x, y in zip(
+                torch.split(hidden[kept], _CHUNK), torch.split(targets[kept], _CHUNK), strict=True
+            )
+        ]
+        losses = torch.cat(parts)  # (N,)
+        sums = losses.new_zeros(len(targets))
+        sums = sums.index_add(0, kept.nonzero()[:, 0], losses)  # (B,)
+        return sums if by_row else sums.sum()
+
+    def _chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return _each(self.head(hidden), targets)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return logits (N, V) float32 for hidden states (N, D).
+
+        Where more than a product is done with them, the model itself does it: its decoder reads one
+        token, and what it says is replaced. Raises CheckpointError where even that is not what the
+        model does.
+        """
+        if self.head_form == "plain":
+            weight = self.causal.get_output_embeddings().weight
+            return functional.linear(hidden.to(weight.dtype), weight).float()
+        if self.head_form == "whole":
+            raise CheckpointError(f"the head of a {self.config.family} model does not stand alone")
+        return self._replacing(self.causal.base_model, hidden[None])[0]
+
+    def _replacing(self, decoder: nn.Module, hidden: Tensor) -> Tensor:
+        """Return the logits (1, N, V) that the model makes of hidden states (1, N, D)."""
+
+        def replace(_: nn.Module, __: object, said: Any) -> Any:
+            said.last_hidden_state = hidden
+            return said
+
+        hook = decoder.register_forward_hook(replace)
+        try:
+            return self._logits(torch.zeros(1, 1, dtype=torch.int64, device=hidden.device), None)
+        finally:
+            hook.remove()
 
     def hidden_states(self, input_ids: Tensor, *, document_ids: Tensor | None = None) -> Tensor:
         """Return what the head reads, (B, T, D)."""
@@ -344,6 +204,22 @@ class ForeignNetwork(nn.Module):
         return cast(Tensor, called.logits).float()
 
     @torch.no_grad()
+    def _form_of_head(self) -> Literal["plain", "apart", "whole"]:
+        """Tell what becomes of hidden states: their plain product with the head's weight, a work
+        that can be done on some of them alone, or one that can not.
+        """
+        with self._at_rest():
+            if self._has_plain_head():
+                return "plain"
+            ids = self._probe_ids()
+            try:
+                logits, hidden = self._logits(ids, None), self.hidden_states(ids)
+                alone = self._replacing(self.causal.base_model, hidden.flatten(0, 1)[None])
+            except (TypeError, ValueError, RuntimeError, AttributeError):
+                return "whole"
+            difference = (alone.view(logits.shape) - logits).norm()
+            return "apart" if difference <= _HONOURED * logits.norm() else "whole"
+
     def _has_plain_head(self) -> bool:
         """Tell whether logits are the head's weight times the decoder's last hidden states.
 
@@ -364,9 +240,7 @@ class ForeignNetwork(nn.Module):
 
         hook = head.register_forward_hook(replace)
         try:
-            with self._at_rest():
-                logits = self._logits(ids, None)
-                hidden = self.hidden_states(ids)
+            logits, hidden = self._logits(ids, None), self.hidden_states(ids)
         finally:
             hook.remove()
         same = len(read) == 1 and read[0].shape == hidden.shape and torch.equal(read[0], hidden)
@@ -411,6 +285,11 @@ class ForeignNetwork(nn.Module):
             self.train(was_training)
 
 
+def _each(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each token (N,) by its logits (N, V); those to ignore have none."""
+    return functional.cross_entropy(logits, targets, ignore_index=IGNORE_TARGET, reduction="none")
+
+
 def one_document_a_row(
     input_ids: Tensor, targets: Tensor, document_ids: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -439,22 +318,3 @@ def _positions(document_ids: Tensor | None) -> dict[str, Tensor]:
         return {}
     steps = torch.arange(document_ids.shape[1], device=document_ids.device)
     return {"position_ids": steps - document_starts(document_ids)}
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Keep what transformers, peft and bitsandbytes print to themselves for a while."""
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    loggers = [logging.getLogger(name) for name in ("transformers", "peft", "bitsandbytes")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -13,7 +13,7 @@ from tinyllm.checkpoint.foreign import ForeignBase, read_foreign, require_packag
 from tinyllm.config.lora import LoraConfig
 from tinyllm.config.model import ModelConfig
 from tinyllm.config.train import TrainConfig
-from tinyllm.model.foreign import require_targets
+from tinyllm.model.foreign_opening import require_targets
 from tinyllm.model.lora import read_adapter, require_linears
 from tinyllm.model.quantized import why_not_nf4
 from tinyllm.reporting import Reporter

@@ -25,7 +25,8 @@ from tinyllm.data.sources import describe_source
 from tinyllm.data.tokenize import prepare_tokenizer
 from tinyllm.device import Compute
 from tinyllm.errors import ConfigError
-from tinyllm.model.foreign import ForeignNetwork, ForeignShape, open_network
+from tinyllm.model.foreign import ForeignNetwork, ForeignShape
+from tinyllm.model.foreign_opening import open_network
 from tinyllm.model.lora import add_lora, merge_adapter, read_adapter
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.transformer import Transformer
