@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tinyllm.cli.reply_view import write_replies
-from tinyllm.cli.text_layout import Lines, WordWrap, fitted_table, printable, two_columns
+from tinyllm.cli.text_layout import (
+    Lines,
+    WordWrap,
+    broken,
+    fitted_table,
+    printable,
+    two_columns,
+)
 
 TEXTS = st.text(st.sampled_from("abc  \n,日🦊é"), max_size=200)
 
@@ -100,6 +107,14 @@ def test_a_table_keeps_every_cell_at_any_width(rows, header, width):
     assert [w for w in laid.split() if w not in named] == [cell for row in rows for cell in row]
     wide = fitted_table(rows, header, None)
     assert max(map(cell_len, laid.splitlines())) <= max(width, *map(cell_len, wide.splitlines()))
+
+
+def test_a_long_line_is_broken_between_words_and_a_path_is_not():
+    line = "  piqa  3.0 MB  the test split is not taken"
+    assert broken(line, 30) == "  piqa  3.0 MB  the test split\n      is not taken"
+    assert broken(line, None) == line
+    path = "/home/someone/a-path-without-a-break/model.safetensors"
+    assert path in two_columns([("model", path)], 40).split()
 
 
 @given(TEXTS, TEXTS)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tinyllm.cli.text_layout import fitted_table
+from tinyllm.cli.text_layout import fitted_table, two_columns
 from tinyllm.reporting import Progress, Reporter, format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -46,9 +46,17 @@ def table(
     stream: TextIO | None = None,
 ) -> str:
     """Lay rows out in columns, the first to the left, so that they fit a stream's terminal."""
-    shown_on = stream or sys.stdout
-    width = shutil.get_terminal_size().columns if shown_on.isatty() else None
-    return fitted_table(rows, header, width)
+    return fitted_table(rows, header, width_of(stream or sys.stdout))
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Return the columns of a stream's terminal; None where lines have no end."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def print_facts(rows: list[tuple[str, str]]) -> None:
+    """Write names and what is said of them, broken between words on a terminal."""
+    print_text(two_columns(rows, width_of(sys.stdout)))
 
 
 def format_metric(name: str, value: object) -> str:

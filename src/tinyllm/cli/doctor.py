@@ -5,16 +5,14 @@ from tinyllm.cli.options import JsonOption
 
 def doctor(as_json: JsonOption = False) -> None:
     """Show what this machine has and what is missing."""
-    from tinyllm.cli.display import print_json, print_text
+    from tinyllm.cli.display import print_facts, print_json, print_text
     from tinyllm.doctor import examine
 
     findings = examine()
     if as_json:
         print_json([finding._asdict() for finding in findings])
         return
-    rows = [(f.what, f.value) for f in findings]
-    width = max(len(what) for what, _ in rows)
-    print_text("\n".join(f"{what.ljust(width)}  {value}" for what, value in rows))
+    print_facts([(finding.what, finding.value) for finding in findings])
     for finding in findings:
         if finding.advice:
             print_text(f"! {finding.what}: {finding.advice}")

@@ -1,5 +1,6 @@
 """`tinyllm download`: get a data set and put it in our text format."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -91,7 +92,8 @@ def download(
 
 
 def _show_catalogue(as_json: bool) -> None:
-    from tinyllm.cli.display import print_json, print_text
+    from tinyllm.cli.display import print_json, print_text, width_of
+    from tinyllm.cli.text_layout import broken
     from tinyllm.data.catalog import catalog
     from tinyllm.reporting import format_bytes
 
@@ -112,4 +114,5 @@ def _show_catalogue(as_json: bool) -> None:
         if entry.caution:
             lines.append(f"  note     {entry.caution}")
         lines.append("")
-    print_text("\n".join(lines))
+    width = width_of(sys.stdout)
+    print_text("\n".join(broken(line, width) for line in lines))

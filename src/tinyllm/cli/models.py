@@ -69,14 +69,13 @@ def inspect(checkpoint: NameArgument = None, as_json: JsonOption = False) -> Non
     """Show a model's shape, sizes, tokenizer, training record and the licences of its data."""
     from tinyllm.checkpoint import read_checkpoint
     from tinyllm.checkpoint.description import describe
-    from tinyllm.cli.display import print_json, print_text
+    from tinyllm.cli.display import print_facts, print_json
 
     described = describe(read_checkpoint(_find(checkpoint)))
     if as_json:
         print_json(described)
         return
-    for what, found in _rows(described):
-        print_text(f"{what.ljust(10)}  {found}")
+    print_facts(list(_rows(described)))
 
 
 @app.command("verify")

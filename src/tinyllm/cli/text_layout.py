@@ -20,8 +20,20 @@ def two_columns(rows: list[tuple[str, str]], width: int | None) -> str:
     return "\n".join(f"{name}\n{_filled(summary, width, '    ', '    ')}" for name, summary in rows)
 
 
+def broken(line: str, width: int | None) -> str:
+    """Break a line between words into lines of `width` cells; what follows is set in."""
+    return line if width is None or len(line) <= width else _filled(line, width, "", " " * 6)
+
+
 def _filled(text: str, width: int, first: str, rest: str) -> str:
-    return textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,  # a path can be copied whole
+        break_on_hyphens=False,
+    )
 
 
 _Row = tuple[str, ...]
