@@ -55,6 +55,14 @@ def test_dialogue_by_chance_is_that_of_texts_that_were_to_have_none() -> None:
     assert found["dialogue"].by_chance == found["no_dialogue"].by_chance == 0
 
 
+def test_a_model_that_always_lets_somebody_speak_follows_half_of_the_requests_for_speech() -> None:
+    cases = [DIALOGUE, SILENCE] * 20
+    speaking = judge(cases, ['"Hi," he said.'] * 40, seed=0)["speech"]
+    assert (speaking.n, speaking.share, speaking.by_chance) == (40, 0.5, 0.5)
+    obeying = judge(cases, ['"Hi," he said.', "He was still."] * 20, seed=0)["speech"]
+    assert (obeying.share, obeying.by_chance) == (1, 0)
+
+
 def test_differences_are_those_of_pairs() -> None:
     cases = [Case(str(i), "", {"words": ["cat"]}) for i in range(40)]
     worse = judge(cases, ["A dog."] * 40, seed=0)

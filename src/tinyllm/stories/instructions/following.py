@@ -8,6 +8,7 @@ another story's request, too: what a model follows is what it does beyond that.
     sentence   the sentence stands in the text, letter by letter
     dialogue   somebody speaks in a story that was to have dialogue
     no_dialogue   nobody speaks in one that was to have none
+    speech     dialogue or none, as asked: the two together
 """
 
 import itertools
@@ -124,15 +125,20 @@ def judge(cases: Sequence[Case], texts: Sequence[str], *, seed: int) -> dict[str
             continue
         scores = tuple(score(case, measure, texts[i]) for i, case in asked)
         others = [score(case, measure, texts[_another(i, cases, measure)]) for i, case in asked]
-        found[measure] = Followed(
-            measure=measure,
-            n=len(asked),
-            share=mean(scores),
-            interval=bootstrap_interval(scores, seed=seed),
-            by_chance=mean(others),
-            scores=scores,
-        )
+        found[measure] = _followed(measure, scores, mean(others), seed=seed)
+    if "dialogue" in found and "no_dialogue" in found:
+        found["speech"] = _together(found["dialogue"], found["no_dialogue"], seed=seed)
     return found
+
+
+def _followed(measure: str, scores: tuple[float, ...], by_chance: float, *, seed: int) -> Followed:
+    interval = bootstrap_interval(scores, seed=seed)
+    return Followed(measure, len(scores), mean(scores), interval, by_chance, scores)
+
+
+def _together(one: Followed, other: Followed, *, seed: int) -> Followed:
+    by_chance = (one.n * one.by_chance + other.n * other.by_chance) / (one.n + other.n)
+    return _followed("speech", one.scores + other.scores, by_chance, seed=seed)
 
 
 def _another(index: int, cases: Sequence[Case], measure: str) -> int:
