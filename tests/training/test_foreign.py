@@ -14,6 +14,7 @@ from tests.foreign import save_other_model, transformers
 from tests.training.small_runs import train
 from tests.training.test_resume import signal_at_step
 from tinyllm.checkpoint import find_checkpoint
+from tinyllm.checkpoint.description import overview
 from tinyllm.config.base import load_config
 from tinyllm.config.export import ExportConfig
 from tinyllm.config.train import TrainConfig
@@ -148,6 +149,8 @@ def test_peft_opens_what_was_learnt_and_the_merge_says_the_same(tmp_path: Path) 
     assert parity is not None
     assert parity.same_text
     assert parity.max_logit_difference < 1e-4
+    kinds = [overview(path)["kind"] for path in (place, tmp_path / "merged")]
+    assert kinds == ["adapter", "foreign"]
     merged, base = (
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path / name).eval()
         for name in ("merged", "model")
@@ -161,7 +164,7 @@ def test_peft_opens_what_was_learnt_and_the_merge_says_the_same(tmp_path: Path) 
     config = ExportConfig(checkpoint=str(place), output=tmp_path / "x.gguf", format="gguf")
     with pytest.raises(UsageError, match="merged into a folder"):
         export(config, SilentReporter())
-    config = load_config(TrainConfig, tmp_path / "config.json", flags={"max_steps": 1})
+    config = load_config(TrainConfig, tmp_path / "config.json", flags={"max_steps": 2})
     run(config, SilentReporter(), fresh=True)
     assert (tmp_path / "out/model-run.1/model-adapter/adapter_config.json").is_file()
 
