@@ -289,13 +289,13 @@ def _build_in_process(source: str, cache: str, barrier: Barrier) -> None:
 def test_processes_that_build_at_once_agree(tmp_path: Path) -> None:
     source = write_stories(tmp_path / "stories.txt")
     spawn = multiprocessing.get_context("spawn")
-    arguments = (source, str(tmp_path / "cache"), spawn.Barrier(3))
-    children = [spawn.Process(target=_build_in_process, args=arguments) for _ in range(3)]
+    arguments = (source, str(tmp_path / "cache"), spawn.Barrier(2))
+    children = [spawn.Process(target=_build_in_process, args=arguments) for _ in range(2)]
     for child in children:
         child.start()
     for child in children:
         child.join()
-    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert [child.exitcode for child in children] == [0, 0]
     assert len(folders(tmp_path / "cache")) == 1
 
 

@@ -128,7 +128,9 @@ def test_one_process_goes_on_from_two_that_part_the_network(tmp_path: Path, opti
             assert found[-1] == pytest.approx(expected[-1], abs=0.02)
 
 
-def train_with(folder: Path, act: str, monkeypatch: pytest.MonkeyPatch) -> int:
+def train_with(
+    folder: Path, act: str, monkeypatch: pytest.MonkeyPatch, python: Path = Path(sys.executable)
+) -> int:
     """Train in two processes that each do `act`, a line of Python, after every step."""
     program = f"""
 import os, signal, sys
@@ -144,16 +146,19 @@ sys.argv[0] = "tinyllm"
 main()
 """
     monkeypatch.chdir(folder)
-    return launch([sys.executable, "-c", program, "train", "--config", "config.json"], 2)
+    return launch([str(python), "-c", program, "train", "--config", "config.json"], 2)
 
 
 def test_a_lost_process_ends_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    warm_tinyllm: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     folder = prepare(tmp_path / "run")
     killed = f"if rank == 1 and step == {HALF + 2}: os.kill(os.getpid(), signal.SIGKILL)"
     with pytest.raises(TrainingStopped, match="process 1 of 2 was killed by SIGKILL"):
-        train_with(folder, killed, monkeypatch)
+        train_with(folder, killed, monkeypatch, warm_tinyllm)
     said = capfd.readouterr().err
     assert "another process of this training has ended" in said
     assert "Traceback" not in said

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,8 @@ KEPT = {
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(warm_tinyllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one run of a process of its own, stopped and resumed, with both trackers."""
-    import subprocess
-    import sys
-
     place = tmp_path_factory.mktemp("tracked")
     make_text(place / "text.txt")
     config = {
@@ -43,7 +41,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tracking": {"tensorboard": True, "wandb": "offline"},
     }
     (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    command = [sys.executable, "-m", "tinyllm", "train", "--config", "config.json"]
+    command = [warm_tinyllm, "train", "--config", "config.json"]
     for steps in ("3", "4"):
         done = subprocess.run(
             [*command, "--max-steps", steps],
