@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tinyllm.config.base import load_config
 from tinyllm.config.model import ModelConfig
-from tinyllm.config.train import Optimizer, TrainConfig
+from tinyllm.config.train import TrainConfig
+from tinyllm.config.train_sections import Optimizer
 from tinyllm.data.loader import IGNORE, Batch
 from tinyllm.device import choose_compute
 from tinyllm.errors import TrainingStopped

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tinyllm.config.train import Optimizer
+from tinyllm.config.train_sections import Optimizer
 from tinyllm.training.optimizer import build_optimizers, orthogonalise, set_learning_rate
 
 

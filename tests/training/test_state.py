@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tinyllm.config.model import ModelConfig
-from tinyllm.config.train import Optimizer
+from tinyllm.config.train_sections import Optimizer
 from tinyllm.errors import CheckpointError
 from tinyllm.model.transformer import Transformer
 from tinyllm.training.optimizer import build_optimizers

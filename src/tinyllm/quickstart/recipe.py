@@ -14,13 +14,13 @@ from typing import Any, Literal
 from tinyllm.config.model import ModelSpec
 from tinyllm.config.quickstart import QuickstartConfig
 from tinyllm.config.tokenize import TokenizerSpec
-from tinyllm.config.train import (
+from tinyllm.config.train import TrainConfig
+from tinyllm.config.train_sections import (
     Batch,
     Evaluation,
     Optimizer,
     Saving,
     Schedule,
-    TrainConfig,
     TrainData,
 )
 from tinyllm.quickstart.corpus import ROWS_PER_STEP, Corpus

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinyllm.config.train import Optimizer as OptimizerConfig
+from tinyllm.config.train_sections import Optimizer as OptimizerConfig
 from tinyllm.device import multiplies_bfloat16
 
 # Quintic Newton-Schulz coefficients, chosen for the steepest slope at zero

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.config.model import ModelConfig
-from tinyllm.config.train import MICRO_BATCH_SIZE
+from tinyllm.config.train_sections import MICRO_BATCH_SIZE
 from tinyllm.data.preferences import Pairs
 from tinyllm.errors import ConfigError
 from tinyllm.model.advice import warnings_for

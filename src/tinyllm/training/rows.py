@@ -12,7 +12,8 @@ import numpy as np
 from tinyllm.chat_template import DEFAULT_TEMPLATE
 from tinyllm.checkpoint import checkpoint_fingerprint
 from tinyllm.config.model import ModelConfig
-from tinyllm.config.train import MICRO_BATCH_SIZE, TrainConfig
+from tinyllm.config.train import TrainConfig
+from tinyllm.config.train_sections import MICRO_BATCH_SIZE
 from tinyllm.data.corpus import Format, resolve_format
 from tinyllm.data.loader import Batch, Loader
 from tinyllm.data.loader import Packing as RowLayout
