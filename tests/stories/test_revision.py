@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import ROOT
 from tests.stories.revision_runs import (
     TWO_RULES,
     config_for,
@@ -21,6 +22,7 @@ from tests.stories.revision_runs import (
     write_source,
 )
 from tinyllm.config.base import load_config
+from tinyllm.config.eval_stories import EvalStoriesConfig
 from tinyllm.config.revision import ReviserConfig, ReviseStoriesConfig
 from tinyllm.data.manifest import read_manifest
 from tinyllm.data.sources import read_conversations
@@ -32,7 +34,7 @@ from tinyllm.stories.revision.constitution import read_constitution
 from tinyllm.stories.revision.gates import NO_CHANGE, RevisionGate, change, copied_share
 from tinyllm.stories.revision.judging import Comparison, Verdict, win_rate
 from tinyllm.stories.revision.looking import dry_run, read_status
-from tinyllm.stories.revision.offline_editor import missing_words, repeated_sentences
+from tinyllm.stories.revision.offline_editor import FAULTS, missing_words, repeated_sentences
 from tinyllm.stories.revision.resources import fill
 from tinyllm.stories.revision.tasks import Task
 from tinyllm.stories.revision.turns import is_nothing
@@ -49,6 +51,15 @@ def test_ten_principles_ship_and_none_is_empty() -> None:
     assert (
         len({p.critique for p in SHIPPED.principles} | {p.revise for p in SHIPPED.principles}) == 20
     )
+
+
+def test_the_configs_of_the_plan_are_valid() -> None:
+    folder = ROOT / "training/constitution/revision"
+    for name in ("revise.json", "api.json"):
+        assert load_config(ReviseStoriesConfig, folder / name).drafts.ask
+    assert load_config(EvalStoriesConfig, folder / "measure.json").writer.n_samples == 1
+    ids = [p.id for p in read_constitution(folder / "constitution.json").principles]
+    assert set(ids) <= set(FAULTS)
 
 
 @given(st.text("abc", min_size=1), st.integers(0, 10), st.integers(0, 2**40))
