@@ -102,6 +102,7 @@ def test_a_config_names_what_ships_and_files_beside_it(here: Here, tmp_path: Pat
         (("-c", "nobody"), 4, "nobody"),
         (("--completions", "nothing.jsonl"), 3, "nothing.jsonl"),
         (("--completions", "."), 3, "folder"),
+        (("--completions", "base.safetensors"), 3, "base.safetensors"),
         (("--prompts", "nothing.json"), 3, "nothing.json"),
         (("--prompts", "base.safetensors"), 3, "UTF-8"),
         (("--status",), 3, "there is no run"),
@@ -116,9 +117,11 @@ def test_a_config_names_what_ships_and_files_beside_it(here: Here, tmp_path: Pat
     ],
 )
 def test_mistakes_are_told_in_a_sentence(
-    here: Here, arguments: tuple[str, ...], code: int, said: str
+    here: Here, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
+    before = sorted(tmp_path.rglob("*"))
     result = here("eval-stories", *SHORT, *arguments)
     assert result.code == code, result.err
     assert said in result.err
     assert "Traceback" not in result.err
+    assert sorted(tmp_path.rglob("*")) == before

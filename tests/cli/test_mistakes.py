@@ -44,6 +44,9 @@ MISTAKES = [
     Mistake(
         "config with a comma too many", "train --config comma.json", USAGE, "comma.json:1", "comma"
     ),
+    Mistake(
+        "an empty config", "train --config empty.txt", USAGE, "empty.txt is empty", "config init"
+    ),
     Mistake("unknown key in a file", "train --config unknown.json", USAGE, "unknown.json:3", ""),
     Mistake(
         "misspelt key",

@@ -103,6 +103,10 @@ def _read_file(path: Path) -> tuple[Layer, Path | None]:
         ) from error
     except OSError as error:
         raise os_error(error, f"read {path}") from error
+    if not text.strip():
+        raise ConfigError(
+            f"{path} is empty", "A config is a JSON object; `tinyllm config init` writes one."
+        )
     try:
         parsed, lines = parse_with_lines(text)
     except json.JSONDecodeError as error:

@@ -10,6 +10,8 @@ FOLDER/                        one model: its own folder; several: one folder ea
         judge/                 the journals of the judge: run.json segments.jsonl and the ledgers
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,14 +66,29 @@ class EvaluationFolder:
         if not self.run.is_dir():
             raise DataError(f"there is no run in {self.path}", "Check --output.")
 
-    def make(self) -> None:
-        """Make it, so that a place that cannot be written is found out before the work."""
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Make it, so that a place that cannot be written is found out before the work.
+
+        Where the work ends in an error before anything is written, what was made is gone again.
+        """
+        new = [folder for folder in (self.run, *self.run.parents) if not folder.exists()]
+        placeholder = self.path / "results.md"
         try:
             self.run.mkdir(parents=True, exist_ok=True)
-            (self.path / "results.md").touch()
+            placeholder.touch()
         except OSError as error:
             reason = os_error(error, f"write the report to {self.path}")
             raise DataError(reason.message, "Name another folder with --output.") from error
+        try:
+            yield
+        except BaseException:
+            is_untouched = {*self.path.iterdir(), *self.run.iterdir()} == {self.run, placeholder}
+            if self.path in new and is_untouched:
+                placeholder.unlink()
+                for folder in new:
+                    folder.rmdir()
+            raise
 
 
 @dataclass(frozen=True)

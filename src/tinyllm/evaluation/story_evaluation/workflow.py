@@ -89,8 +89,7 @@ def run(
         protocol = protocol_for(config.judge.protocol, prompts)
     if protocol is not None:
         require_rivals(protocol, len(sources))
-    folder.make()
-    with Lock(folder.lock) if config.lock else nullcontext():
+    with folder.made(), Lock(folder.lock) if config.lock else nullcontext():
         if repair:
             repair_journals(folder, sources, reporter)
         with_heads = list(
