@@ -111,7 +111,7 @@ def test_a_table_keeps_every_cell_at_any_width(rows, header, width):
 
 def test_a_long_line_is_broken_between_words_and_a_path_is_not():
     line = "  piqa  3.0 MB  the test split is not taken"
-    assert broken(line, 30) == "  piqa  3.0 MB  the test split\n      is not taken"
+    assert broken(line, 30) == "  piqa  3.0 MB  the test split\n    is not taken"
     assert broken(line, None) == line
     path = "/home/someone/a-path-without-a-break/model.safetensors"
     assert path in two_columns([("model", path)], 40).split()

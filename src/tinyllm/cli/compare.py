@@ -72,7 +72,7 @@ def compare(
 
     Reports that lie beside the checkpoints are read; what is missing and cheap is measured.
     """
-    from tinyllm.cli.display import print_json, print_text, reporter
+    from tinyllm.cli.display import print_json, print_lines, reporter
     from tinyllm.config.base import load_config
     from tinyllm.config.compare import CompareConfig
 
@@ -93,7 +93,7 @@ def compare(
     if as_json:
         print_json(results)
     else:
-        print_text("\n".join(sentences))
+        print_lines(sentences)
     say.note(f"report: {folder}")
 
 

@@ -8,11 +8,11 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tinyllm.cli.text_layout import fitted_table, two_columns
+from tinyllm.cli.text_layout import broken, fitted_table, two_columns
 from tinyllm.reporting import Progress, Reporter, format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ def table(
 def width_of(stream: TextIO) -> int | None:
     """Return the columns of a stream's terminal; None where lines have no end."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Write sentences, a line each, broken between words on a terminal."""
+    width = width_of(sys.stdout)
+    print_text("\n".join(broken(line, width) for line in lines))
 
 
 def print_facts(rows: list[tuple[str, str]]) -> None:

@@ -1,6 +1,5 @@
 """`tinyllm download`: get a data set and put it in our text format."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -92,8 +91,7 @@ def download(
 
 
 def _show_catalogue(as_json: bool) -> None:
-    from tinyllm.cli.display import print_json, print_text, width_of
-    from tinyllm.cli.text_layout import broken
+    from tinyllm.cli.display import print_json, print_lines
     from tinyllm.data.catalog import catalog
     from tinyllm.reporting import format_bytes
 
@@ -114,5 +112,4 @@ def _show_catalogue(as_json: bool) -> None:
         if entry.caution:
             lines.append(f"  note     {entry.caution}")
         lines.append("")
-    width = width_of(sys.stdout)
-    print_text("\n".join(broken(line, width) for line in lines))
+    print_lines(lines)

@@ -111,7 +111,7 @@ def eval_stories(
     Without a judge nothing is asked of anybody. The same command goes on where it was stopped: no
     text is written twice and no reply is paid for twice.
     """
-    from tinyllm.cli.display import print_json, print_text, reporter, table
+    from tinyllm.cli.display import print_json, print_lines, print_text, reporter, table
     from tinyllm.config.base import load_config
     from tinyllm.config.eval_stories import EvalStoriesConfig
 
@@ -145,5 +145,5 @@ def eval_stories(
         print_json(report.to_json())
         return
     print_text(table(report.rows(), ("", *report.results)))
-    print_text(report.says())
+    print_lines([report.says()])
     say.note(f"report: {report.folder / 'results.md'}")

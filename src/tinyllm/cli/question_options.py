@@ -74,7 +74,7 @@ OutputOption = Annotated[
 
 def examine(task: "MultipleChoiceTask", config: "QuestionsConfig", *, as_json: bool) -> None:
     """Ask a checkpoint, write the report, and show it."""
-    from tinyllm.cli.display import print_json, print_text, reporter, table
+    from tinyllm.cli.display import print_json, print_lines, print_text, reporter, table
     from tinyllm.cli.speaking import load_model
     from tinyllm.evaluation.multiple_choice import report as tables
     from tinyllm.evaluation.multiple_choice.workflow import run
@@ -94,7 +94,6 @@ def examine(task: "MultipleChoiceTask", config: "QuestionsConfig", *, as_json: b
     if report.pairings:
         print_text(f"against {report.results['compared_with']}")
         print_text(table(tables.pairing_rows(report.pairings), tables.PAIRING_HEADER))
-        for pairing in report.pairings:
-            print_text(f"{pairing.form}: {pairing.verdict}")
-    print_text(str(report.results["verdict"]))
+        print_lines(f"{pairing.form}: {pairing.verdict}" for pairing in report.pairings)
+    print_lines([str(report.results["verdict"])])
     say.note(f"report: {report.folder}")

@@ -22,7 +22,7 @@ def two_columns(rows: list[tuple[str, str]], width: int | None) -> str:
 
 def broken(line: str, width: int | None) -> str:
     """Break a line between words into lines of `width` cells; what follows is set in."""
-    return line if width is None or len(line) <= width else _filled(line, width, "", " " * 6)
+    return line if width is None or len(line) <= width else _filled(line, width, "", " " * 4)
 
 
 def _filled(text: str, width: int, first: str, rest: str) -> str:
