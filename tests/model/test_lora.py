@@ -165,12 +165,18 @@ def test_four_bits_beside_adapters(family: str) -> None:
     for name, parameter in model.named_parameters():
         is_adapter = "lora_" in name
         assert (parameter.grad is not None and bool(parameter.grad.any())) == is_adapter, name
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    with torch.no_grad():
+        model.eval()(IDS)
+    model.train().zero_grad()
+    model(IDS[:, :-1], targets=IDS[:, 1:]).backward()  # answering leaves the layers as they are
+    assert all(torch.equal(model.get_parameter(n).grad, g) for n, g in gradients.items())
     linear = next(m for m in model.modules() if isinstance(m, LoraLinear)).base_layer
     assert linear.weight.numel() * linear.weight.element_size() * 2 == linear.out_features * (
         linear.in_features
     )
     assert count_parameters(model)[1] - count_parameters(model)[0] == count_parameters(plain)[1]
-    before = model(IDS).detach()  # as it is trained; answering rounds to bfloat16
+    before = model(IDS).detach()
     with torch.no_grad():
         _, whole = adapted(family, LoraConfig(rank=4), trained=True, hidden_size=64)
         error = (before - whole(IDS)).abs().mean()

@@ -80,7 +80,10 @@ def same_adapters(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize(("family", "form"), [("gemma2", "nf4"), ("opt", "none")])
+@pytest.mark.parametrize(
+    ("family", "form"),
+    [("gemma2", "nf4"), pytest.param("opt", "none", marks=pytest.mark.long)],
+)
 def test_two_sittings_are_one(family: str, form: str, tmp_path: Path) -> None:
     lora = {"rank": 2, "dropout": 0.1, "quantization": form}
     for name in ("whole", "parted"):
