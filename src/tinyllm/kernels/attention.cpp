@@ -56,7 +56,7 @@ constexpr int padded = n_vectors * vl;
 #if defined(__AVX2__) && !defined(__AVX512F__)
 constexpr int rows = 4;  // 16 registers
 #else
-constexpr int rows = 8;
+constexpr int rows = tile < 8 ? tile : 8;  // double in 16 bytes: a tile of 4
 #endif
 constexpr Real hidden = static_cast<Real>(-1e30);
 constexpr Real log2_e = static_cast<Real>(1.4426950408889634);

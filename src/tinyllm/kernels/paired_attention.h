@@ -2,8 +2,7 @@
 //
 // One word holds two bfloat16 that are multiplied with those of another word and added together:
 // two dimensions of a key (scores), two keys (mixing), or two queries (gradients of keys and
-// values). Shares and their gradients are rounded to bfloat16 and written over the row of scores
-// they come from. Included by attention.cpp alone.
+// values). Shares and their gradients are kept in bfloat16. Included by attention.cpp alone.
 
 #pragma once
 
@@ -37,7 +36,6 @@ struct InTurn {  // the places of two vectors of halves, one from each in turn
 constexpr InTurn in_turn;
 
 struct Paired {
-    // Write shares where the scores of later keys have been read.
     static inline void put_shares(Real *row, int64_t j, V x) { store_rounded(halves(row) + j, x); }
 
     struct Head {  // of one token
