@@ -16,11 +16,11 @@ from tinyllm.config.export import ExportConfig
 from tinyllm.config.generation import Sampling
 from tinyllm.config.model import ModelConfig
 from tinyllm.errors import CheckpointError
-from tinyllm.export import run
 from tinyllm.export.chat_templates import as_jinja
 from tinyllm.export.gguf_file import read_gguf
 from tinyllm.export.gguf_tensors import context_of
 from tinyllm.export.parity import Parity, compare
+from tinyllm.export.workflow import run
 from tinyllm.generation.engine import Engine
 from tinyllm.generation.prompting import prompt_ids
 from tinyllm.reporting import RecordingReporter, SilentReporter

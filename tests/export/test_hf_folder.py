@@ -18,9 +18,9 @@ from tinyllm.checkpoint import load_checkpoint, read_checkpoint
 from tinyllm.config.export import ExportConfig
 from tinyllm.config.generation import Sampling
 from tinyllm.errors import DataError, UsageError
-from tinyllm.export import run
 from tinyllm.export.chat_templates import as_jinja
 from tinyllm.export.hf_folder import write_folder
+from tinyllm.export.workflow import run
 from tinyllm.generation.engine import Engine
 from tinyllm.generation.prompting import prompt_ids
 from tinyllm.records import Message

@@ -19,7 +19,7 @@ from tinyllm.config.base import load_config
 from tinyllm.config.export import ExportConfig
 from tinyllm.config.train import TrainConfig
 from tinyllm.errors import CheckpointError, ConfigError, MissingPartError, TinyLLMError, UsageError
-from tinyllm.export import run as export
+from tinyllm.export.workflow import run as export
 from tinyllm.reporting import RecordingReporter, SilentReporter
 from tinyllm.training.base import find_base
 from tinyllm.training.prepare import find_beginning

@@ -9,7 +9,7 @@ from tests.foreign import save_model
 from tests.training.small_runs import train, write_config
 from tinyllm.checkpoint import read_checkpoint
 from tinyllm.config.export import ExportConfig
-from tinyllm.export import run as export
+from tinyllm.export.workflow import run as export
 from tinyllm.reporting import SilentReporter
 
 TURNS = ({"role": "user", "content": "Who?"}, {"role": "assistant", "content": "The fox."})

@@ -62,7 +62,7 @@ def export(
     from tinyllm.cli.display import print_json, print_text, reporter
     from tinyllm.config.base import load_config
     from tinyllm.config.export import ExportConfig
-    from tinyllm.export import run
+    from tinyllm.export.workflow import run
 
     flags = {
         "checkpoint": checkpoint,

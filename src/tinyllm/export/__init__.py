@@ -10,7 +10,3 @@ gguf_tensors.py     names and order of our weights there
 gguf_tokenizer.py   our tokenizers there
 parity.py           how far two models are apart
 """
-
-from tinyllm.export.workflow import ExportResult, run
-
-__all__ = ["ExportResult", "run"]
