@@ -66,6 +66,15 @@ def test_no_other_search_finds_smaller_residuals(seed, noise):
     assert 0.5 * float((residuals(unknowns) ** 2).sum()) <= best * (1 + 1e-9)
 
 
+def test_a_wild_set_leaves_the_others_as_they_were():
+    some = points(CHINCHILLA, 0.05, 1)
+    logs = np.log([p.n_parameters for p in some]), np.log([p.n_tokens for p in some])
+    losses = np.array([p.loss for p in some])[:, None]
+    wild = losses * np.where(np.arange(len(some)) == 4, 1e6, 1)[:, None]
+    alone, beside = (search(*logs, np.hstack(sets)) for sets in ([losses], [losses, losses, wild]))
+    np.testing.assert_allclose(beside.exponents[0], alone.exponents[0], rtol=1e-6)
+
+
 def test_noise_widens_the_intervals_and_shows_in_the_residuals():
     quiet, loud = (fit(points(CHINCHILLA, noise), seed=0) for noise in (0.001, 0.02))
     assert quiet.residual_error < 0.003 < loud.residual_error

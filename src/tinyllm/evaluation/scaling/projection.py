@@ -53,7 +53,7 @@ class _Place:
 
 def search(log_sizes: Array, log_tokens: Array, losses: Array) -> Solved:
     """Minimise squared relative residuals. Logarithms are (points,), losses (points, sets)."""
-    weights = 1 / losses.mean(axis=1)  # about 1 / L, the same for all sets
+    weights = 1 / np.median(losses, axis=1)  # about 1 / L, the same for all sets
     wanted = losses * weights[:, None]
     design = _Design(log_sizes - log_sizes.mean(), log_tokens - log_tokens.mean(), weights)
     axis = np.log(np.geomspace(*_EXPONENTS, _N_GRID))
