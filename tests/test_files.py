@@ -11,6 +11,7 @@ import pytest
 from tinyllm.errors import DataError
 from tinyllm.files import (
     append_line,
+    atomic_place,
     atomic_write,
     nearest_file_hint,
     os_error,
@@ -59,6 +60,59 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
     assert len(os.listdir(tmp_path)) == 1
     write_text(path, "whole")
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+_PLACE_AND_DIE = """
+import os, signal, sys, pathlib
+from tinyllm.files import atomic_place
+place, moments_left = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+
+def die_in_time(event, _):
+    global moments_left
+    if event in ("os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
+        moments_left -= 1
+        if moments_left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+with atomic_place(place) as new:
+    new.mkdir()
+    for name in "abc":
+        (new / name).write_text("new")
+    sys.addaudithook(die_in_time)
+"""
+
+
+def test_a_folder_is_the_old_or_the_new_one_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+    n_moments, code = 0, -signal.SIGKILL
+    found = []
+    while code == -signal.SIGKILL:
+        place = tmp_path / str(n_moments) / "folder"
+        place.mkdir(parents=True)
+        for name in "abc":
+            (place / name).write_text("old")
+        command = [sys.executable, "-c", _PLACE_AND_DIE, str(place), str(n_moments)]
+        code = subprocess.run(command, check=False).returncode
+        with pytest.raises(RuntimeError), atomic_place(place):
+            raise RuntimeError  # the next writer, who does not come to an end either
+        assert os.listdir(place.parent) == ["folder"]
+        found.append(
+            {name: (place / name).read_text() for name in "abc" if (place / name).exists()}
+        )
+        n_moments += 1
+    assert code == 0
+    old, new = (dict.fromkeys("abc", text) for text in ("old", "new"))
+    assert found == [old, old, *[new] * (n_moments - 2)]
+    assert n_moments > 4
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path) -> None:
+    place = tmp_path / "folder"
+    place.mkdir()
+    (place / "a").write_text("old")
+    with pytest.raises(DataError, match="it is a folder"), atomic_place(place) as new:
+        new.write_text("a file")
+    assert (place / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["folder"]
 
 
 def test_broken_json_is_named_with_its_line(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ and renamed: a reader sees the old file or the new one, never a part.
 import contextlib
 import difflib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -51,19 +52,22 @@ def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any
 def atomic_place(path: Path) -> Iterator[Path]:
     """Give a name beside `path` for a file or folder, which takes its place when the block ends.
 
-    What others write there under their own names is kept whole or not at all; a folder that is in
-    the way is replaced. Raises DataError for whatever the disk refuses.
+    What others write there under their own names is kept whole or not at all. A folder that is in
+    the way steps aside until the new one has its name: no system renames over a full folder. Who
+    is killed between the two leaves the old one aside, whole; the next to write to `path` puts it
+    back before anything else. Raises DataError for whatever the disk refuses.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _put_back(path)
         _remove_leftovers(path)
         yield temporary
         for part in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
             if part.is_file():
                 _sync(part)
         if path.is_dir() and temporary.is_dir():
-            shutil.rmtree(path)
+            os.replace(path, path.with_name(f".{path.name}.{os.getpid()}.old"))
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
@@ -72,6 +76,20 @@ def atomic_place(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove_quietly(temporary)
         raise
+    finally:
+        with contextlib.suppress(OSError):  # what stays aside is met again by the next
+            _put_back(path)
+
+
+def _put_back(path: Path) -> None:
+    """Give what stepped aside its name again, or remove it where the new one took the place."""
+    for aside, pid in _beside(path, "old"):
+        if pid != os.getpid() and is_alive(pid):
+            continue
+        if os.path.lexists(path):
+            _remove_quietly(aside)
+        else:
+            os.replace(aside, path)
 
 
 def _sync(path: Path) -> None:
@@ -82,15 +100,25 @@ def _sync(path: Path) -> None:
 def _remove_quietly(path: Path) -> None:
     """Remove a file or folder where that is possible; the error that led here matters more."""
     with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of `path` whose writer no longer lives."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        pid = leftover.name.rsplit(".", 2)[-2]
-        if pid.isdigit() and not is_alive(int(pid)):
+    for leftover, pid in _beside(path, "tmp"):
+        if not is_alive(pid):
             _remove_quietly(leftover)
+
+
+def _beside(path: Path, suffix: str) -> list[tuple[Path, int]]:
+    """Return what lies beside `path` under its hidden names, with the number of its process."""
+    pattern = f".{glob.escape(path.name)}.*.{suffix}"
+    found = [(other, other.name.rsplit(".", 2)) for other in path.parent.glob(pattern)]
+    return [
+        (other, int(pid))
+        for other, (name, pid, _) in found
+        if name == f".{path.name}" and pid.isdecimal()
+    ]
 
 
 def is_alive(pid: int) -> bool:
