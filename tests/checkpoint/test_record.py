@@ -3,6 +3,7 @@
 import json
 import pickle
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -27,12 +28,21 @@ from tinyllm.checkpoint import (
     read_checkpoint_info,
     save_checkpoint,
 )
+from tinyllm.checkpoint.weights import (
+    SHA256_KEY,
+    are_as_written,
+    open_weights,
+    write_weights,
+)
 from tinyllm.config.model import ModelConfig
 from tinyllm.errors import CheckpointError, DataError
+from tinyllm.files import atomic_write
 from tinyllm.model.transformer import Transformer
 
 TRAINING = {"steps": 12, "losses": {"validation": 1.5}, "data": [{"name": "stories"}]}
 _HEADER = struct.Struct("<Q")
+_NOT_YET = "0" * 64
+"""What stands in a header until the weights are written and hashed."""
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +163,30 @@ def test_the_library_reads_the_file_and_a_tied_head_is_there_once(saved: Path) -
     assert "model.embed_tokens.weight" in weights
     assert "lm_head.weight" not in weights
     assert all(weight.dtype == torch.float32 for weight in weights.values())
+
+
+def test_the_hash_is_of_these_weights_whatever_hash_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    given = {"notes": _NOT_YET, SHA256_KEY: "of other weights"}
+    with atomic_write(path) as file:
+        write_weights(file, {"a": torch.ones(3)}, given, torch.float32)
+    assert are_as_written(path)
+    assert split(path)[0]["__metadata__"]["notes"] == _NOT_YET
+
+
+def test_weights_that_go_away_while_they_are_checked_are_one_sentence(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy(saved, tmp_path))
+
+    def open_and_remove(path: Path) -> Any:
+        opened = open_weights(path)
+        path.unlink()
+        return opened
+
+    monkeypatch.setattr("tinyllm.checkpoint.weights.open_weights", open_and_remove)
+    with pytest.raises(CheckpointError, match=r"cannot read .*: it does not exist"):
+        are_as_written(path)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -122,10 +122,14 @@ def open_weights(path: Path) -> Any:
     except SafetensorError as error:
         raise _why_not(path, error) from error
     except OSError as error:
-        refused = os_error(error, f"read {path}")
-        raise CheckpointError(refused.message, refused.hint) from error
+        raise _unreadable(path, error) from error
     except TinyLLMError as error:
         raise CheckpointError(error.message, error.hint) from error
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    refused = os_error(error, f"read {path}")
+    return CheckpointError(refused.message, refused.hint)
 
 
 def _why_not(path: Path, error: SafetensorError) -> CheckpointError:
@@ -165,7 +169,8 @@ def write_weights(
     """
     import torch
 
-    header: dict[str, Any] = {"__metadata__": {SHA256_KEY: _NOT_YET, **metadata}}
+    stands_first = {SHA256_KEY: _NOT_YET}
+    header: dict[str, Any] = {"__metadata__": {**stands_first, **metadata, **stands_first}}
     offset = 0
     for name, tensor in tensors.items():
         end = offset + tensor.numel() * dtype.itemsize
@@ -192,13 +197,16 @@ def write_weights(
 def are_as_written(path: Path) -> bool | None:
     """Tell whether a file's weights have the SHA-256 that was written with them; None without one.
 
-    Raises CheckpointError for what is no safetensors file.
+    Raises CheckpointError for what is no safetensors file or cannot be read to its end.
     """
     with open_weights(path) as opened:
         wanted = (opened.metadata() or {}).get(SHA256_KEY)
     if wanted is None:
         return None
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        file.seek(length, os.SEEK_CUR)
-        return bool(hashlib.file_digest(file, "sha256").hexdigest() == wanted)
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            file.seek(length, os.SEEK_CUR)
+            return bool(hashlib.file_digest(file, "sha256").hexdigest() == wanted)
+    except OSError as error:
+        raise _unreadable(path, error) from error
