@@ -106,10 +106,45 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Families that our own network does not serve, and one that it does."""
 
+_SMALL = {**_OTHER, "intermediate_size": 96}
+_SIGHT = {**_SMALL, "num_hidden_layers": 1, "image_size": 28, "patch_size": 14}
+_BART = {
+    "vocab_size": VOCAB,
+    "d_model": 32,
+    **{f"{side}_layers": 1 for side in ("encoder", "decoder")},
+    **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
+    **{f"{side}_ffn_dim": 48 for side in ("encoder", "decoder")},
+}
+_CTRL = {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 2, "n_head": 4, "dff": 48, "n_positions": 96}
+PARTIAL: dict[str, tuple[str, dict[str, Any]]] = {
+    "bart": ("Bart", _BART),
+    "ctrl": ("CTRL", _CTRL),
+    "gemma3 that sees": (
+        "Gemma3",
+        {
+            "text_config": {**_GROUPED, "head_dim": 16},
+            "vision_config": _SIGHT,
+            "mm_tokens_per_image": 4,
+        },
+    ),
+    "mamba": (
+        "Mamba",
+        {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
+    ),
+}
+"""Networks with linear layers that a text does not pass, or that have no names."""
+NOT_CAUSAL: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", _SMALL),
+    "xlnet": (
+        "XLNet",
+        {"vocab_size": VOCAB, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48},
+    ),
+}
+
 
 def save_other_model(folder: Path, name: str) -> Any:
-    """Save a random model of OTHERS with a tokenizer of ours; return it."""
-    kind, shape = OTHERS[name]
+    """Save a random model of the tables above with a tokenizer of ours; return it."""
+    kind, shape = {**OTHERS, **PARTIAL, **NOT_CAUSAL}[name]
     config = getattr(transformers, f"{kind}Config")(**shape)
     generator = torch.Generator().manual_seed(2)
     model = transformers.AutoModelForCausalLM.from_config(config)

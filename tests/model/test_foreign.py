@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.foreign import OTHERS, save_other_model
+from tests.foreign import NOT_CAUSAL, OTHERS, PARTIAL, save_other_model
 from tinyllm.checkpoint.foreign import read_foreign
 from tinyllm.config.lora import LoraConfig
+from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.model.foreign import ForeignNetwork, one_document_a_row
 from tinyllm.model.foreign_opening import open_network
 from tinyllm.model.lora import count_parameters
@@ -18,13 +19,20 @@ CPU = torch.device("cpu")
 LENGTHS = ((9, 7), (4, 12))
 
 
-def opened(folder: Path, *, packs: bool = False, recomputes: bool = False) -> ForeignNetwork:
+def opened(
+    folder: Path,
+    *,
+    packs: bool = False,
+    recomputes: bool = False,
+    targets: tuple[str, ...] | None = None,
+) -> ForeignNetwork:
     """Open a folder with adapters of rank 4 that say nothing yet."""
+    named = {} if targets is None else {"targets": targets}
     base = read_foreign(str(folder))
     return open_network(
         folder,
         base.shape,
-        LoraConfig(rank=4),
+        LoraConfig(rank=4, **named),
         torch.Generator().manual_seed(3),
         device=CPU,
         dtype=torch.float32,
@@ -119,3 +127,44 @@ def test_documents_become_rows() -> None:
     assert apart.tolist() == [[5, 6, 0, 0, 0], [7, 0, 0, 0, 0], [1, 2, 3, 4, 9]]
     assert targets.tolist()[:2] == [[15, 16, -100, -100, -100], [17, -100, -100, -100, -100]]
     assert rows.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("name", NOT_CAUSAL)
+def test_a_network_that_reads_backwards_too_is_refused(name: str, tmp_path: Path) -> None:
+    save_other_model(tmp_path, name)
+    with pytest.raises(CheckpointError, match="is not causal"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in PARTIAL if name != "mamba"])
+def test_every_adapter_stands_where_text_passes(name: str, tmp_path: Path) -> None:
+    save_other_model(tmp_path, name)
+    network = opened(tmp_path).train()
+    ids, targets, _ = rows(network.config.vocab_size)
+    network(ids, targets=targets).backward()
+    learning = {n: p for n, p in network.named_parameters() if p.requires_grad and "lora_B" in n}
+    assert len(learning) >= 6
+    assert all(p.grad is not None and bool(p.grad.any()) for p in learning.values())
+    assert not any("vision" in n or "encoder_attn" in n for n in learning)
+
+
+def test_layers_are_named_as_the_user_says_and_found_where_text_passes(tmp_path: Path) -> None:
+    save_other_model(tmp_path, "bart")
+    network = opened(tmp_path, targets=("q_proj", "fc1"))
+    beside = [n for n, p in network.named_parameters() if p.requires_grad and "lora_A" in n]
+    assert len(beside) == 2
+    assert not any("encoder_attn" in n for n in beside)
+
+
+def test_a_layer_that_text_does_not_pass_is_refused(tmp_path: Path) -> None:
+    save_other_model(tmp_path, "mamba")
+    assert opened(tmp_path, targets=("in_proj", "x_proj")).knows_documents is False
+    with pytest.raises(ConfigError, match="passes dt_proj of this mamba network") as refused:
+        opened(tmp_path, targets=("in_proj", "dt_proj"))
+    assert refused.value.hint == "Those that may be named are in_proj, out_proj, x_proj."
+
+
+def test_what_peft_refuses_is_said_in_one_sentence(tmp_path: Path) -> None:
+    save_other_model(tmp_path, "mamba")
+    with pytest.raises(ConfigError, match="peft adds no adapters to this mamba network"):
+        opened(tmp_path, targets=("in_proj", "out_proj"))

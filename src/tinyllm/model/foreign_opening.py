@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tinyllm.config.lora import LoraConfig
 from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.model.foreign import ForeignNetwork, ForeignShape
+from tinyllm.model.foreign_probes import is_linear, linears_met
 from tinyllm.model.quantized import BLOCK, stay_differentiable
 
 _ADAPTER = "default"
@@ -37,7 +38,9 @@ def shape_of(config: Any, context_length: int) -> ForeignShape:
     head = causal.get_output_embeddings()
     if head is None:
         raise CheckpointError(f"a {config.model_type} model has no head that tells the next token")
-    names = [name for name, module in causal.named_modules() if _is_linear(module, head)]
+    names = [
+        name for name, module in causal.named_modules() if is_linear(module) and module is not head
+    ]
     text = config.get_text_config()
     return ForeignShape(
         family=str(config.model_type),
@@ -51,9 +54,8 @@ def shape_of(config: Any, context_length: int) -> ForeignShape:
 
 
 def require_targets(shape: ForeignShape, config: LoraConfig) -> tuple[str, ...]:
-    """Return the layers that adapters stand beside. Raises ConfigError for one that is not there.
-
-    Where the targets are left open, that is every linear layer but the head.
+    """Return the names of layers that adapters may stand beside, those of all where they are left
+    open. Raises ConfigError for one that is not there.
     """
     if not config.is_explicit:
         return shape.linear_names
@@ -96,14 +98,42 @@ def open_network(
         r=lora.rank,
         lora_alpha=cast(int, lora.alpha),
         lora_dropout=lora.dropout,
-        target_modules=list(require_targets(shape, lora)),
+        target_modules=_layers_to_adapt(causal, shape, lora),
         exclude_modules=[shape.head_name],
         task_type="CAUSAL_LM",
     )
-    with quietly():
-        adapted = peft.get_peft_model(causal, described, adapter_name=_ADAPTER)
+    try:
+        with quietly():
+            adapted = peft.get_peft_model(causal, described, adapter_name=_ADAPTER)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)
+        raise ConfigError(
+            f"peft adds no adapters to this {shape.family} network: {reason}",
+            f"Name others in lora.targets: it has {', '.join(shape.linear_names)}.",
+        ) from error
     _draw(adapted, generator)
     return ForeignNetwork(adapted, shape)
+
+
+def _layers_to_adapt(causal: nn.Module, shape: ForeignShape, lora: LoraConfig) -> list[str]:
+    """Return the full names of the layers that adapters stand beside: of those that may, the ones
+    that every token passes, the head left out.
+
+    Raises ConfigError for a name that text never reaches, CheckpointError for a network that is
+    not causal.
+    """
+    with quietly():
+        met = [name for name in linears_met(causal, shape.family) if name != shape.head_name]
+    found = {name.rpartition(".")[2] for name in met}
+    aside = sorted(set(require_targets(shape, lora)) - found)
+    if not found or (lora.is_explicit and aside):
+        raise ConfigError(
+            f"not every token of a text passes {', '.join(aside)} of this {shape.family} network, "
+            "and adapters there would not learn",
+            f"Those that may be named are {', '.join(sorted(found))}." if found else None,
+        )
+    wanted = set(require_targets(shape, lora))
+    return [name for name in met if name.rpartition(".")[2] in wanted]
 
 
 def read_causal(
@@ -178,7 +208,7 @@ def _unpackable(folder: Path) -> list[str]:
     return [
         name
         for name, module in causal.named_modules()
-        if _is_linear(module, None) and _n_inputs(module) % BLOCK
+        if is_linear(module) and _n_inputs(module) % BLOCK
     ]
 
 
@@ -186,12 +216,6 @@ def _n_inputs(module: nn.Module) -> int:
     if isinstance(module, nn.Linear):
         return module.in_features
     return int(cast(Tensor, module.weight).shape[0])  # GPT-2's Conv1D is (in, out)
-
-
-def _is_linear(module: nn.Module, head: nn.Module | None) -> bool:
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(module, nn.Linear | Conv1D) and module is not head
 
 
 @torch.no_grad()
