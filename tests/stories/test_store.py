@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,11 +27,12 @@ from tinyllm.config.instructions import InstructionsConfig
 from tinyllm.config.storage import StoreConfig
 from tinyllm.config.stories import StoriesConfig
 from tinyllm.errors import ConfigError, DataError, MissingPartError
+from tinyllm.files import append_line
 from tinyllm.reporting import RecordingReporter
 from tinyllm.stories import stored_files
 from tinyllm.stories.run_folder import StoriesFolder
 from tinyllm.stories.stored_files import Block, blocks_of
-from tinyllm.stories.stored_run import stored_run
+from tinyllm.stories.stored_run import StoredRun, read_stored, stored_run
 from tinyllm.stories.workflow import RunOptions, read_status
 
 _FRESH = multiprocessing.get_context("spawn")
@@ -273,6 +274,53 @@ def test_what_a_store_refused_for_a_while_is_sent_though_it_does_not_change(
             objects.refuse_strangers(refuses=False)
     found = state_of(objects, "refused")["files"][folder.run_file.name]
     assert found == [[hashlib.sha256(b"{}").hexdigest(), 2]]
+
+
+def _repair_in_vain(run: StoredRun, journal: Path, content: bytes) -> None:
+    with run.rewriting():
+        journal.write_bytes(content)
+        raise RuntimeError
+
+
+def _change_otherwise(_: StoredRun, journal: Path, content: bytes) -> None:
+    journal.write_bytes(content)
+    raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("change", "is_sent_before"),
+    [(_repair_in_vain, False), (_repair_in_vain, True), (_change_otherwise, False)],
+)
+def test_a_journal_whose_lines_moved_is_sent_as_it_is_now(
+    change: Callable[[StoredRun, Path, bytes], None],
+    is_sent_before: bool,
+    tmp_path: Path,
+    objects: ObjectServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stored_files, "BLOCK_BYTES", 64)
+    place = f"{change.__name__}{is_sent_before}"
+    config = StoreConfig(url=f"s3://{BUCKET}/{place}", endpoint_url=objects.url, upload_seconds=1)
+    folder, reporter = StoriesFolder(tmp_path / "a"), RecordingReporter()
+    lines = [f'{{"number": {number:020}}}\n'.encode() for number in range(9)]
+    folder.run.mkdir(parents=True)
+    folder.run_file.write_text("{}")
+    journal = folder.ledgers.accepted
+    journal.write_bytes(b"".join(lines))
+    with stored_run(config, folder, reporter, locks=False):
+        pass
+    fewer = b"".join([*lines[:1], *lines[2:], *lines[2:]])
+    with pytest.raises(RuntimeError), stored_run(config, folder, reporter, locks=False) as run:
+        assert run is not None
+        if is_sent_before:
+            sent = state_of(objects, place)["files"]
+            append_line(journal, "{}")
+            while state_of(objects, place)["files"] == sent:
+                pass
+        change(run, journal, fewer)
+    elsewhere = StoriesFolder(tmp_path / "b")
+    read_stored(config, elsewhere)
+    assert (elsewhere.run / journal.name).read_bytes() == fewer
 
 
 @pytest.mark.parametrize(

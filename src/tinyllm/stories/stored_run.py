@@ -94,29 +94,34 @@ class StoredRun:
     def rewriting(self) -> Iterator[None]:
         """Let journals be changed within; afterwards the store's are replaced by them."""
         with self._one_at_a_time:
-            yield
-            self._is_rewritten = True
+            try:
+                yield
+            finally:  # what failed may have changed some of them
+                self._is_rewritten = True
 
     def _send(self) -> None:
         """Send what is new, then the state, then take away what it no longer names."""
         with self._one_at_a_time:
             files, stamps = self._blocks()
-            if files == self._state.files:
-                return
-            for name, blocks in files.items():
-                send(self._store, self._folder.run / name, blocks, self._there)
-            self._require_ours()
-            state = replace(self._state, files=files)
-            state.write(self._store)
-            self._state, self._sent = state, stamps  # only now: what failed is sent again
-            self._is_rewritten = False
+            if files != self._state.files:
+                for name, blocks in files.items():
+                    send(self._store, self._folder.run / name, blocks, self._there)
+                self._require_ours()
+                state = replace(self._state, files=files)
+                state.write(self._store)
+                self._state = state
+            self._sent, self._is_rewritten = stamps, False  # only now: what failed is sent again
             named = {block.sha256 for blocks in files.values() for block in blocks}
             stale = [Block(sha, 0).name for sha in self._there - named]
             self._there &= named
             self._store.delete(stale)
 
     def _blocks(self) -> tuple[dict[str, list[Block]], dict[str, tuple[int, int]]]:
-        """Return blocks and stamp of every file of the run; what has not changed is not read."""
+        """Return blocks and stamp of every file of the run; what has not changed is not read.
+
+        Only of a journal that this process has sent is it known that it has grown since, and no
+        more: what an earlier one sent is read anew once.
+        """
         found, stamps = {}, {}
         journals = [path.name for path in self._folder.ledgers.journals]
         for name in _names(self._folder):
@@ -128,7 +133,7 @@ class StoredRun:
             stamp = (about.st_size, about.st_mtime_ns)
             known = self._state.files.get(name, [])
             if self._sent.get(name) != stamp:
-                grew = name in journals and not self._is_rewritten
+                grew = name in self._sent and name in journals and not self._is_rewritten
                 known = blocks_of(path, known if grew else ())
             found[name] = known
             stamps[name] = stamp
