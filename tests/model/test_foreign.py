@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.foreign import NOT_CAUSAL, OTHERS, PARTIAL, save_other_model
 from tinyllm.checkpoint.foreign import read_foreign
@@ -120,13 +122,31 @@ def test_recomputing_gives_the_same_gradients(tmp_path: Path) -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_documents_become_rows() -> None:
+def test_documents_become_rows_of_their_length() -> None:
     ids = torch.tensor([[5, 6, 7, 0, 0], [1, 2, 3, 4, 9]])
     owners = torch.tensor([[3, 3, 4, -1, -1], [8, 8, 8, 8, 8]])
-    apart, targets, rows = one_document_a_row(ids, ids + 10, owners)
-    assert apart.tolist() == [[5, 6, 0, 0, 0], [7, 0, 0, 0, 0], [1, 2, 3, 4, 9]]
-    assert targets.tolist()[:2] == [[15, 16, -100, -100, -100], [17, -100, -100, -100, -100]]
-    assert rows.tolist() == [0, 0, 1]
+    apart, targets, rows = next(one_document_a_row(ids, ids + 10, owners))
+    assert apart.tolist() == [[1, 2, 3, 4, 9], [5, 6, 0, 0, 0]]
+    assert targets.tolist()[1] == [15, 16, -100, -100, -100]
+    assert rows.tolist() == [1, 0]
+    nothing = list(one_document_a_row(ids, torch.full_like(ids, -100), owners))
+    assert [x.tolist() for x in nothing[0]] == [[[0]], [[-100]], [0]]
+
+
+@given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12), min_size=1, max_size=4))
+def test_rows_of_documents_hold_no_more_than_the_packed_ones(lengths: list[list[int]]) -> None:
+    longest = max(map(sum, lengths))
+    owners = torch.full((len(lengths), longest), -1)
+    for i, row in enumerate(lengths):
+        owners[i, : sum(row)] = torch.repeat_interleave(torch.arange(len(row)), torch.tensor(row))
+    ids = torch.arange(owners.numel()).view(owners.shape)
+    groups = list(one_document_a_row(ids, ids.clone(), owners))
+    assert all(group.numel() <= owners.numel() for group, _, _ in groups)
+    kept = [targets[targets != -100] for _, targets, _ in groups]
+    assert torch.equal(torch.cat(kept).sort().values, ids[owners >= 0])
+    for _, targets, rows in groups:
+        found = targets.where(targets >= 0, rows[:, None] * longest) // longest
+        assert torch.equal(found, rows[:, None].expand_as(found))
 
 
 @pytest.mark.parametrize("name", NOT_CAUSAL)

@@ -89,15 +89,14 @@ class ForeignNetwork(nn.Module):
         """
         if targets is None:
             return self._logits(input_ids, document_ids)
-        n_rows = len(input_ids)
-        rows = torch.arange(n_rows, device=input_ids.device)  # (B,)
-        if document_ids is not None and not self.knows_documents:
-            input_ids, targets, rows = one_document_a_row(input_ids, targets, document_ids)
-            document_ids = None
-        losses = self._losses(input_ids, document_ids, targets, by_row)  # () or (N,)
+        if document_ids is None or self.knows_documents:
+            return self._losses(input_ids, document_ids, targets, by_row)
+        groups = list(one_document_a_row(input_ids, targets, document_ids))
+        losses = [self._losses(ids, None, wanted, by_row) for ids, wanted, _ in groups]
         if not by_row:
-            return losses
-        return losses.new_zeros(n_rows).index_add(0, rows, losses)
+            return torch.stack(losses).sum()
+        rows = torch.cat([rows for _, _, rows in groups])  # (N,)
+        return losses[0].new_zeros(len(input_ids)).index_add(0, rows, torch.cat(losses))
 
     def _losses(
         self, input_ids: Tensor, document_ids: Tensor | None, targets: Tensor, by_row: bool
@@ -292,24 +291,32 @@ def _each(logits: Tensor, targets: Tensor) -> Tensor:
 
 def one_document_a_row(
     input_ids: Tensor, targets: Tensor, document_ids: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Give each document of packed rows (B, T) a row of its own, (N, L), padded on the right.
 
-    Returns ids, targets and the row (N,) that each came from. Padding (document -1) is left out.
+    Yields ids, targets and the row (N,) that each came from, documents of like length together:
+    the longest first, and no group holds more than B x T tokens with its padding. Left out are the
+    padding of packed rows (document -1) and documents without a target; where nothing is left, a
+    row without a target stands for it.
     """
+    teaches = (targets != IGNORE_TARGET).tolist()
     parts: list[tuple[int, int, int]] = []
     for row, owners in enumerate(document_ids.tolist()):
         starts = [i for i, x in enumerate(owners) if i == 0 or x != owners[i - 1]]
         ends = [*starts[1:], len(owners)]
-        parts += [(row, a, b) for a, b in zip(starts, ends, strict=True) if owners[a] >= 0]
-    longest = max((b - a for _, a, b in parts), default=1)
-    ids = input_ids.new_zeros(max(1, len(parts)), longest)
-    wanted = torch.full_like(ids, IGNORE_TARGET)
-    for place, (row, a, b) in enumerate(parts):
-        ids[place, : b - a] = input_ids[row, a:b]
-        wanted[place, : b - a] = targets[row, a:b]
-    rows = [row for row, _, _ in parts] or [0]
-    return ids, wanted, torch.tensor(rows, device=ids.device)
+        found = [(row, a, b) for a, b in zip(starts, ends, strict=True) if owners[a] >= 0]
+        parts += [(row, a, b) for row, a, b in found if any(teaches[row][a:b])]
+    parts = sorted(parts, key=lambda part: part[1] - part[2]) or [(0, 0, 0)]
+    while parts:
+        longest = max(1, parts[0][2] - parts[0][1])
+        n_rows = input_ids.numel() // longest
+        group, parts = parts[:n_rows], parts[n_rows:]
+        ids = input_ids.new_zeros(len(group), longest)
+        wanted = torch.full_like(ids, IGNORE_TARGET)
+        for place, (row, a, b) in enumerate(group):
+            ids[place, : b - a] = input_ids[row, a:b]
+            wanted[place, : b - a] = targets[row, a:b]
+        yield ids, wanted, torch.tensor([row for row, _, _ in group], device=ids.device)
 
 
 def _positions(document_ids: Tensor | None) -> dict[str, Tensor]:
