@@ -1,7 +1,7 @@
 """What is told of a training with adapters before its first step: share, step, memory and time.
 
-One forward and backward pass over made-up rows, each as long as a row can be, is measured; all
-else is arithmetic.
+Forward and backward passes over made-up rows, each as long as a row can be, are measured: their
+memory, and the time of the second, since the first finds nothing in place. All else is arithmetic.
 """
 
 import time
@@ -51,15 +51,18 @@ def in_words(
 def _measure_pass(training: Training, context_length: int) -> tuple[float, int]:
     """Return the seconds of a pass over a micro-batch, and the bytes held at its peak.
 
-    What the optimizer will add at its first step is among them. Nothing of the pass stays.
+    What the optimizer will add at its first step is among them. Nothing of the passes stays.
     """
     device = training.processes.device
     memory.forget_peak(device)
-    began = time.perf_counter()
     try:
-        pass_once(training, training.micro_batch_size, context_length)
-        memory.finish(device)
-        return time.perf_counter() - began, memory.peak(device) + moments_to_come(training)
+        for _ in ("cold", "warm"):
+            training.processes.clear_gradients()
+            began = time.perf_counter()
+            pass_once(training, training.micro_batch_size, context_length)
+            memory.finish(device)
+            seconds = time.perf_counter() - began
+        return seconds, memory.peak(device) + moments_to_come(training)
     finally:
         training.processes.clear_gradients()
         memory.release(device)
