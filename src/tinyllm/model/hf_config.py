@@ -61,7 +61,8 @@ def from_hugging_face_config(values: Values) -> ModelConfig:
     if not isinstance(kind, str) or kind not in LAYOUTS:
         raise CheckpointError(
             f"models of type {kind!r:.80} are not known here",
-            f"Known are {', '.join(LAYOUTS)}; others run by --provider transformers.",
+            f"Known are {', '.join(LAYOUTS)}; others are opened by transformers itself, and "
+            "gen-stories and eval-stories ask them with provider.kind transformers.",
         )
     if values.get("quantization_config"):
         raise CheckpointError(
