@@ -9,7 +9,12 @@ from markdown_it import MarkdownIt
 import tinyllm
 from tests.tiny import write_tiny_checkpoint
 from tinyllm.checkpoint import load_checkpoint
-from tinyllm.evaluation.report import markdown_table, plain_markdown, report_head
+from tinyllm.evaluation.report import (
+    markdown_table,
+    plain_markdown,
+    plain_markdown_lines,
+    report_head,
+)
 from tinyllm.files import sha256_file
 
 
@@ -55,6 +60,29 @@ def test_what_a_model_wrote_is_shown_as_it_is(text):
         assert " ".join(shown.split()) == f"{before[4:8]} {as_it_is}".strip()
         kinds = {token.type.removesuffix("_open").removesuffix("_close") for token in tokens}
         assert kinds <= {"paragraph", "inline", "blockquote"}
+
+
+@given(st.text(st.sampled_from("ab 1.)#|`*_<>[]()!&;~$\\{}-+=\t\n\n"), max_size=40))
+@example("def f():\n    return [\n\t\t1,\n    ]\n\n    - two\n  # three")
+@example("a\\\n\n\n    \n\\b")
+def test_lines_stay_lines_as_far_in_as_they_stood(text):
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    quoted = "\n".join(f"> {line}" for line in plain_markdown_lines(f"Once\n{text}"))
+    tokens = parser.parse(quoted)
+    shown = [
+        "".join("\n" if child.type == "hardbreak" else child.content for child in token.children)
+        for token in tokens
+        if token.type == "inline"
+    ]
+    wanted = [
+        "\N{NO-BREAK SPACE}" * (len(line) - len(line.lstrip())) + " ".join(line.split())
+        for line in f"Once\n{text}".expandtabs(4).splitlines()
+        if line.strip()
+    ]
+    found = [line for paragraph in shown for line in paragraph.split("\n")]
+    begins = {paragraph.split("\n")[0] for paragraph in shown}
+    for one, other in zip(found, wanted, strict=True):  # the parser here strips a paragraph
+        assert one == (other.strip() if one in begins else other)
 
 
 def test_no_cell_breaks_a_table():

@@ -93,6 +93,14 @@ def test_going_back_forgets_later_figures_and_samples(tmp_path: Path) -> None:
     assert folder.samples_path.read_text().endswith("## step 3\n\n> Once more\n")
 
 
+def test_a_sample_keeps_its_lines_and_how_far_in_they_stand(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.append_sample(1, "    def", " f():\n\treturn [1]\n\nx = 2\n")
+    inset = 4 * "\N{NO-BREAK SPACE}"
+    body = f"> {inset}def f():\\\n> {inset}return \\[1\\]\n>\n> x \\= 2\n"
+    assert folder.samples_path.read_text().endswith(f"## step 1\n\n{body}")
+
+
 def test_an_earlier_run_is_moved_beside_with_its_checkpoint(tmp_path: Path) -> None:
     checkpoint = tmp_path / "model.safetensors"
     folder = RunFolder.beside(checkpoint)

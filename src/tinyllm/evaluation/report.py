@@ -5,6 +5,7 @@ results.md          the same for people
 predictions.jsonl   one line per item, where there are items
 """
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,22 @@ def plain_markdown(text: str) -> str:
     """Write text on one line so that Markdown shows it as it is: no markup, HTML or formula."""
     line = _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
     return _NUMBER.sub(r"\1\\\2", line)
+
+
+def plain_markdown_lines(text: str) -> list[str]:
+    """Write text so that Markdown shows each of its lines as it is and as far in as it stands.
+
+    Spaces at a beginning become non-breaking ones, of which Markdown makes no code; a backslash at
+    an end keeps two lines apart.
+    """
+    lines = [
+        "\N{NO-BREAK SPACE}" * (len(line) - len(line.lstrip())) * bool(plain) + plain
+        for line in text.expandtabs(4).splitlines()
+        for plain in (plain_markdown(line),)
+    ]
+    return [
+        f"{line}\\" if line and after else line for line, after in itertools.pairwise([*lines, ""])
+    ]
 
 
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~$&!=]|^[-+]")

@@ -25,7 +25,7 @@ from typing import Any
 
 from tinyllm.errors import ConfigError
 from tinyllm.evaluation.curves import read_metrics
-from tinyllm.evaluation.report import plain_markdown
+from tinyllm.evaluation.report import plain_markdown_lines
 from tinyllm.files import append_line, os_error, try_lock, write_json, write_text
 
 _LOG_BYTES = 5_000_000
@@ -131,8 +131,8 @@ class RunFolder:
         """Add one written text."""
         if not self.samples_path.is_file():
             write_text(self.samples_path, "# Samples\n")
-        lines = (plain_markdown(line) for line in (prompt + text).strip().splitlines())
-        body = "\n".join(f"> {line}".rstrip() for line in lines)
+        lines = plain_markdown_lines((prompt + text).strip("\n"))
+        body = "\n".join(f"> {line}".rstrip(" ") for line in lines)
         append_line(self.samples_path, f"\n## step {step}\n\n{body}")
 
     def set_aside(self, checkpoint: Path) -> Path | None:
