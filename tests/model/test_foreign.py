@@ -1,5 +1,6 @@
 """Any causal model of transformers behind the loop's call: its own loss, its documents apart."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.foreign import NOT_CAUSAL, OTHERS, PARTIAL, save_other_model
 from tinyllm.checkpoint.foreign import read_foreign
+from tinyllm.config.generation import Sampling
 from tinyllm.config.lora import LoraConfig
 from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.model.foreign import ForeignNetwork, one_document_a_row
@@ -188,3 +190,28 @@ def test_what_peft_refuses_is_said_in_one_sentence(tmp_path: Path) -> None:
     save_other_model(tmp_path, "mamba")
     with pytest.raises(ConfigError, match="peft adds no adapters to this mamba network"):
         opened(tmp_path, targets=("in_proj", "out_proj"))
+
+
+def test_samples_are_drawn_as_our_settings_say_and_not_the_models(tmp_path: Path) -> None:
+    theirs = save_other_model(tmp_path, "neox")
+    ids, end = [5, 6, 7], theirs.config.eos_token_id
+
+    def said(top_p: float, temperature: float) -> list[int]:
+        sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=24, seed=3)
+        return opened(tmp_path).continue_ids(ids, sampling, [end])
+
+    whole, likeliest, narrow = said(1.0, 1.0), said(1.0, 0.0), said(1e-6, 1.0)
+    assert narrow == likeliest != whole
+    expected = list(ids)
+    while len(expected) < len(ids) + 24 and expected[-1] != end:
+        expected.append(int(theirs(torch.tensor([expected])).logits[0, -1].argmax()))
+    assert likeliest == [i for i in expected[len(ids) :] if i != end]
+    own = {
+        "top_p": 1e-6,
+        "repetition_penalty": 9.0,
+        "no_repeat_ngram_size": 1,
+        "suppress_tokens": likeliest[:2],
+    }
+    (tmp_path / "generation_config.json").write_text(json.dumps(own))
+    assert said(1.0, 1.0) == whole
+    assert said(1.0, 0.0) == likeliest

@@ -173,28 +173,39 @@ class ForeignNetwork(nn.Module):
 
     @torch.no_grad()
     def continue_ids(self, ids: list[int], sampling: Sampling, ends: list[int]) -> list[int]:
-        """Return a drawn continuation of ids, without the token that ends it."""
+        """Return a drawn continuation of ids, without the token that ends it.
+
+        Of the model's own settings for generation only the tokens that end a text count.
+        """
         from transformers import GenerationConfig
 
-        own = getattr(self.causal.generation_config, "eos_token_id", None)
+        before = self.causal.generation_config
+        own = getattr(before, "eos_token_id", None)
         others = own if isinstance(own, list) else [own]
         stops = list(dict.fromkeys([*ends, *(i for i in others if isinstance(i, int))]))
-        draws = sampling.temperature > 0
         room = self.config.context_length - len(ids)
+        draw = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         wanted = GenerationConfig(
-            do_sample=draws,
-            temperature=sampling.temperature if draws else None,
-            top_k=0,
+            do_sample=sampling.temperature > 0,
+            **(draw if sampling.temperature > 0 else {}),
+            top_k=sampling.top_k,
+            min_p=sampling.min_p or None,
+            repetition_penalty=sampling.repetition_penalty,
+            no_repeat_ngram_size=sampling.no_repeat_ngram,
             max_new_tokens=max(1, min(sampling.max_new_tokens or room, room)),
             eos_token_id=stops,
             pad_token_id=stops[0],
         )
-        with self._at_rest(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(sampling.seed or 0)
-            given = torch.tensor([ids], device=self.device)
-            drawn = self.causal.generate(
-                given, attention_mask=torch.ones_like(given), generation_config=wanted
-            )
+        self.causal.generation_config = wanted  # what is unset is filled from there
+        try:
+            with self._at_rest(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(sampling.seed or 0)
+                given = torch.tensor([ids], device=self.device)
+                drawn = self.causal.generate(
+                    given, attention_mask=torch.ones_like(given), generation_config=wanted
+                )
+        finally:
+            self.causal.generation_config = before
         made = cast(list[int], drawn[0, len(ids) :].tolist())
         return next((made[:i] for i, token in enumerate(made) if token in stops), made)
 
