@@ -373,6 +373,13 @@ def test_stories_alone_are_asked_for_by_their_beginning(tmp_path: Path) -> None:
     assert all(row["draft"][:20] in row["prompt"] for row in rows)
 
 
+def test_reading_the_sources_shows_how_far_it_is(tmp_path: Path, source: Path) -> None:
+    reporter = RecordingReporter()
+    dry_run(config_for(source, tmp_path / "out"), reporter)
+    (read,) = (counter for label, counter in reporter.progresses if label == "read prompts")
+    assert read.done == N_PROMPTS
+
+
 def test_the_same_model_in_two_roles_is_warned_of(tmp_path: Path, source: Path) -> None:
     one = {"kind": "openai", "openai": {"model": "m", "base_urls": "http://127.0.0.1:1/v1"}}
     reporter = RecordingReporter()

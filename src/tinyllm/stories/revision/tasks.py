@@ -76,9 +76,10 @@ def write_tasks(config: ReviseStoriesConfig, path: Path, reporter: Reporter) -> 
     """Read the sources and write their tasks. Raises DataError for sources without any."""
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
-    with open_writer(path) as writer:
+    with reporter.progress("read prompts", None, "rows") as progress, open_writer(path) as writer:
         for source in config.sources:
             for found in _found_in(source, reporter, needs_story=not config.drafts.ask):
+                progress.advance()
                 if config.n_prompts is not None and writer.documents >= config.n_prompts:
                     break
                 if isinstance(found, str):
