@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.tiny import write_tiny_checkpoint
 from tests.training.conftest import make_conversations, make_text
 from tests.training.kill_harness import ActingReporter
 from tinyllm.checkpoint import load_checkpoint
@@ -136,6 +137,22 @@ def test_conversations_make_a_chat_model_whose_prompts_are_not_learnt(tmp_path: 
     assert 0.5 * n_answer_tokens < record["tokens_per_epoch"] <= n_answer_tokens
     assert record["started_from"]["step"] == 6
     assert any("starting from" in note for note in reporter.notes)
+
+
+def test_a_model_that_is_tuned_further_keeps_its_own_sampling_settings(
+    tmp_path: Path, conversations: Path
+) -> None:
+    own = {"temperature": 0.5}
+    base = write_tiny_checkpoint(tmp_path / "base.safetensors", kind="char", generation=own)
+    chat = write_tiny_checkpoint(
+        tmp_path / "chat.safetensors", kind="char", chat=True, generation=own
+    )
+    tuned = {
+        path: load_checkpoint(train(tuning_config(conversations, path, max_steps=1))[0].checkpoint)
+        for path in (base, chat)
+    }
+    assert tuned[chat].info.generation == own
+    assert tuned[base].info.generation == {"temperature": 0.7, "top_p": 0.9}  # now a chat model
 
 
 def test_the_best_checkpoint_is_kept_apart_from_the_last(text: Path) -> None:

@@ -94,8 +94,18 @@ def write_checkpoint(
         beginning.tokenizer,
         template=beginning.template,
         training={**record, **outcome(progress, measured)},
-        generation=_GENERATION[beginning.kind],
+        generation=_generation(beginning),
     )
+
+
+def _generation(beginning: Beginning) -> Mapping[str, Any]:
+    """Return sampling defaults: those of the model it starts from, where that is of the same kind.
+
+    A base that becomes a chat model gets what suits chat models.
+    """
+    before = beginning.loaded.info if beginning.loaded is not None else None
+    inherited = before.generation if before is not None and before.kind == beginning.kind else None
+    return inherited or _GENERATION[beginning.kind]
 
 
 def outcome(progress: Progress, measured: Measurement | None) -> dict[str, Any]:
