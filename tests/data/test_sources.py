@@ -249,6 +249,21 @@ def test_a_link_that_cannot_be_followed_is_passed_over(tmp_path):
     assert expand_source(str(tmp_path)) == [tmp_path / "a.txt"]
 
 
+def test_a_row_with_an_empty_answer_is_named_with_what_is_empty(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Name a bird.", "input": "", "output": "The wren."},
+        {"instruction": "Name a tree.", "input": "", "output": " "},
+        {"prompt": "", "completion": ""},
+    ]
+    path = tmp_path / "alpaca.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    reporter = RecordingReporter()
+    assert len(list(read_conversations(str(path), reporter))) == 1
+    (warning,) = reporter.warnings
+    assert "alpaca.jsonl:2: its output is empty" in warning
+    assert "alpaca.jsonl:3: its prompt and completion are empty" in warning
+
+
 def test_rows_without_a_whole_exchange_are_named_with_the_reason(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"prompt": "a", "completion": "b"},

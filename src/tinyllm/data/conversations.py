@@ -56,6 +56,10 @@ def why_no_exchange(row: Mapping[str, Any]) -> str:
     """Say why `conversation_from_row` finds nothing in a row."""
     if not has_turns(row):
         return f"its keys {', '.join(map(str, row)) or '(none)'} are no known layout"
+    keys = None if _turn_list(row) is not None else _pair_keys(row)
+    empty = [key for key in keys or () if not row[key].strip()]
+    if empty:
+        return f"its {' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty"
     roles = [message.role for message in _messages(row)]
     if "user" not in roles:
         return "nothing in it is said by the user"
