@@ -60,6 +60,13 @@ def test_a_model_is_described(here):
     assert values["licences"] == ["CC0-1.0"]
 
 
+def test_a_training_without_a_name_is_told_without_one(here, tmp_path):
+    record = {"config": {"name": None}, "step": 8, "trained_tokens": 4200}
+    write_tiny_checkpoint(tmp_path / "plain.safetensors", training=record)
+    shown = here("models", "inspect", "plain").out
+    assert ["training", "8", "steps,", "4.2k", "tokens"] in [x.split() for x in shown.splitlines()]
+
+
 def test_a_model_is_verified(here, tmp_path):
     path = tmp_path / "tale.safetensors"
     digest = sha256_file(path)

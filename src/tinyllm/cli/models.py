@@ -154,8 +154,9 @@ def _rows(described: dict[str, Any]) -> "Iterator[tuple[str, str]]":
 def _training(record: "Mapping[str, Any]") -> str:
     from tinyllm.reporting import format_count
 
-    name = (record.get("config") or {}).get("name", "?")
-    parts = [f"{name}: {record.get('step', '?')} steps"]
+    name = (record.get("config") or {}).get("name")
+    n_steps = f"{record.get('step', '?')} steps"
+    parts = [f"{name}: {n_steps}" if name else n_steps]
     if record.get("trained_tokens") is not None:
         parts.append(f"{format_count(record['trained_tokens'])} tokens")
     loss = (record.get("validation") or {}).get("bits_per_byte")
