@@ -27,13 +27,13 @@ _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length
 """What configs call the longest row."""
 _UNBOUNDED = 2048
 """The context of a network that sets no bound (Mamba, Bloom), until batch.context_length does."""
+_IN_OTHER_FORMS = ("vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+"""What holds a tokenizer where tokenizer.json is not there."""
 LANGUAGE = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "generation_config.json"),
-    "chat_template.jinja",
+    *(*_IN_OTHER_FORMS, "merges.txt", "generation_config.json", "chat_template.jinja"),
 )
 """Files that say how text becomes tokens, and how a text ends."""
-_IN_OTHER_FORMS = ("vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True)
