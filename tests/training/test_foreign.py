@@ -100,7 +100,7 @@ def test_two_sittings_are_one(family: str, form: str, tmp_path: Path) -> None:
 
     config = tmp_path / "model/config.json"
     config.write_text(config.read_text() + " ")
-    with pytest.raises(ConfigError, match="init_from"):
+    with pytest.raises(ConfigError, match="differently: base "):
         run(load_config(TrainConfig, tmp_path / "whole/config.json"), SilentReporter(), resume=True)
 
 
@@ -139,10 +139,12 @@ def test_peft_and_our_adapters_learn_alike(tmp_path: Path) -> None:
 def test_peft_opens_what_was_learnt_and_the_merge_says_the_same(tmp_path: Path) -> None:
     write_tuning(tmp_path, samples={"prompts": ["Who?"], "max_new_tokens": 4})
     save_other_model(tmp_path / "model", "neox")
+    (tmp_path / "model/sentencepiece.bpe.model").write_bytes(b"pieces")
     notes = " ".join(tune(tmp_path))
     assert "parameters train" in notes
     assert "sample: Who?" in notes
     place = tmp_path / "out/model-adapter"
+    assert (place / "sentencepiece.bpe.model").read_bytes() == b"pieces"
     assert (tmp_path / "out/model-run/best-adapter/adapter_model.safetensors").is_file()
     opened = peft.AutoPeftModelForCausalLM.from_pretrained(place).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(place)
@@ -196,6 +198,10 @@ def test_a_preference_is_learnt_beside_a_foreign_model(tmp_path: Path) -> None:
     tune(tmp_path)
     rows = list(RunFolder(tmp_path / "out/model-run").read_metrics())
     assert rows[-1]["validation_preference_margin"] > 0
+    write_tuning(tmp_path, data={"train": "pairs.jsonl"})
+    with pytest.raises(ConfigError, match="holds pairs") as refused:
+        run(load_config(TrainConfig, tmp_path / "config.json"), SilentReporter(), fresh=True)
+    assert 'beside "model"' in (refused.value.hint or "")
 
 
 def test_a_rehearsal_leaves_nothing(tmp_path: Path) -> None:

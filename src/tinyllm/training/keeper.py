@@ -175,7 +175,7 @@ class AdapterKeeper(Keeper):
                 adapter_place(path),
                 self.model,
                 base,
-                str(self.identity["fingerprints"]["init_from"]),
+                str(self.identity["fingerprints"]["base"]),
                 self.beginning.template,
                 {**self.record, **outcome(self.progress, measured)},
             )

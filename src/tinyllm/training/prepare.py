@@ -172,6 +172,7 @@ def _tell_of_another_base(folder: Path, base: Path, reporter: Reporter) -> None:
 def _format_of(config: TrainConfig, reporter: Reporter) -> Format:
     data = config.data
     format = resolve_format(data.train, data.format)
+    start = "init_from" if config.model.hf is None else "model"
     if data.format == "auto":
         for source in data.train:
             found = describe_source(source, reporter)
@@ -179,7 +180,7 @@ def _format_of(config: TrainConfig, reporter: Reporter) -> Format:
                 raise ConfigError(
                     f"{source} holds pairs of a better and a worse answer, and `preference` is not "
                     "set",
-                    'Add "preference": {} beside "init_from" to learn which is better (DPO), or '
+                    f'Add "preference": {{}} beside "{start}" to learn which is better (DPO), or '
                     'name one column as text: "data": {"text_field": "chosen"}.',
                 )
             reporter.note(found.summary())

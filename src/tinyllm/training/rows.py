@@ -223,11 +223,12 @@ def validation_batches(config: TrainConfig, loader: Loader | ChosenAnswers) -> I
 def fingerprints(config: TrainConfig, beginning: Beginning, rows: Rows) -> dict[str, Any]:
     """Return what a resume must find equal beside the config."""
     started_from = beginning.base_path
+    named = "init_from" if beginning.foreign is None else "base"
     merged = None if config.lora is None else config.lora.merge_first
     return {
         **rows.fingerprints,
         "tokenizer": beginning.tokenizer.fingerprint,
-        "init_from": checkpoint_fingerprint(started_from) if started_from is not None else None,
+        named: checkpoint_fingerprint(started_from) if started_from is not None else None,
         "merge_first": checkpoint_fingerprint(merged) if merged is not None else None,
         "effective_batch": config.batch.rows_per_step,
     }
