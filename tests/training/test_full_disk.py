@@ -43,6 +43,39 @@ def test_a_disk_that_fills_up_costs_only_the_save_at_hand(
     assert (result.resumed_from, result.steps) == (2, 6)
 
 
+def test_a_disk_without_room_for_a_save_is_told_of_before_the_first_step(
+    tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    disk = small_disk("size=1m")
+    config, folder = saved_on(disk, make_text(tmp_path / "text.txt"))
+    steps: list[int] = []
+    with pytest.raises(DataError, match=r"state has .* free, and .* are needed") as caught:
+        run(config, ActingReporter({1: lambda: steps.append(1)}))
+    assert caught.value.exit_code == 3
+    assert not steps
+    assert not folder.path.exists()
+
+
+def test_a_run_that_goes_on_needs_no_more_room_than_its_next_save(
+    tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    """As many states are kept as may be: the oldest makes room for the checkpoint."""
+    disk = small_disk("size=16m")
+    config, folder = saved_on(disk, make_text(tmp_path / "text.txt"))
+    shape = {"hidden_size": 96, "n_layers": 2}
+    config = config.model_copy(update={"model": config.model.model_copy(update=shape)})
+    train(config)
+    state, checkpoint = bytes_of(folder.states) // 2, bytes_of(folder.checkpoint)
+    fill(disk, state + checkpoint // 2 + 1_000_000)
+    result, _ = train(config.model_copy(update={"max_steps": 8}))
+    assert result.resumed_from == 6
+    require_step(config, folder, 8)
+
+
+def bytes_of(place: Path) -> int:
+    return sum(path.stat().st_size for path in [place, *place.rglob("*")] if path.is_file())
+
+
 def test_a_save_that_finds_no_room_half_way_leaves_nothing_half(
     tmp_path: Path, small_disk: SmallDisk
 ) -> None:

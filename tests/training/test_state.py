@@ -4,13 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tinyllm.config.model import ModelConfig
 from tinyllm.config.train_sections import Optimizer
 from tinyllm.errors import CheckpointError
 from tinyllm.model.transformer import Transformer
 from tinyllm.training.optimizer import build_optimizers
-from tinyllm.training.state import Progress, list_states, read_state, restore, save_state
+from tinyllm.training.state import (
+    Progress,
+    expected_bytes,
+    list_states,
+    read_state,
+    restore,
+    save_state,
+)
 
 CONFIG = ModelConfig(vocab_size=11, hidden_size=8, n_layers=1, n_heads=2, context_length=8)
 IDENTITY = {"config": {}, "fingerprints": {}, "limits": {}}
@@ -43,6 +51,16 @@ def test_weights_and_moments_come_back_to_the_bit(tmp_path: Path, name: str) -> 
         learn(other, other_optimizers, step)
     for (key, weight), found in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(weight, found), key
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_room_for_a_state_is_known_before_the_first_step(tmp_path: Path, name: str) -> None:
+    model, optimizers = trained(name, 0)
+    expected = expected_bytes(model, optimizers)
+    learn(model, optimizers, 1)
+    path = save_state(tmp_path, model, optimizers, Progress(step=1), IDENTITY)
+    tensors = [t for file in path.glob("*.safetensors") for t in load_file(file).values()]
+    assert expected == sum(t.nbytes for t in tensors) + 1_000_000
 
 
 def test_counters_come_back(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import torch
 
 from tinyllm.config.lora import LoraConfig
 from tinyllm.config.model import ModelConfig
+from tinyllm.files import require_free_space
 from tinyllm.model.foreign import ForeignNetwork
 from tinyllm.model.lora import adapter_layout, save_adapter
+from tinyllm.model.sizing import count_parameters
 from tinyllm.model.transformer import Transformer
 from tinyllm.training.adapter_folder import write_adapter_folder
 from tinyllm.training.artifacts import outcome, write_checkpoint
@@ -23,8 +25,18 @@ from tinyllm.training.prepare import Beginning, Network
 from tinyllm.training.rollback import forget_states_after, return_to, state_before_trouble
 from tinyllm.training.run_folder import RunFolder, adapter_place
 from tinyllm.training.sharding import collect, whole_network
-from tinyllm.training.state import Progress, SavedState, has_state, restore, save_state
+from tinyllm.training.state import (
+    Progress,
+    SavedState,
+    expected_bytes,
+    has_state,
+    list_states,
+    restore,
+    save_state,
+)
 from tinyllm.training.validation import Measurement
+
+_FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,18 @@ class Keeper:
     """Resumable states that are kept."""
     lora: LoraConfig | None = None
     """What adapters the network carries; they are kept beside the checkpoint too."""
+
+    def require_room(self) -> None:
+        """Raise DataError before the first step when the disk has no room for the first save.
+
+        Where as many states are kept as may be, the oldest goes before the checkpoint is written.
+        """
+        if not self.processes.is_main:
+            return
+        state, checkpoint = expected_bytes(self.model, self.optimizers), self._checkpoint_bytes()
+        gives_room = len(list_states(self.folder.states)) >= self.n_states
+        n_bytes = max(state, checkpoint) if gives_room else state + checkpoint
+        require_free_space(self.folder.states, n_bytes)
 
     def save(self) -> None:
         """Write the state, then the checkpoint."""
@@ -118,6 +142,10 @@ class Keeper:
         self.save_state()
         return True
 
+    def _checkpoint_bytes(self) -> int:
+        assert isinstance(self.model, Transformer)
+        return _FLOAT32_BYTES * count_parameters(self.model.config).total
+
     def _write_adapter(self) -> None:
         """Write the adapter in peft's form, with the base that it belongs to."""
         base, shape = self.beginning.loaded, self.beginning.model_config
@@ -162,6 +190,9 @@ class AdapterKeeper(Keeper):
     def speaking_network(self) -> Network | None:
         """Return the network itself to the main process, None to the others."""
         return self.model if self.processes.is_main else None
+
+    def _checkpoint_bytes(self) -> int:
+        return _FLOAT32_BYTES * sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def _write_adapter(self) -> None:
         """Write nothing more: the adapter is all there is."""

@@ -19,6 +19,7 @@ from tinyllm.device import multiplies_bfloat16
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 5
 _MOMENTUM = 0.95
+_COUNTER_BYTES = 4
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
@@ -50,6 +51,20 @@ def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], share: float)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_learning_rate"] * share
+
+
+def expected_state_bytes(optimizers: Iterable[torch.optim.Optimizer]) -> int:
+    """Return the bytes of what the optimizers will remember from their first step on.
+
+    That is two moments and a counter for each parameter with AdamW, one momentum with Muon.
+    """
+    return sum(
+        p.numel() * p.element_size() * (1 if isinstance(optimizer, Muon) else 2)
+        + (0 if isinstance(optimizer, Muon) else _COUNTER_BYTES)
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for p in group["params"]
+    )
 
 
 def _leave_the_compiler_out() -> None:

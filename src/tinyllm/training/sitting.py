@@ -79,6 +79,7 @@ class Sitting(Assembly):
         if ended is not None:
             self.reporter.note(f"nothing left to do: {ended}. --fresh begins anew.")
             return self._result(ended, None)
+        self.keeper.require_room()
         self._find_reference()
         self._choose_micro_batch()
         writes, step = self.processes.is_main, self.training.progress.step

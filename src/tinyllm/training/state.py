@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,13 @@ from torch import Tensor, nn
 
 from tinyllm.errors import CheckpointError, DataError
 from tinyllm.files import os_error, read_json, require_free_space, sync_folder, write_json
+from tinyllm.training.optimizer import expected_state_bytes
 from tinyllm.training.sharding import collect, part_like
 
 FORMAT_VERSION = 1
 _MODEL, _OPTIMIZER, _PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
+_MARGIN_BYTES = 1_000_000
+"""Room for what lies beside the tensors: their names, and progress.json."""
 
 
 @dataclass
@@ -108,7 +111,7 @@ def save_state(
     if not writes:
         return final
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
-    require_free_space(folder, _n_bytes(weights) + _n_bytes(moments) + 1_000_000)
+    require_free_space(folder, _n_bytes(weights) + _n_bytes(moments) + _MARGIN_BYTES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_torn(folder)
@@ -125,6 +128,12 @@ def save_state(
     for old in list_states(folder)[:-keep]:
         remove_state(old)
     return final
+
+
+def expected_bytes(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
+    """Return the room that saving a state will ask for, also before the first step."""
+    weights = _n_bytes(dict(_trained(model)))
+    return weights + expected_state_bytes(optimizers) + _MARGIN_BYTES
 
 
 def has_state(folder: Path, progress: Progress) -> bool:
