@@ -11,13 +11,12 @@ time, so that they are never held whole; and whether restarting positions keep d
 apart (OPT, Falcon, Bloom and Mamba say no, and each document gets a row of its own, padded on the
 right, where a causal model does not look).
 
-`foreign_opening.py` reads networks and adds adapters.
+`foreign_opening.py` reads networks and adds adapters, `foreign_probes.py` measures what they do.
 """
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +27,12 @@ from tinyllm.config.generation import Sampling
 from tinyllm.errors import CheckpointError
 from tinyllm.kernels.cross_entropy import linear_cross_entropy
 from tinyllm.kernels.elementwise import product_dtype
-from tinyllm.model.places import document_starts
+from tinyllm.model.foreign_calls import at_rest, hidden_states_of, logits_from, logits_of
+from tinyllm.model.foreign_probes import form_of_head, knows_documents
 from tinyllm.model.transformer import IGNORE_TARGET
 
-_PROBE_TOKENS, _PROBE_ROWS = 12, ((5, 7), (8, 4))
 _CHUNK = 512
 """Tokens whose logits are held at a time where the head does more than a product."""
-_HONOURED = 0.05
-"""Packed documents that are kept apart differ from lone ones by rounding, else by their all."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ class ForeignNetwork(nn.Module):
         super().__init__()
         self.adapted = adapted
         self.config = shape
-        self.head_form = self._form_of_head()
-        self.knows_documents = self._knows_documents()
+        self.head_form = form_of_head(self.causal, shape.vocab_size)
+        self.knows_documents = knows_documents(self.causal, shape.vocab_size)
 
     @property
     def causal(self) -> Any:
@@ -88,7 +85,7 @@ class ForeignNetwork(nn.Module):
         (B, T) int64 and targets, no token sees another document of its row.
         """
         if targets is None:
-            return self._logits(input_ids, document_ids)
+            return logits_of(self.causal, input_ids, document_ids)
         if document_ids is None or self.knows_documents:
             return self._losses(input_ids, document_ids, targets, by_row)
         groups = list(one_document_a_row(input_ids, targets, document_ids))
@@ -102,7 +99,7 @@ class ForeignNetwork(nn.Module):
         self, input_ids: Tensor, document_ids: Tensor | None, targets: Tensor, by_row: bool
     ) -> Tensor:
         if self.head_form == "whole":
-            logits = self._logits(input_ids, document_ids)  # (B, T, V)
+            logits = logits_of(self.causal, input_ids, document_ids)  # (B, T, V)
             losses = _each(logits.flatten(0, 1), targets.flatten()).view(targets.shape)
             return losses.sum(1) if by_row else losses.sum()
         hidden = self.hidden_states(input_ids, document_ids=document_ids)  # (B, T, D)
@@ -149,27 +146,11 @@ class ForeignNetwork(nn.Module):
             return functional.linear(hidden.to(weight.dtype), weight).float()
         if self.head_form == "whole":
             raise CheckpointError(f"the head of a {self.config.family} model does not stand alone")
-        return self._replacing(self.causal.base_model, hidden[None])[0]
-
-    def _replacing(self, decoder: nn.Module, hidden: Tensor) -> Tensor:
-        """Return the logits (1, N, V) that the model makes of hidden states (1, N, D)."""
-
-        def replace(_: nn.Module, __: object, said: Any) -> Any:
-            said.last_hidden_state = hidden
-            return said
-
-        hook = decoder.register_forward_hook(replace)
-        try:
-            return self._logits(torch.zeros(1, 1, dtype=torch.int64, device=hidden.device), None)
-        finally:
-            hook.remove()
+        return logits_from(self.causal, hidden[None])[0]
 
     def hidden_states(self, input_ids: Tensor, *, document_ids: Tensor | None = None) -> Tensor:
         """Return what the head reads, (B, T, D)."""
-        called = self.causal.base_model(
-            input_ids=input_ids, use_cache=False, **_positions(document_ids)
-        )
-        return cast(Tensor, called.last_hidden_state)
+        return hidden_states_of(self.causal, input_ids, document_ids)
 
     @torch.no_grad()
     def continue_ids(self, ids: list[int], sampling: Sampling, ends: list[int]) -> list[int]:
@@ -198,7 +179,7 @@ class ForeignNetwork(nn.Module):
         )
         self.causal.generation_config = wanted  # what is unset is filled from there
         try:
-            with self._at_rest(), torch.random.fork_rng(devices=[]):
+            with at_rest(self), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(sampling.seed or 0)
                 given = torch.tensor([ids], device=self.device)
                 drawn = self.causal.generate(
@@ -208,91 +189,6 @@ class ForeignNetwork(nn.Module):
             self.causal.generation_config = before
         made = cast(list[int], drawn[0, len(ids) :].tolist())
         return next((made[:i] for i, token in enumerate(made) if token in stops), made)
-
-    def _logits(self, input_ids: Tensor, document_ids: Tensor | None) -> Tensor:
-        called = self.causal(input_ids=input_ids, use_cache=False, **_positions(document_ids))
-        return cast(Tensor, called.logits).float()
-
-    @torch.no_grad()
-    def _form_of_head(self) -> Literal["plain", "apart", "whole"]:
-        """Tell what becomes of hidden states: their plain product with the head's weight, a work
-        that can be done on some of them alone, or one that can not.
-        """
-        with self._at_rest():
-            if self._has_plain_head():
-                return "plain"
-            ids = self._probe_ids()
-            try:
-                logits, hidden = self._logits(ids, None), self.hidden_states(ids)
-                alone = self._replacing(self.causal.base_model, hidden.flatten(0, 1)[None])
-            except (TypeError, ValueError, RuntimeError, AttributeError):
-                return "whole"
-            difference = (alone.view(logits.shape) - logits).norm()
-            return "apart" if difference <= _HONOURED * logits.norm() else "whole"
-
-    def _has_plain_head(self) -> bool:
-        """Tell whether logits are the head's weight times the decoder's last hidden states.
-
-        The head is given known values in place of its own, far beyond what it says itself, and
-        they have to come out as they are.
-        """
-        head = self.causal.get_output_embeddings()
-        if not isinstance(head, nn.Linear) or head.bias is not None:
-            return False
-        ids = self._probe_ids()
-        read: list[Tensor] = []
-        said = torch.linspace(-200, 200, ids.numel() * head.out_features, device=ids.device)
-        said = said.view(*ids.shape, -1).to(head.weight.dtype)
-
-        def replace(_: nn.Module, given: tuple[Tensor, ...], __: Tensor) -> Tensor:
-            read.append(given[0])
-            return said
-
-        hook = head.register_forward_hook(replace)
-        try:
-            logits, hidden = self._logits(ids, None), self.hidden_states(ids)
-        finally:
-            hook.remove()
-        same = len(read) == 1 and read[0].shape == hidden.shape and torch.equal(read[0], hidden)
-        return same and torch.equal(logits, said.float())
-
-    @torch.no_grad()
-    def _knows_documents(self) -> bool:
-        """Tell whether restarting positions keep the documents of a row apart."""
-        ids = self._probe_ids()
-        owners = torch.tensor(
-            [[i for i, n in enumerate(row) for _ in range(n)] for row in _PROBE_ROWS],
-            device=ids.device,
-        )
-        with self._at_rest():
-            together = self._logits(ids, None)
-            try:
-                packed = self._logits(ids, owners)
-            except (TypeError, ValueError, RuntimeError):
-                return False
-            lone = torch.cat(
-                [
-                    torch.cat([self._logits(part[None], None) for part in row.split(lengths)], 1)
-                    for row, lengths in zip(ids, _PROBE_ROWS, strict=True)
-                ]
-            )
-        return bool((packed - lone).norm() <= _HONOURED * (together - lone).norm())
-
-    def _probe_ids(self) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        shape = (len(_PROBE_ROWS), _PROBE_TOKENS)
-        ids = torch.randint(self.config.vocab_size, shape, generator=generator)
-        return ids.to(self.device)
-
-    @contextlib.contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        """Leave dropout out for a while."""
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
 
 
 def _each(logits: Tensor, targets: Tensor) -> Tensor:
@@ -328,11 +224,3 @@ def one_document_a_row(
             ids[place, : b - a] = input_ids[row, a:b]
             wanted[place, : b - a] = targets[row, a:b]
         yield ids, wanted, torch.tensor([row for row, _, _ in group], device=ids.device)
-
-
-def _positions(document_ids: Tensor | None) -> dict[str, Tensor]:
-    """Return positions (B, T) that begin anew with each document, for transformers."""
-    if document_ids is None:
-        return {}
-    steps = torch.arange(document_ids.shape[1], device=document_ids.device)
-    return {"position_ids": steps - document_starts(document_ids)}

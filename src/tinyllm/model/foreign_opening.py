@@ -123,7 +123,8 @@ def _layers_to_adapt(causal: nn.Module, shape: ForeignShape, lora: LoraConfig) -
     not causal.
     """
     with quietly():
-        met = [name for name in linears_met(causal, shape.family) if name != shape.head_name]
+        met = linears_met(causal, shape.vocab_size, shape.family)
+    met = [name for name in met if name != shape.head_name]
     found = {name.rpartition(".")[2] for name in met}
     aside = sorted(set(require_targets(shape, lora)) - found)
     if not found or (lora.is_explicit and aside):
