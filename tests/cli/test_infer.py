@@ -9,9 +9,13 @@ import sys
 import pytest
 
 from tests.cli.here import Here
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import tiny_model, write_tiny_checkpoint
+from tinyllm.chat_template import DEFAULT_TEMPLATE
+from tinyllm.checkpoint import save_checkpoint
 from tinyllm.kernels import build
 from tinyllm.process import may_have_gpu
+from tinyllm.reporting import SilentReporter
+from tinyllm.tokenizer import train_characters
 
 FROM_STDIN = ("--prompts-file", "-")
 DRAW = ("--seed", "7", "--max-new-tokens", "12")
@@ -53,6 +57,15 @@ def test_standard_input_and_prompt_are_the_same(infer):
         == infer("-c", "base", *DRAW, "-p", "-", stdin="Once upon\n").out
         == infer("-c", "base", *DRAW, "-p", "Once upon").out
     )
+
+
+def test_only_the_users_own_characters_count_as_unknown(infer, tmp_path):
+    letters = train_characters(["abc defg hij"], SilentReporter())  # the template's # is not there
+    path = tmp_path / "letters.safetensors"
+    save_checkpoint(path, tiny_model(letters), letters, template=DEFAULT_TEMPLATE, training={})
+    assert "does not know" not in infer("-c", path, "-p", "abc", *DRAW).err
+    said = infer("-c", path, "-p", "ab Z", "--system", "Q?", *DRAW).err
+    assert "the model does not know 3 characters of the prompt" in said
 
 
 def test_the_newest_checkpoint_is_taken_and_named(infer):

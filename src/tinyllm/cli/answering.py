@@ -204,11 +204,20 @@ class Answering:
         for doubt in {d: 0 for q in self._questions for d in doubts(tokenizer, q.sampling)}:
             reporter.warn(doubt)
         if tokenizer.unknown_id is not None:
-            n_unknown = sum(q.ids.count(tokenizer.unknown_id) for q in self._questions)
+            rows = tokenizer.encode_batch(list(self._said()))
+            n_unknown = sum(ids.count(tokenizer.unknown_id) for ids in rows)
             if n_unknown:
                 reporter.warn(
                     f"the model does not know {counted(n_unknown, 'character')} of the prompt"
                 )
+
+    def _said(self) -> Iterator[str]:
+        """Yield what the user says, without what the chat template puts around it."""
+        if self._config.system is not None:
+            yield self._config.system
+        for question in self._questions:
+            yield question.prompt.text
+            yield from (message.content for message in question.prompt.messages)
 
     def _tell_divergence(self, completion: Completion, reporter: Reporter) -> None:
         """Say how far the weights' form moves the odds, measured along the first text."""
