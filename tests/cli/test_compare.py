@@ -38,6 +38,26 @@ def test_the_same_weights_show_no_difference(compare, tmp_path):
     assert (contrast["difference"], contrast["p_holm"], contrast["better"]) == (0, 1, None)
 
 
+def test_without_a_shared_score_the_command_that_gives_one_is_told(compare, tmp_path):
+    write_tiny_checkpoint(
+        tmp_path / "other.safetensors",
+        seed=3,
+        training={"config": {"data": {"validation": "held-out.txt"}}},
+    )
+    shared = "`tinyllm compare base.safetensors other.safetensors --data"
+    assert f"{shared} FILE`" in compare("base", "other", *QUICK).out
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "held-out.txt").write_text(TEXT, encoding="utf-8")
+    assert f"{shared} data/held-out.txt`" in compare("base", "other", *QUICK).out
+    (tmp_path / "data" / "validation.jsonl").write_text("{}")
+    said = compare("base", "other", *QUICK).out
+    assert f"{shared} data/held-out.txt`" in said  # what a model's own record names goes first
+    (tmp_path / "data" / "held-out.txt").unlink()
+    assert f"{shared} data/validation.jsonl`" in compare("base", "other", *QUICK).out
+    followed = compare("base", "other", "--data", "text.txt", *QUICK)
+    assert followed.out.startswith("bits per byte:")
+
+
 def test_a_model_that_was_drawn_otherwise_is_told_apart_and_reports_are_kept(compare, tmp_path):
     write_tiny_checkpoint(tmp_path / "other.safetensors", seed=3, hidden_size=64)
     first = compare("base", "other", "--data", "text.txt", "--json", *QUICK)

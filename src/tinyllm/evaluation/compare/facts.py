@@ -1,9 +1,13 @@
 """What is known of each model before anything is measured: size, shape, training."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tinyllm.evaluation.compare.subjects import Subject
+
+_VALIDATION = ("validation.jsonl", "validation.txt")
+"""Names under which a held-out file lies beside a checkpoint; the demo's is the first."""
 
 
 def facts_of(subject: Subject) -> dict[str, Any]:
@@ -60,6 +64,23 @@ def _stages(record: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
     while isinstance(record, Mapping):
         yield record
         record = record.get("started_from")
+
+
+def held_out_beside(subjects: Sequence[Subject]) -> Path | None:
+    """Return a validation file that lies beside a checkpoint or in `data/` there, if any does.
+
+    One that a checkpoint's own record names goes first.
+    """
+    infos = [subject.info for subject in subjects if subject.info is not None]
+    configs = [info.training.get("config") or {} for info in infos]
+    own = [(config.get("data") or {}).get("validation") for config in configs]
+    places = [
+        folder / name
+        for name in (*(name for name in own if isinstance(name, str)), *_VALIDATION)
+        for info in infos
+        for folder in (info.path.parent, info.path.parent / "data")
+    ]
+    return next((place for place in places if place.is_file()), None)
 
 
 def tuned_pairs(subjects: Sequence[Subject]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """From the results.json of a comparison to what people read. Nothing here computes a score."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,12 +21,10 @@ from tinyllm.evaluation.story_evaluation.age_groups import AGE_GROUPS
 from tinyllm.reporting import format_bytes, format_count, format_duration
 
 UNKNOWN = "–"
-_NOTHING_SHARED = (
-    "There is no score that two of these models have in common: name a held-out text with `--data`."
-)
+_NOTHING_SHARED = "There is no score that two of these models have in common"
 _MEASURES_ALONE = (
-    "No primary score is shared (name a held-out text with `--data` for one); the report has the "
-    "differences of what was measured without a judge."
+    "No primary score is shared; the report has the differences of what was measured without a "
+    "judge"
 )
 Results = Mapping[str, Any]
 
@@ -63,7 +62,20 @@ def sentences_of(results: Results) -> list[str]:
     sentences += [f"side by side, by {p['judge']}: {p['sentence']}." for p in results["pairs"]]
     if sentences:
         return sentences
-    return [_MEASURES_ALONE if results["contrasts"] else _NOTHING_SHARED]
+    nothing = _MEASURES_ALONE if results["contrasts"] else _NOTHING_SHARED
+    if len({s["model"] for s in results["scores"] if s["task"] == "loss"}) == len(
+        results["models"]
+    ):
+        return [f"{nothing}."]  # of texts that cannot stand beside each other, or of one document
+    return [f"{nothing}. A held-out text gives one: `{_command_with_data(results)}`."]
+
+
+def _command_with_data(results: Results) -> str:
+    """Return the comparison that measures bits per byte, on a validation file that is there."""
+    models = [model["path"] for model in results["models"]]
+    command = shlex.join(["tinyllm", "compare", *models])
+    held_out = results.get("held_out_beside")
+    return f"{command} --data {'FILE' if held_out is None else shlex.quote(held_out)}"
 
 
 def _named(score: Results) -> str:

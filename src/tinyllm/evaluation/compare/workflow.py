@@ -11,7 +11,7 @@ from tinyllm.config.compare import CompareConfig
 from tinyllm.evaluation.compare.contrasts import Contrast, contrasts
 from tinyllm.evaluation.compare.differences import config_differences
 from tinyllm.evaluation.compare.drawings import draw_all
-from tinyllm.evaluation.compare.facts import facts_of, tuned_pairs
+from tinyllm.evaluation.compare.facts import facts_of, held_out_beside, tuned_pairs
 from tinyllm.evaluation.compare.missing import complete
 from tinyllm.evaluation.compare.pairwise import judged_pairs
 from tinyllm.evaluation.compare.samples import draw_samples, worst_samples
@@ -63,6 +63,7 @@ def run(
     found = contrasts(scores, seed=config.seed)
     tuned = tuned_pairs(subjects)
     speeds = _speeds(subjects, config, reporter, measure_speed)
+    held_out = held_out_beside(subjects)
     results = {
         "task": "compare",
         "tinyllm_version": tinyllm.__version__,
@@ -74,6 +75,7 @@ def run(
         "contrasts": [_contrast_json(contrast) for contrast in found],
         "pairs": judged_pairs(subjects),
         "notes": _notes(subjects, scores),
+        "held_out_beside": None if held_out is None else str(held_out),
         "ages": _ages(subjects),
         "worst": worst_samples(_stories(subjects), n=_N_WORST),
         "samples": draw_samples(_stories(subjects), seed=config.seed, n=config.n_samples),
