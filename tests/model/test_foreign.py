@@ -188,8 +188,9 @@ def test_a_layer_that_text_does_not_pass_is_refused(tmp_path: Path) -> None:
 
 def test_what_peft_refuses_is_said_in_one_sentence(tmp_path: Path) -> None:
     save_other_model(tmp_path, "mamba")
-    with pytest.raises(ConfigError, match="peft adds no adapters to this mamba network"):
-        opened(tmp_path, targets=("in_proj", "out_proj"))
+    with pytest.raises(ConfigError, match="peft adds no adapters to this mamba network") as refused:
+        opened(tmp_path)
+    assert refused.value.hint == "lora.targets may name fewer of these: in_proj, out_proj, x_proj."
 
 
 def test_samples_are_drawn_as_our_settings_say_and_not_the_models(tmp_path: Path) -> None:

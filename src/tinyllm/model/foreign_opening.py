@@ -94,11 +94,12 @@ def open_network(
     if recomputes:
         with quietly():  # its name changes with transformers 6
             causal.gradient_checkpointing_enable({"use_reentrant": False})
+    layers = _layers_to_adapt(causal, shape, lora)
     described = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=cast(int, lora.alpha),
         lora_dropout=lora.dropout,
-        target_modules=_layers_to_adapt(causal, shape, lora),
+        target_modules=layers,
         exclude_modules=[shape.head_name],
         task_type="CAUSAL_LM",
     )
@@ -109,7 +110,7 @@ def open_network(
         reason = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)
         raise ConfigError(
             f"peft adds no adapters to this {shape.family} network: {reason}",
-            f"Name others in lora.targets: it has {', '.join(shape.linear_names)}.",
+            f"lora.targets may name fewer of these: {', '.join(_last_names(layers))}.",
         ) from error
     _draw(adapted, generator)
     return ForeignNetwork(adapted, shape)
@@ -125,16 +126,20 @@ def _layers_to_adapt(causal: nn.Module, shape: ForeignShape, lora: LoraConfig) -
     with quietly():
         met = linears_met(causal, shape.vocab_size, shape.family)
     met = [name for name in met if name != shape.head_name]
-    found = {name.rpartition(".")[2] for name in met}
-    aside = sorted(set(require_targets(shape, lora)) - found)
+    found = _last_names(met)
+    aside = sorted(set(require_targets(shape, lora)) - set(found))
     if not found or (lora.is_explicit and aside):
         raise ConfigError(
             f"not every token of a text passes {', '.join(aside)} of this {shape.family} network, "
             "and adapters there would not learn",
-            f"Those that may be named are {', '.join(sorted(found))}." if found else None,
+            f"Those that may be named are {', '.join(found)}." if found else None,
         )
     wanted = set(require_targets(shape, lora))
     return [name for name in met if name.rpartition(".")[2] in wanted]
+
+
+def _last_names(layers: list[str]) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name in layers})
 
 
 def read_causal(
