@@ -34,6 +34,7 @@ def test_people_read_bits_per_byte_first(measure):
     ("arguments", "code", "message"),
     [
         (("-c", "base"), 2, "`data` is required"),
+        (("-c", "base", "text.txt"), 2, "hint: Perhaps `--data` belongs before it."),
         (("-c", "base", "--data", "txt.txt"), 3, "txt.txt"),
         (("-c", "base", "--data", "empty.txt"), 3, "empty.txt"),
         (("-c", "base", "--data", "text.txt", "--format", "prose"), 2, "format"),

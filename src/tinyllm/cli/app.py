@@ -272,7 +272,12 @@ def _usage_error(error: typer.TyperException, as_json: bool) -> int:
         sys.stdout.write(message.rstrip("\n") + "\n")
         return 0
     path = context.command_path if context is not None else "tinyllm"
-    return _end(message.rstrip("."), f"`{path} --help` lists what it takes.", 2, as_json)
+    hint = f"`{path} --help` lists what it takes."
+    if context is not None and message.startswith("Got unexpected extra argument"):
+        known = {option for parameter in context.command.params for option in parameter.opts}
+        meant = next((option for option in ("--data", "--prompt") if option in known), None)
+        hint = f"Perhaps `{meant}` belongs before it. {hint}" if meant else hint
+    return _end(message.rstrip("."), hint, 2, as_json)
 
 
 def _end(message: str, hint: str | None, exit_code: int, as_json: bool) -> int:
