@@ -137,6 +137,10 @@ class Browser:
         """Return whether such an element is visible."""
         return any(element.is_displayed() for element in self.find_all(selector))
 
+    def visible(self, selector: str) -> WebElement:
+        """Wait for a visible element of a CSS selector, and return the first."""
+        return self.until(lambda: [e for e in self.find_all(selector) if e.is_displayed()])[0]
+
     def script(self, code: str, *arguments: Any) -> Any:
         """Run JavaScript in the page; it may await."""
         wrapped = f"""const done = arguments[arguments.length - 1];
@@ -180,8 +184,8 @@ class Browser:
     # -- talking -----------------------------------------------------------------------------
 
     def click(self, selector: str) -> None:
-        """Click the first visible element of a CSS selector."""
-        self.click_on(next(found for found in self.find_all(selector) if found.is_displayed()))
+        """Click the first visible element of a CSS selector, once there is one."""
+        self.click_on(self.visible(selector))
 
     def click_on(self, element: WebElement) -> None:
         """Click an element, in the middle of the window where nothing covers it."""
@@ -215,5 +219,5 @@ class Browser:
         return str(words.get_property("textContent"))
 
     def choose(self, selector: str, name: str) -> None:
-        """Choose a model in a list."""
-        self.find(f"{selector} option[value='{name}']").click()
+        """Choose a model in a list, once it is shown: a busy page answers a click late."""
+        self.visible(f"{selector} option[value='{name}']").click()
