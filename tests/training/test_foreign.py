@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.foreign import save_other_model, transformers
-from tests.training.small_runs import train
+from tests.training.small_runs import train, train_apart
+from tests.training.test_distributed import TORCHRUN
 from tests.training.test_resume import signal_at_step
 from tinyllm.checkpoint import find_checkpoint
 from tinyllm.checkpoint.description import overview
@@ -211,6 +212,16 @@ def test_a_rehearsal_leaves_nothing(tmp_path: Path) -> None:
     assert forecast.fits
     assert 0 < forecast.parameters["adapters"] < forecast.parameters["frozen"]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+def test_two_processes_wait_for_no_adapter_that_text_does_not_reach(tmp_path: Path) -> None:
+    write_tuning(tmp_path)
+    save_other_model(tmp_path / "model", "bart")
+    done = train_apart(tmp_path, program=(sys.executable, *TORCHRUN, "-m", "tinyllm"))
+    assert done.returncode == 0, done.stderr
+    assert len(losses(tmp_path)) == 6
 
 
 def remove_weights(folder: Path) -> None:

@@ -73,6 +73,8 @@ def linears_met(causal: Any, vocab_size: int, family: str) -> list[str]:
         with at_rest(causal), torch.enable_grad():
             earlier = logits_of(causal, ids)[0, :-1].square().sum()
             gradients = torch.autograd.grad(earlier, embedded, allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
         reason = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)
         raise CheckpointError(
