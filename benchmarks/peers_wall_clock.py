@@ -36,7 +36,11 @@ from tinyllm.reporting import SilentReporter
 VOCAB_SIZE, CONTEXT, ROWS = 10_000, 512, 16
 PROBE_STEPS = 5
 NANOGPT = "nanogpt"
-NO_SAVES = {"checkpoint.every_steps": nanogpt.NEVER, "evaluation.every_steps": nanogpt.NEVER}
+NO_SAVES = {
+    "checkpoint.every_steps": nanogpt.NEVER,
+    "checkpoint.every_minutes": "null",
+    "evaluation.every_steps": nanogpt.NEVER,
+}
 LEARNING = {
     "optimizer.name": "muon",
     "schedule.decay": "linear",

@@ -142,6 +142,7 @@ MUTATIONS: dict[str, Mutation] = {
     "compile": Mutation("on"),
     "checkpoint.path": Mutation("elsewhere/model.safetensors"),
     "checkpoint.every_steps": Mutation(3, {"evaluation.every_steps": 3}),
+    "checkpoint.every_minutes": Mutation(1e-9, {"checkpoint.keep": 3}),
     "checkpoint.milestones_every_steps": Mutation(2),
     "checkpoint.keep": Mutation(1),
     "evaluation.every_steps": Mutation(1),

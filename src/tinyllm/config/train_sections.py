@@ -153,6 +153,10 @@ class Saving(Strict):
     every_steps: int = Field(default=250, ge=1)
     """Steps between saves of checkpoint and resumable state."""
 
+    every_minutes: float | None = Field(default=5.0, gt=0.0, allow_inf_nan=False)
+    """Longest time without a save, whatever the step; the first one of a run comes after 20 seconds
+    at most. null saves by steps only."""
+
     keep: int = Field(default=2, ge=1)
     """Resumable states that are kept; older ones are removed after a new one is safe."""
 

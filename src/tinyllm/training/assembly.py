@@ -67,12 +67,18 @@ class Assembly:
             if start.gives_way and differing_data(start.state, self.fingerprints):
                 start, self.state = Start(None, set_aside=True), None
                 self._prepare(None)
+        aside = None
         if self.state is not None:
             require_same_data(self.state, self.fingerprints, folder)
         elif start.set_aside:
             aside = folder.set_aside(path)
-            if aside is not None:
+            if aside is not None and not start.left_nothing:
                 reporter.note(f"the earlier run was moved to {aside}")
+        if start.left_nothing:
+            reporter.note(
+                "an earlier attempt left nothing to go on from, so this one begins anew"
+                + (f"; what it wrote was moved to {aside}" if aside is not None else "")
+            )
         self.record = training_record(
             config, self.beginning, self.rows, data_record(config.data.train)
         )

@@ -17,6 +17,7 @@ from tinyllm.training.loop import StepReport, Training
 from tinyllm.training.objective import SHOWN_FIGURES
 from tinyllm.training.rollback import weights_are_finite
 from tinyllm.training.run_folder import RunFolder
+from tinyllm.training.save_clock import SaveClock
 from tinyllm.training.spikes import SPIKE_SCORE
 from tinyllm.training.validation import Measurement
 
@@ -62,6 +63,7 @@ class Milestones:
     saved_at: int = -1
     measured_at: int = -1
     sampled_at: int = -1
+    save_clock: SaveClock = field(init=False)
     micro_batch_size: int = field(init=False)
     """Rows in one forward pass at the latest step."""
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_SPEED_WINDOW))
@@ -70,6 +72,11 @@ class Milestones:
     _shown: float = 0.0
 
     def __post_init__(self) -> None:
+        self.save_clock = SaveClock(
+            self.config.checkpoint.every_minutes,
+            saved_at=self.training.clock(),
+            is_saved=self.training.progress.step > 0,
+        )
         self.micro_batch_size = self.training.micro_batch_size
 
     def after_step(self, report: StepReport) -> None:
@@ -84,7 +91,7 @@ class Milestones:
         self._tell_smaller(report)
         if report.skipped:
             return
-        if step % self.config.checkpoint.every_steps == 0:
+        if step % self.config.checkpoint.every_steps == 0 or self._time_to_save():
             self.save_now()
         self._keep_milestone(step)
         evaluation, samples = self.config.evaluation, self.config.samples
@@ -95,6 +102,11 @@ class Milestones:
             self.measure_now()
         if is_due[1]:
             self.sample_now()
+
+    def _time_to_save(self) -> bool:
+        """Tell whether the main process's clock asks for a save; all of them save together."""
+        processes = self.training.processes
+        return processes.agree(processes.is_main and self.save_clock.is_due(self.training.clock()))
 
     def _the_last_ones_are_near(self) -> bool:
         """Tell whether measuring now would take the time in which the learning rate ends its fall.
@@ -183,10 +195,11 @@ class Milestones:
         if self.saved_at != step and not weights_are_finite(self.training.processes):
             self.log.warning("step %d not saved: its weights are not finite", step)
         elif self.saved_at != step:
-            began = time.monotonic()
+            began = self.training.clock()
             self.save()
             self.saved_at = step
-            self.log.info("step %d saved in %.2f s", step, time.monotonic() - began)
+            self.save_clock.saved(began, self.training.clock())
+            self.log.info("step %d saved in %.2f s", step, self.save_clock.took_seconds)
 
     def measure_now(self) -> None:
         """Measure the validation loss of this step, once, after saving it."""

@@ -78,6 +78,11 @@ class RunFolder:
         return self.path / "milestones" / f"step-{step:08d}.safetensors"
 
     @property
+    def config_path(self) -> Path:
+        """The resolved config, which is there before the first step."""
+        return self.path / "config.json"
+
+    @property
     def metrics_path(self) -> Path:
         """The figures, one JSON object a line."""
         return self.path / "metrics.jsonl"
@@ -94,7 +99,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Keep the resolved config."""
-        write_json(self.path / "config.json", config)
+        write_json(self.config_path, config)
 
     def append_metrics(self, values: Mapping[str, float | str]) -> None:
         """Add one line of figures; what is not finite becomes null."""

@@ -52,6 +52,8 @@ class Start:
     state: SavedState | None
     set_aside: bool = False
     """Whether an older run has to be moved out of the way first."""
+    left_nothing: bool = False
+    """Whether an earlier attempt ended before its first save."""
     gives_way: bool = False
     """Whether the run of `state` is finished, so that one of other data may set it aside."""
 
@@ -77,9 +79,12 @@ def find_start(
             "Leave --resume out to begin; the same command goes on by itself later.",
         )
     if not states:
-        places = (folder.metrics_path, folder.checkpoint, folder.adapter)
-        in_the_way = any(place.exists() for place in places)
-        return Start(None, set_aside=in_the_way)
+        is_kept = folder.checkpoint.exists() or folder.adapter.exists()
+        return Start(
+            None,
+            set_aside=is_kept or folder.metrics_path.exists(),
+            left_nothing=folder.config_path.exists() and not is_kept,
+        )
     newest = read_state(states[-1])
     if newest.progress.finished and not resume and differing_keys(newest, config):
         return Start(None, set_aside=True)
