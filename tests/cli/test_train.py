@@ -121,9 +121,23 @@ def test_a_limit_in_steps_takes_the_place_of_the_planned_minutes(
     assert run(["train", "text.txt", "--max-steps", "2"]) == 0
     told = capsys.readouterr().err
     assert "budget: max_steps 2, as asked" in told
-    assert "minutes or" not in told
+    assert " passes over the text" not in told
     config = json.loads((tmp_path / "runs/text/text-run/config.json").read_text())
     assert (config["max_steps"], config["max_minutes"], config["epochs"]) == (2, None, None)
+
+
+def test_a_budget_and_a_vocabulary_are_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_text(tmp_path / "text.txt")
+    flags = ["--set", "max_minutes=1.125", "--max-steps", "1"]
+    assert run(["train", "text.txt", *flags]) == 0
+    told = capsys.readouterr().err
+    assert told.count("budget: 1 min 08 s") == 2  # the plan, and the sitting
+    assert " minutes" not in told
+    assert "is little text; its beginning has 18 kinds of them" in told
+    assert "tokenizer: char, 20 ids, 2 of them special" in told
 
 
 def test_a_folder_of_several_runs_is_not_guessed_at(

@@ -252,7 +252,7 @@ def test_a_clock_ends_the_training_with_the_rate_at_its_floor() -> None:
     training.clock, training.started = clock, 0.0
     observer = Quiet()
     reason = fit(training, observer, StopRequest())
-    assert reason == "the budget of 0.166667 minutes is used up"
+    assert reason == "the budget of 10.0 s is used up"
     assert now[0] == pytest.approx(10.0, rel=0.05)
     assert observer.reports[-1].learning_rate == pytest.approx(1e-3, rel=0.02)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tinyllm.data.loader import Batch
 from tinyllm.errors import TrainingStopped
-from tinyllm.reporting import format_count
+from tinyllm.reporting import format_count, format_duration
 from tinyllm.seeding import derive_seed
 from tinyllm.training import memory
 from tinyllm.training.distributed import Processes
@@ -103,7 +103,7 @@ class Training:
             return f"all {total} steps are done"
         if self.progress.step > 0 and self.clock_progress() - self._half_step() > 1.0:
             assert self.limits.max_seconds is not None
-            return f"the budget of {self.limits.max_seconds / 60:g} minutes is used up"
+            return f"the budget of {format_duration(self.limits.max_seconds)} is used up"
         return None
 
     def _half_step(self) -> float:

@@ -23,7 +23,14 @@ from tinyllm.data.corpus import Corpus
 from tinyllm.data.preferences import read_preferences
 from tinyllm.data.sources import describe_source, read_conversations, read_documents
 from tinyllm.errors import UsageError
-from tinyllm.reporting import Reporter, SilentReporter, format_bytes, format_count
+from tinyllm.reporting import (
+    Reporter,
+    SilentReporter,
+    counted,
+    format_bytes,
+    format_count,
+    format_duration,
+)
 from tinyllm.training.start import flatten
 
 _HUB_BYTES = 1_000_000_000
@@ -68,7 +75,7 @@ class Machine:
             return cls(1e12, 10.0, "an Apple GPU")
         cores = min(torch.get_num_threads(), os.cpu_count() or 1)
         wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-        return cls(cores * (40e9 if wide else 20e9), 10.0, f"{cores} CPU threads")
+        return cls(cores * (40e9 if wide else 20e9), 10.0, counted(cores, "CPU thread"))
 
 
 def plan_training(
@@ -215,7 +222,7 @@ def _network(
     reasons.append(
         f"network: about {format_count(n_parameters)} parameters ({n_layers} layers, "
         f"{hidden_size} wide), the largest that {bound}: {format_count(n_tokens)} tokens, "
-        f"{machine.minutes:g} minutes of {machine.summary}"
+        f"{format_duration(machine.minutes * 60)} of {machine.summary}"
     )
     reasons.append(f"rows: {rows} of {context} tokens a step")
     reasons.append(
@@ -239,11 +246,11 @@ def _budget(
     epochs = max(_PASSES, math.ceil(_LEAST_STEPS / steps_per_epoch))
     settings["max_minutes"] = machine.minutes
     settings["epochs"] = epochs
+    useful = format_count(_TOKENS_PER_PARAMETER * n_parameters)
     reasons.append(
-        f"budget: {machine.minutes:g} minutes or {epochs} passes over the text, whichever comes "
-        f"first, {format_count(epochs * n_tokens)} tokens at most; more passes would only be "
-        f"learnt by heart, and {format_count(_TOKENS_PER_PARAMETER * n_parameters)} are what a "
-        "network of this size can use"
+        f"budget: {format_duration(machine.minutes * 60)} or {epochs} passes over the text, "
+        f"whichever comes first, {format_count(epochs * n_tokens)} tokens at most; more passes "
+        f"would only be learnt by heart, and {useful} are what a network of this size can use"
     )
 
 
@@ -254,7 +261,7 @@ def _tokenizer(source: str, n_bytes: float) -> tuple[dict[str, Any], float, str]
     kinds = len(set(sample))
     if n_bytes < _CHAR_LIMIT_BYTES and kinds < _CHAR_LIMIT_KINDS:
         bytes_per_character = len(sample.encode()) / max(1, len(sample))
-        why = f"characters, because {size} with {kinds} kinds of them is little text"
+        why = f"characters, because {size} is little text; its beginning has {kinds} kinds of them"
         return {"kind": "char"}, bytes_per_character, why
     if n_bytes < _CHAR_LIMIT_BYTES / 10:
         return {"kind": "bpe"}, 2.0, f"subwords, because {size} uses {kinds} kinds of characters"

@@ -209,5 +209,6 @@ def _tokenizer(
         reporter=reporter,
         text_field=config.data.text_field,
     )
-    reporter.note(f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} ids")
+    special = f"{len(tokenizer.special_ids)} of them special"
+    reporter.note(f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} ids, {special}")
     return tokenizer

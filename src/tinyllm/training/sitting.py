@@ -181,7 +181,7 @@ class Sitting(Assembly):
                 training, self.model, config.lora, self.rows.train.context_length, self.base.packs
             )
         if config.max_minutes is not None:
-            lines.append(f"budget: {config.max_minutes:g} minutes")
+            lines.append(f"budget: {format_duration(config.max_minutes * 60)}")
         if self.state is not None:
             lines.append(f"going on from step {self.state.progress.step} ({self.state.path})")
         for line in lines:
