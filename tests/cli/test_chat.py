@@ -198,10 +198,10 @@ def test_another_model_is_found_by_nothing_name_file_and_folder(chat, folder):
 
 
 def test_kept_exchanges_are_data_to_train_on(chat, tmp_path):
-    kept = tmp_path / "kept.jsonl"
+    kept, other = tmp_path / "kept.jsonl", tmp_path / "other.jsonl"
     stdin = (
         f"/keep {kept}\nwho are you?\n/keep {kept}\n/system Be a fox.\nagain\n/keep\n"
-        f"/keep all\n/keep {tmp_path}/no/x.jsonl\n/keep x.txt\n"
+        f"/keep all {other}\n/keep {tmp_path}/no/x.jsonl\n/keep x.txt\n"
     )
     result = chat("-c", "fox", stdin=stdin)
     assert "there is no reply to keep yet" in result.err
@@ -210,9 +210,22 @@ def test_kept_exchanges_are_data_to_train_on(chat, tmp_path):
     records = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     roles = [[message["role"] for message in record["messages"]] for record in records]
     pair = ["user", "assistant"]
-    assert roles == [pair, ["system", *pair], ["system", *pair, *pair]]
+    assert roles == [pair, ["system", *pair]]
+    (whole,) = map(json.loads, other.read_text(encoding="utf-8").splitlines())
+    assert [message["role"] for message in whole["messages"]] == ["system", *pair, *pair]
     assert records[0]["messages"][1]["content"] == FOX
-    assert len(list(read_conversations(str(kept)))) == 3
+    assert len(list(read_conversations(str(kept)))) == 2
+
+
+def test_an_exchange_is_kept_once_in_a_file(chat, tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    stdin = f"one\n/keep {kept}\n/keep\n/keep all\ntwo\nthree\n/keep all\n/keep\n"
+    result = chat("-c", "fox", stdin=stdin)
+    assert result.err.count("kept.jsonl has this exchange already") == 2
+    assert "kept.jsonl has all of it already" in result.err
+    records = [json.loads(line)["messages"] for line in kept.read_text("utf-8").splitlines()]
+    users = [[m["content"] for m in record if m["role"] == "user"] for record in records]
+    assert users == [["one"], ["two", "three"]]
 
 
 def test_a_reply_is_kept_as_better_than_those_it_replaced(chat, tmp_path):

@@ -167,13 +167,10 @@ class ChatSession:
         said = [message.content for message in messages]
         self.history = [Exchange(*pair) for pair in zip(said[::2], said[1::2], strict=True)]
 
-    def conversation(self, n_last: int | None = None) -> Conversation:
-        """Return the conversation as a record that a model can be trained on.
-
-        With n_last, only so many of the last exchanges.
-        """
-        exchanges = self.history if n_last is None else self.history[len(self.history) - n_last :]
-        return Conversation(f"chat-{self._seed}", tuple(self._messages(exchanges)), source="chat")
+    def conversation(self, exchanges: Sequence[Exchange] | None = None) -> Conversation:
+        """Return the conversation, or some exchanges of it, as a record to train a model on."""
+        chosen = self.history if exchanges is None else exchanges
+        return Conversation(f"chat-{self._seed}", tuple(self._messages(chosen)), source="chat")
 
     def n_context_tokens(self) -> int:
         """Count the tokens of the context that the conversation takes, without a next message.

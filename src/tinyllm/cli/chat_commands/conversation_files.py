@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import groupby
 from pathlib import Path
 
 from tinyllm.cli.chat_commands.talk import Talk, require_chat_tuned, session_of
@@ -30,7 +31,10 @@ def save(talk: Talk, argument: str) -> None:
 
 
 def keep(talk: Talk, argument: str) -> None:
-    """Append the last exchange, or the whole conversation, to a file of instructions."""
+    """Append the last exchange, or the whole conversation, to a file of instructions.
+
+    What this chat has put there is not written again; neighbours that are new stay together.
+    """
     session = session_of(talk)
     require_chat_tuned(session, "it has no exchanges to keep", "/save writes its texts.")
     word, _, rest = argument.partition(" ")
@@ -39,14 +43,21 @@ def keep(talk: Talk, argument: str) -> None:
         return
     is_all = word == "all"
     name = rest.strip() if is_all else argument
-    n_last = len(session.history) if is_all else 1
-    record = session.conversation(n_last)
-    n_kept = sum(message.role == "assistant" for message in record.messages)
-    if not n_kept:
+    wanted = [e for e in (session.history if is_all else session.history[-1:]) if e.reply]
+    if not wanted:
         raise UsageError("there is no reply to keep yet.")
     path = _jsonl(name) if name else talk.keep_path or _KEPT
-    append_line(path, _line(record))
+    kept, place = talk.speakers[0].kept, path.absolute()
+    n_kept = 0
+    for is_there, run in groupby(wanted, lambda exchange: (place, exchange) in kept):
+        exchanges = [] if is_there else list(run)
+        if exchanges:
+            append_line(path, _line(session.conversation(exchanges)))
+            kept.update((place, exchange) for exchange in exchanges)
+            n_kept += len(exchanges)
     talk.keep_path = path
+    if not n_kept:
+        raise UsageError(f"{path} has {'all of it' if is_all else 'this exchange'} already.")
     talk.reporter.note(f"kept {counted(n_kept, 'exchange')} in {path}; `tinyllm train` takes it")
 
 

@@ -29,6 +29,8 @@ class Speaker:
     knows_of_cuts: bool = False
     replaced: list[Exchange] = field(default_factory=list)
     """What /retry drew anew: the replies that were not good enough."""
+    kept: set[tuple[Path, Exchange]] = field(default_factory=set)
+    """What /keep wrote, and to which file."""
 
 
 class Talk(Protocol):
