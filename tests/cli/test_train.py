@@ -134,7 +134,9 @@ def test_a_budget_and_a_vocabulary_are_told_in_words(
     flags = ["--set", "max_minutes=1.125", "--max-steps", "1"]
     assert run(["train", "text.txt", *flags]) == 0
     told = capsys.readouterr().err
-    assert told.count("budget: 1 min 08 s") == 2  # the plan, and the sitting
+    assert "budget: 1 min 08 s or " in told
+    assert "training: at most 1 step of " in told
+    assert ", until 1 min 08 s are up" in told
     assert " minutes" not in told
     assert "is little text; its beginning has 18 kinds of them" in told
     assert "tokenizer: char, 20 ids, 2 of them special" in told

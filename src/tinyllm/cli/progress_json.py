@@ -38,7 +38,7 @@ class JsonReporter:
         try:
             yield counter
         finally:
-            done = {"label": label, "done": counter.done, "total": total, "unit": unit}
+            done = {"label": label, "done": counter.done, "total": counter.total, "unit": unit}
             _write({**self._latest, **done})
             self._latest = {}
 

@@ -2,8 +2,10 @@
 
 from tinyllm.config.train import TrainConfig
 from tinyllm.errors import ConfigError
+from tinyllm.reporting import counted, format_duration
 from tinyllm.training.loop import Limits, RowStream
 from tinyllm.training.schedule import LearningRateShape
+from tinyllm.training.state import Progress
 
 WARMUP_AT_MOST = 100
 _DEFAULT_FLOOR = 0.1
@@ -22,6 +24,31 @@ def limits_for(config: TrainConfig, stream: RowStream) -> Limits:
         candidates.append(-(-stream.n_rows // config.batch.rows_per_step))
     seconds = None if config.max_minutes is None else config.max_minutes * 60
     return Limits(min(candidates, default=None), seconds)
+
+
+def length_in_words(limits: Limits) -> tuple[str, str]:
+    """Say how many steps there will be, and until when, as far as each is known."""
+    steps, seconds = limits.total_steps, limits.max_seconds
+    if seconds is None:
+        return counted(steps or 0, "step"), ""
+    how_many = "steps" if steps is None else f"at most {counted(steps, 'step')}"
+    minutes, rest = divmod(seconds, 60)
+    span = format_duration(seconds) if rest else counted(int(minutes), "minute")
+    return how_many, f", until {span} {'is' if span == '1 minute' else 'are'} up"
+
+
+def expected_steps(limits: Limits, progress: Progress, reserve_seconds: float = 0.0) -> int | None:
+    """Return the steps that the training will have, by the limit that is nearer to its end.
+
+    By the clock that is a projection of the time that was used; `reserve_seconds` of it are not
+    for steps. None when nothing limits the training, or before its first step.
+    """
+    total = limits.total_steps
+    if limits.max_seconds is None or progress.step == 0:
+        return total
+    used = progress.elapsed_seconds / max(1e-9, limits.max_seconds - reserve_seconds)
+    by_clock = max(progress.step, round(progress.step / max(1e-9, used)))
+    return by_clock if total is None else min(by_clock, total)
 
 
 def shape_for(config: TrainConfig, limits: Limits) -> LearningRateShape:

@@ -13,6 +13,7 @@ from tinyllm.config.train import TrainConfig
 from tinyllm.device import memory_in_use
 from tinyllm.reporting import Progress as ProgressBar
 from tinyllm.reporting import Reporter
+from tinyllm.training.budget import expected_steps
 from tinyllm.training.loop import StepReport, Training
 from tinyllm.training.objective import SHOWN_FIGURES
 from tinyllm.training.rollback import weights_are_finite
@@ -296,6 +297,8 @@ class Milestones:
         now = time.monotonic()
         if now - self._shown >= _SHOWN_EVERY_SECONDS:
             self._shown = now
+            reserve = self.training.reserve_seconds
+            self.bar.total = expected_steps(self.training.limits, progress, reserve)
             eta = self.eta_seconds()
             if eta is not None:
                 figures["eta_seconds"] = eta

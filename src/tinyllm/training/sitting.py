@@ -20,6 +20,7 @@ from tinyllm.reporting import format_bytes, format_count, format_duration
 from tinyllm.training import memory
 from tinyllm.training.artifacts import write_samples
 from tinyllm.training.assembly import Assembly
+from tinyllm.training.budget import length_in_words
 from tinyllm.training.diagnosis import Curves, diagnose
 from tinyllm.training.foresight import in_words
 from tinyllm.training.loop import fit, hopeless
@@ -168,20 +169,17 @@ class Sitting(Assembly):
             tokenizer = self.folder.path / "tokenizer.json"
             if self.state is None or not tokenizer.exists():
                 write_text(tokenizer, self.beginning.tokenizer.to_json())
-        total = training.limits.total_steps
-        steps = f"{total:,} steps" if total is not None else "steps until the time is up"
+        steps, until = length_in_words(training.limits)
         family, size = self.beginning.model_config.family, format_count(self._n_parameters())
         rows = f"{training.rows_per_step} rows x {self.rows.train.context_length} tokens"
         lines = [
             f"model: {family}, {size} parameters; {self.compute.reason}",
-            f"training: {steps} of {rows}",
+            f"training: {steps} of {rows}{until}",
         ]
         if config.lora is not None:
             lines += in_words(
                 training, self.model, config.lora, self.rows.train.context_length, self.base.packs
             )
-        if config.max_minutes is not None:
-            lines.append(f"budget: {format_duration(config.max_minutes * 60)}")
         if self.state is not None:
             lines.append(f"going on from step {self.state.progress.step} ({self.state.path})")
         for line in lines:
