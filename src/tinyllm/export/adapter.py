@@ -53,9 +53,10 @@ def export_adapter(
         )
     own = read_small_json(adapter / OWN) if (adapter / OWN).is_file() else {}
     base = _base(adapter, own)
-    values = read_small_json(base.path / "config.json")
-    spoken = adapter if (adapter / "tokenizer.json").is_file() else base.path
-    tokenizer, _ = read_language(spoken, values, base.shape.vocab_size)
+    tokenizer = base.tokenizer
+    if (adapter / "tokenizer.json").is_file():
+        values = read_small_json(base.path / "config.json")
+        tokenizer, _ = read_language(adapter, values, base.shape.vocab_size)
     cpu = torch.device("cpu")
     with reporter.stage(f"write {config.output}"), atomic_place(config.output) as place:
         causal = read_causal(base.path, base.shape, cpu, dtype)
