@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,15 @@ def test_the_python_page_names_what_a_model_and_a_chat_can_do() -> None:
         public = [name for name in vars(kind) if not name.startswith("_")]
         missing = [name for name in public if not re.search(rf"\b{name}\b", text)]
         assert not missing, f"docs/python.md says nothing of {kind.__name__}.{missing}"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="asks git")
+def test_git_ignores_what_the_commands_leave_and_nothing_else(tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    left = ["good.jsonl", "kept.jsonl", "chat-20260101-101010.jsonl", "revisions/sft.jsonl"]
+    ours = ["src/tinyllm/stories/run.py", "datasets/tinystories/README.md", "docs/chat.md"]
+    asked = subprocess.run(
+        ["git", "-C", tmp_path, "check-ignore", *left, *ours], capture_output=True, text=True
+    )
+    assert asked.stdout.splitlines() == left
