@@ -84,7 +84,7 @@ def atomic_place(path: Path) -> Iterator[Path]:
 def _put_back(path: Path) -> None:
     """Give what stepped aside its name again, or remove it where the new one took the place."""
     for aside, pid in _beside(path, "old"):
-        if pid != os.getpid() and is_alive(pid):
+        if aside.name != f".{path.name}.{pid}.old" or (pid != os.getpid() and is_alive(pid)):
             continue
         if os.path.lexists(path):
             _remove_quietly(aside)
@@ -104,21 +104,17 @@ def _remove_quietly(path: Path) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of `path` whose writer no longer lives."""
+    """Remove temporary files of `path`, and of its parts, whose writer no longer lives."""
     for leftover, pid in _beside(path, "tmp"):
         if not is_alive(pid):
             _remove_quietly(leftover)
 
 
 def _beside(path: Path, suffix: str) -> list[tuple[Path, int]]:
-    """Return what lies beside `path` under its hidden names, with the number of its process."""
+    """Return what lies beside `path` under hidden names that begin as its own, and whose it is."""
     pattern = f".{glob.escape(path.name)}.*.{suffix}"
-    found = [(other, other.name.rsplit(".", 2)) for other in path.parent.glob(pattern)]
-    return [
-        (other, int(pid))
-        for other, (name, pid, _) in found
-        if name == f".{path.name}" and pid.isdecimal()
-    ]
+    found = [(other, other.name.rsplit(".", 2)[1]) for other in path.parent.glob(pattern)]
+    return [(other, int(pid)) for other, pid in found if pid.isdecimal()]
 
 
 def is_alive(pid: int) -> bool:
