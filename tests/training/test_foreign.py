@@ -1,6 +1,7 @@
 """Adapters beside a model of any family: exact resume, a folder that peft opens, early refusals."""
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.cli.here import Here
 from tests.foreign import save_other_model, transformers
 from tests.training.small_runs import train, train_apart
 from tests.training.test_distributed import TORCHRUN
@@ -173,6 +175,17 @@ def test_peft_opens_what_was_learnt_and_the_merge_says_the_same(tmp_path: Path) 
     config = load_config(TrainConfig, tmp_path / "config.json", flags={"max_steps": 2})
     run(config, SilentReporter(), fresh=True)
     assert (tmp_path / "out/model-run.1/model-adapter/adapter_config.json").is_file()
+
+
+def test_what_the_report_says_to_do_next_merges_the_adapter(here: Here, tmp_path: Path) -> None:
+    write_tuning(tmp_path, max_steps=2)
+    save_other_model(tmp_path / "model", "neox")
+    tune(tmp_path)
+    report = (tmp_path / "out/model-run/report.md").read_text("utf-8")
+    program, *command = shlex.split(report.partition("## Next")[2].splitlines()[3])
+    assert program == "tinyllm"
+    assert here(*command).code == 0
+    assert (tmp_path / "model-merged/config.json").is_file()
 
 
 def test_only_answers_are_learnt_in_the_words_of_the_models_own_template(tmp_path: Path) -> None:

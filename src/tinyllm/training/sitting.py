@@ -4,6 +4,7 @@ A run may take several sittings: each ends at a limit, when asked to stop, or wi
 What a sitting leaves on disk is all that the next one needs.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -298,8 +299,10 @@ class Sitting(Assembly):
 
     def _next_command(self) -> str:
         if self.base.foreign is not None:
-            return f"tinyllm export {self.keeper.written} --output {self.path.stem}-merged"
-        return f"tinyllm infer --checkpoint {self.path}"
+            return shlex.join(
+                ["tinyllm", "export", str(self.keeper.written), f"{self.path.stem}-merged"]
+            )
+        return shlex.join(["tinyllm", "infer", "--checkpoint", str(self.path)])
 
     def _facts(self, result: TrainResult) -> list[tuple[str, str]]:
         family, size = self.beginning.model_config.family, format_count(result.n_parameters)
