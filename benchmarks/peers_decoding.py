@@ -11,10 +11,10 @@ each round gives every contender its turn:
                   milliseconds, so --tokens should be many
     llama.cpp     llama-bench f32, bf16, q8_0: tg and pp; llama-batched-bench for the batch
     transformers  generate, float32 and bfloat16
-    tinyllm       `tinyllm bench infer`: the engine of `infer`, greedy
+    tinyllm       `tinyllm bench infer`: the engine of `infer`, greedy; with kernels off, too
 
-Ratios are against the better of llama2.c and llama.cpp in the same precision. Tables go to
-standard output, the last line is JSON.
+Ratios are against the better of llama2.c and llama.cpp in the same precision, and against the
+better of transformers' two. Tables go to standard output, the last line is JSON.
 """
 
 import argparse
@@ -54,6 +54,8 @@ SIZES = {  # vocabulary, width, layers, heads, width of the feed-forward layer
 }
 FORMS = {"float32": "f32", "bfloat16": "bf16", "int8": "q8_0"}
 """Our forms of the weights, and llama.cpp's."""
+PLAIN_FORMS = ("float32", "bfloat16")
+"""Those that transformers has, and we without native code."""
 PROMPTS = (16, 512)
 WORKERS = Path(__file__).parent
 
@@ -90,14 +92,14 @@ def contenders(models: Models, arguments: argparse.Namespace) -> dict[str, Conte
     """Return everyone who is to be measured."""
     threads, n_new, batch = arguments.threads, arguments.tokens, arguments.batch
 
-    def ours(form: str) -> Figures:
+    def ours(form: str, **more: str) -> Figures:
         command = [sys.executable, "-m", "tinyllm", "bench", "infer", "--checkpoint", models.ours]
         command += ["--dtype", form, "--new-tokens", n_new, "--rounds", 3]
         figures: Figures = {}
         for n_prompt in PROMPTS:
             together = batch if n_prompt == PROMPTS[0] else 1
             flags = ["--prompt-tokens", n_prompt, "--batch-size", max(1, together)]
-            speed = last_json(output_of([*command, *flags], threads))["speeds"][0]
+            speed = last_json(output_of([*command, *flags], threads, **more))["speeds"][0]
             figures[f"pp{n_prompt}"] = speed["prefill_tokens_per_second"]
             if n_prompt == PROMPTS[0]:
                 figures["decode"] = speed["decode_tokens_per_second"]
@@ -156,16 +158,18 @@ def contenders(models: Models, arguments: argparse.Namespace) -> dict[str, Conte
     if arguments.llamacpp is not None:
         everyone |= {f"llama.cpp {f}": lambda f=f: llamacpp(f) for f in FORMS}
     if not arguments.skip_transformers:
-        for form in ("float32", "bfloat16"):
+        for form in PLAIN_FORMS:
             everyone[f"transformers {form}"] = lambda f=form: transformers(f)
+            everyone[f"kernels off {form}"] = lambda f=form: ours(f, TINYLLM_KERNELS="off")
     return everyone
 
 
 def ratios(found: dict[str, Series]) -> dict[str, float]:
     """Compare each of our forms with the best native peer of its precision, and transformers."""
     compared = {}
-    for form in FORMS:
-        mine = found[f"tinyllm {form}"]
+    forms = {form: found[f"tinyllm {form}"] for form in FORMS}
+    plain = {who: series for who, series in found.items() if who.startswith("kernels off")}
+    for form, mine in (forms | plain).items():
         native = [
             found[f"{who} {form}"] for who in ("llama2.c", "llama.cpp") if f"{who} {form}" in found
         ]

@@ -84,7 +84,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="tinyllm-bench-") as folder:
         built = _assemble(config, reporter, Path(folder))
         memory.forget_peak(compute.device)
-        reports = [take_step(built.training) for _ in range(warmup_steps + steps)]
+        with memory.garbage_of_steps_only():
+            reports = [take_step(built.training) for _ in range(warmup_steps + steps)]
         peak = memory.peak(compute.device)
     timed = reports[warmup_steps:]
     shape, context = built.model.config, built.rows.train.context_length

@@ -1,8 +1,9 @@
 """Causal attention on the processor, forwards and backwards: the operator `tinyllm::attention`.
 
-The kernel (`attention.cpp`) reads q, k and v as the linear layers wrote them, without transposes,
-normalises and rotates queries and keys on the way, and holds no (T, T) matrix. It is built for one
-head dim and one dtype at a time, when that pair is first met. The same in plain PyTorch is in
+A compiler sees the operator; eager mode calls what is behind it. The kernel
+(`attention.cpp`) reads q, k and v as the linear layers wrote them, without transposes, normalises
+and rotates queries and keys on the way, and holds no (T, T) matrix. It is built for one head dim
+and one dtype at a time, when that pair is first met. The same in plain PyTorch is in
 `model/attention.py`. Dimensions are named as in `model/transformer.py`.
 """
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tinyllm.kernels.build import load_library
+from tinyllm.kernels.function import differentiable
 
 MAX_HEAD_DIM = 256
 _IO = {torch.float32: "float", torch.bfloat16: "Bf16", torch.float64: "double"}
@@ -82,12 +84,12 @@ def attend(
         (None, None) if norm_weights is None else (x.to(real) for x in norm_weights)
     )
     operands = (q, k.to(q.dtype), v.to(q.dtype), starts, cos, sin, q_weight, k_weight)
-    out: Tensor = attention(*operands, scale, eps)[0]
+    apply = attention if torch.compiler.is_compiling() else _apply
+    out: Tensor = apply(*operands, scale, eps)[0]
     return out
 
 
-@torch.library.custom_op("tinyllm::attention", mutates_args=())
-def attention(
+def _attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -111,8 +113,7 @@ def attention(
     return out, log_sums
 
 
-@torch.library.custom_op("tinyllm::attention_backward", mutates_args=())
-def attention_backward(
+def _attention_backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -142,6 +143,12 @@ def attention_backward(
     return gradients
 
 
+attention = torch.library.custom_op("tinyllm::attention", _attention, mutates_args=())
+attention_backward = torch.library.custom_op(
+    "tinyllm::attention_backward", _attention_backward, mutates_args=()
+)
+
+
 @attention.register_fake
 def _(q, k, v, starts, cos, sin, q_weight, k_weight, scale, eps):  # type: ignore[no-untyped-def]
     return q.new_empty(q.shape), _new_log_sums(q)
@@ -159,18 +166,22 @@ def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx, grad_out, _grad_log_sums):  # type: ignore[no-untyped-def]
-    q, k, v, *rest, out, log_sums = ctx.saved_tensors
-    if grad_out is None:
-        return (None,) * 10
-    operands = (q, k, v, out, log_sums, grad_out, *rest)
-    grad_q, grad_k, grad_v, *weights = attention_backward(*operands, ctx.scale, ctx.eps)
-    has_norm = rest[-1] is not None
-    grad_weights = (x.sum((0, 1)) if has_norm else None for x in weights)
-    return grad_q, grad_k, grad_v, None, None, None, *grad_weights, None, None
+def _derivative(backward):  # type: ignore[no-untyped-def]
+    def differentiate(ctx, grad_out, _grad_log_sums):  # type: ignore[no-untyped-def]
+        q, k, v, *rest, out, log_sums = ctx.saved_tensors
+        if grad_out is None:
+            return (None,) * 10
+        operands = (q, k, v, out, log_sums, grad_out, *rest)
+        grad_q, grad_k, grad_v, *weights = backward(*operands, ctx.scale, ctx.eps)
+        has_norm = rest[-1] is not None
+        grad_weights = (x.sum((0, 1)) if has_norm else None for x in weights)
+        return grad_q, grad_k, grad_v, None, None, None, *grad_weights, None, None
+
+    return differentiate
 
 
-attention.register_autograd(_differentiate, setup_context=_save)
+attention.register_autograd(_derivative(attention_backward), setup_context=_save)
+_apply = differentiable(_attention, _save, _derivative(_attention_backward))
 
 
 def _require_fitting(

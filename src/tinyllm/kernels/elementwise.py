@@ -4,9 +4,10 @@
     gelu       a bias and GELU in its tanh form
     swiglu     silu(gate) * up
 
-All three are differentiable `torch.library` operators on CPU tensors; `serves` tells for which.
-Their plain twins, which serve everything else, are one line each and stand where they are used,
-in `model/blocks.py`. B batch, T time, D hidden, F feed-forward.
+All three are differentiable functions of CPU tensors; `serves` tells for which. No compiler ever
+sees them, so they are no `torch.library` operators. Their plain twins, which serve everything else,
+are one line each and stand where they are used, in `model/blocks.py`. B batch, T time, D hidden,
+F feed-forward.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tinyllm.kernels.build import load_library
+from tinyllm.kernels.function import differentiable
 
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
 _PAIRS = {
@@ -47,19 +49,19 @@ def add_norm(
     delta, that of the coming product.
     """
     dtype = product_dtype(x) if delta is None else delta.dtype
-    stream, normed, _, _ = torch.ops.tinyllm.add_norm(x, delta, weight, bias, eps, dtype)
+    stream, normed, _, _ = _apply_add_norm(x, delta, weight, bias, eps, dtype)
     return (x if delta is None else stream), normed
 
 
 def gelu(x: Tensor, bias: Tensor) -> Tensor:
     """Return GELU (tanh form) of x (…, F) plus bias (F,), in x's dtype."""
-    out: Tensor = torch.ops.tinyllm.gelu(x, bias)
+    out: Tensor = _apply_gelu(x, bias)
     return out
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up, all (…, F) of one dtype."""
-    out: Tensor = torch.ops.tinyllm.swiglu(gate, up)
+    out: Tensor = _apply_swiglu(gate, up)
     return out
 
 
@@ -89,7 +91,7 @@ def _call(name: str, *arguments: Tensor | int | float | None) -> None:
         else None
         for a in arguments
     ]
-    library[f"tinyllm_{name}"](*values, ctypes.c_int64(torch.get_num_threads()))
+    getattr(library, f"tinyllm_{name}")(*values, ctypes.c_int64(torch.get_num_threads()))
 
 
 def _working(dtype: torch.dtype) -> torch.dtype:
@@ -218,22 +220,7 @@ def _swiglu_backward(d_y: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Ten
     return d_gate, d_up
 
 
-# ---- how autograd sees them; a compiler never does, see `serves` ----
-
-_operators = torch.library.Library("tinyllm", "FRAGMENT")  # type: ignore[no-untyped-call]
-for _schema, _kernel in {
-    "add_norm(Tensor x, Tensor? delta, Tensor weight, Tensor? bias, float eps, ScalarType dtype)"
-    " -> (Tensor, Tensor, Tensor, Tensor)": _add_norm,
-    "add_norm_backward(Tensor d_normed, Tensor? d_stream, Tensor stream, Tensor weight, "
-    "Tensor means, Tensor scales, bool with_bias, bool with_delta)"
-    " -> (Tensor, Tensor, Tensor, Tensor)": _add_norm_backward,
-    "gelu(Tensor x, Tensor bias) -> Tensor": _gelu,
-    "gelu_backward(Tensor d_y, Tensor x, Tensor bias) -> (Tensor, Tensor)": _gelu_backward,
-    "swiglu(Tensor gate, Tensor up) -> Tensor": _swiglu,
-    "swiglu_backward(Tensor d_y, Tensor gate, Tensor up) -> (Tensor, Tensor)": _swiglu_backward,
-}.items():
-    _operators.define(_schema)  # type: ignore[no-untyped-call]
-    _operators.impl(_schema.partition("(")[0], _kernel, "CPU")  # type: ignore[no-untyped-call]
+# ---- how autograd sees them ----
 
 
 def _keep_for_add_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -253,7 +240,7 @@ def _differentiate_add_norm(
     d_sum = d_stream if ctx.has_delta else None
     if d_normed is None:
         return d_sum, d_sum, None, None, None, None
-    d_x, d_delta, d_weight, d_bias = torch.ops.tinyllm.add_norm_backward(
+    d_x, d_delta, d_weight, d_bias = _add_norm_backward(
         d_normed, d_sum, stream, weight, means, scales, ctx.has_bias, ctx.has_delta
     )
     if ctx.has_delta:
@@ -270,20 +257,15 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate_gelu(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor]:
-    d_x, d_bias = torch.ops.tinyllm.gelu_backward(d_y, *ctx.saved_tensors)
+    d_x, d_bias = _gelu_backward(d_y, *ctx.saved_tensors)
     return d_x, d_bias
 
 
 def _differentiate_swiglu(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor]:
-    d_gate, d_up = torch.ops.tinyllm.swiglu_backward(d_y, *ctx.saved_tensors)
+    d_gate, d_up = _swiglu_backward(d_y, *ctx.saved_tensors)
     return d_gate, d_up
 
 
-for _name, _backward, _keep in (
-    ("add_norm", _differentiate_add_norm, _keep_for_add_norm),
-    ("gelu", _differentiate_gelu, _keep_inputs),
-    ("swiglu", _differentiate_swiglu, _keep_inputs),
-):
-    torch.library.register_autograd(
-        f"tinyllm::{_name}", _backward, setup_context=_keep, lib=_operators
-    )
+_apply_add_norm = differentiable(_add_norm, _keep_for_add_norm, _differentiate_add_norm)
+_apply_gelu = differentiable(_gelu, _keep_inputs, _differentiate_gelu)
+_apply_swiglu = differentiable(_swiglu, _keep_inputs, _differentiate_swiglu)
