@@ -16,28 +16,28 @@ template <typename T> static std::vector<T> filled(int64_t n) {
 static int run(int64_t time, int64_t n_heads, int64_t n_kv_heads, bool has_features) {
     const int64_t batch = 2, e = HEAD_DIM, n_q = batch * time * n_heads * e;
     const int64_t n_k = batch * time * n_kv_heads * e;
-    const auto q = filled<Io>(n_q), k = filled<Io>(n_k), v = filled<Io>(n_k), grad_out = filled<Io>(n_q);
+    const auto qkv = filled<Io>(n_q + 2 * n_k), grad_out = filled<Io>(n_q);
     const auto cos = filled<Real>(time * (e / 2)), sin = filled<Real>(batch * time * (e / 2));
     const auto weight = filled<Real>(e);
     std::vector<int32_t> starts;
     for (int64_t i = 0; i < batch * time; ++i) {
         starts.push_back(static_cast<int32_t>(i % time < 5 ? -3 : i % time - (i % 3) * 4));
     }
-    std::vector<Io> out(n_q), grad_q(n_q), grad_k(n_k), grad_v(n_k);
+    std::vector<Io> out(n_q), grad_qkv(n_q + 2 * n_k);
     std::vector<Real> log_sums(batch * n_heads * time);
     std::vector<Real> grad_q_weight(batch * n_heads * e), grad_k_weight(batch * n_kv_heads * e);
-    Attention call{batch, time, n_heads, n_kv_heads, n_heads * e, n_kv_heads * e, n_kv_heads * e,
-                   nullptr, nullptr, nullptr, nullptr, nullptr, time, 0, 0.25, 1e-5, 2};
+    Attention call{batch,   time,    n_heads, n_kv_heads, nullptr, nullptr, nullptr,
+                   nullptr, nullptr, time,    0,          0.25,    1e-5,    2};
     if (has_features) {
         call.starts = starts.data();
         call.cos = cos.data(), call.sin = sin.data();
         call.q_weight = call.k_weight = weight.data();
     }
-    if (tinyllm_attention_forward(&call, q.data(), k.data(), v.data(), out.data(), log_sums.data())) {
+    if (tinyllm_attention_forward(&call, qkv.data(), out.data(), log_sums.data())) {
         return 1;
     }
-    const Tensors tensors{q.data(), k.data(), v.data(), out.data(), grad_out.data(), log_sums.data(),
-                          grad_q.data(), grad_k.data(), grad_v.data(), grad_q_weight.data(),
+    const Tensors tensors{qkv.data(),      out.data(),           grad_out.data(),
+                          log_sums.data(), grad_qkv.data(),      grad_q_weight.data(),
                           grad_k_weight.data()};
     return tinyllm_attention_backward(&call, &tensors);
 }

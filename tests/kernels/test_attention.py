@@ -75,6 +75,14 @@ def draw(
     return operands, options
 
 
+def pack(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.cat((q, k, v), dim=2).flatten(2)
+
+
+def natively(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    return attention.attend(pack(q, k, v), q.shape[2], k.shape[2], **options)
+
+
 def with_gradients(
     attend: Any, operands: list[Tensor], options: dict[str, Any], grad_out: Tensor
 ) -> list[Tensor]:
@@ -114,7 +122,7 @@ def test_float32_agrees_with_plain_operations(shape: tuple[Any, ...]) -> None:
     grad_out = torch.randn(operands[0].shape, generator=torch.Generator().manual_seed(seed))
     wanted = with_gradients(plain, operands, options, grad_out)
     single = [x.float() for x in operands]
-    assert_alike(with_gradients(attention.attend, single, options, grad_out), wanted, 1e-5)
+    assert_alike(with_gradients(natively, single, options, grad_out), wanted, 1e-5)
 
 
 @needs_compiler
@@ -126,7 +134,7 @@ def test_bfloat16_agrees_to_its_rounding(shape: tuple[Any, ...]) -> None:
     grad_out = torch.randn(operands[0].shape, generator=torch.Generator().manual_seed(seed))
     grad_out = grad_out.bfloat16()
     wanted = with_gradients(plain, [x.double() for x in operands], options, grad_out)
-    found = with_gradients(attention.attend, operands, options, grad_out)
+    found = with_gradients(natively, operands, options, grad_out)
     assert found[0].dtype == torch.bfloat16
     assert_alike(found, wanted, 1e-2)
 
@@ -138,7 +146,7 @@ def test_wide_heads(width: int) -> None:
     grad_out = torch.randn(operands[0].shape)
     wanted = with_gradients(plain, operands, options, grad_out)
     single = [x.float() for x in operands]
-    assert_alike(with_gradients(attention.attend, single, options, grad_out), wanted, 1e-5)
+    assert_alike(with_gradients(natively, single, options, grad_out), wanted, 1e-5)
 
 
 @needs_compiler
@@ -149,27 +157,17 @@ def test_gradients_agree_with_finite_differences(shape: tuple[int, ...], feature
     weights = options.pop("norm_weights", ())
 
     def attend(q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> Tensor:
-        return attention.attend(q, k, v, **options, norm_weights=weights or None)
+        return natively(q, k, v, **options, norm_weights=weights or None)
 
     leaves = [x.requires_grad_() for x in (*operands, *weights)]
     assert torch.autograd.gradcheck(attend, leaves, fast_mode=shape[1] > 5)
 
 
 @needs_compiler
-def test_operands_may_be_parts_of_one_product() -> None:
-    (q, k, v), options = draw(0, 2, 21, 4, 2, 16, "rotation")
-    packed = torch.cat([x.flatten(2) for x in (q, k, v)], dim=-1).float()
-    parts = packed.split([64, 32, 32], dim=-1)
-    found = attention.attend(*(x.unflatten(-1, (-1, 16)) for x in parts), **options)
-    assert torch.equal(found, attention.attend(q.float(), k.float(), v.float(), **options))
-    assert_alike([found], [plain(q, k, v, **options)], 1e-5)
-
-
-@needs_compiler
 def test_any_strides_are_read_rightly() -> None:
     (q, k, v), options = draw(0, 2, 21, 4, 4, 16, "")
-    turned = [x.float().transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)]
-    assert_alike([attention.attend(*turned, **options)], [plain(q, k, v, **options)], 1e-5)
+    turned = pack(*(x.float() for x in (q, k, v))).transpose(0, 1).contiguous().transpose(0, 1)
+    assert_alike([attention.attend(turned, 4, 4, **options)], [plain(q, k, v, **options)], 1e-5)
 
 
 @needs_compiler
@@ -177,7 +175,7 @@ def test_what_is_out_of_sight_has_no_effect_and_no_gradient() -> None:
     (q, k, v), options = draw(0, 1, 50, 1, 1, 16, "")
     starts = torch.where(torch.arange(50) < 20, 0, 20).int().unsqueeze(0)
     leaves = [x.float().requires_grad_() for x in (q, k, v)]
-    out = attention.attend(*leaves, **options, starts=starts)
+    out = natively(*leaves, **options, starts=starts)
     out[:, 20:40].sum().backward()
     for leaf in leaves:
         assert not leaf.grad[:, :20].any()  # an earlier document
@@ -185,7 +183,7 @@ def test_what_is_out_of_sight_has_no_effect_and_no_gradient() -> None:
     changed = [x.detach().clone() for x in leaves]
     for x in changed:
         x[:, :20] = x[:, 40:] = 1e4
-    again = attention.attend(*changed, **options, starts=starts)
+    again = natively(*changed, **options, starts=starts)
     assert torch.equal(again[:, 20:40], out[:, 20:40])
 
 
@@ -194,9 +192,9 @@ def test_large_scores_and_nan() -> None:
     (q, k, v), options = draw(0, 1, 40, 1, 1, 16, "")
     q, k = q * 30, k * 30
     wanted = plain(q.float().double(), k.float().double(), v, **options)
-    assert_alike([attention.attend(q.float(), k.float(), v.float(), **options)], [wanted], 1e-4)
+    assert_alike([natively(q.float(), k.float(), v.float(), **options)], [wanted], 1e-4)
     k[0, 10, 0, 3] = math.nan
-    found = attention.attend(q.float(), k.float(), v.float(), **options)
+    found = natively(q.float(), k.float(), v.float(), **options)
     assert found[:, 10:].isnan().all()
     assert not found[:, :10].isnan().any()
 
@@ -210,9 +208,9 @@ def test_heads_start_over_where_another_token_outshines_their_own(
     (q, k, v), options = draw(0, 1, 70, 1, 1, width, "")
     operands = [(q * 30).to(dtype), (k * 30).to(dtype), v.to(dtype)]
     wanted = with_gradients(plain, [x.double() for x in operands], options, v)
-    assert_alike(with_gradients(attention.attend, operands, options, v), wanted, 1e-4)
+    assert_alike(with_gradients(natively, operands, options, v), wanted, 1e-4)
     operands[1][0, 10, 0, 3] = math.nan
-    found = attention.attend(*operands, **options)
+    found = natively(*operands, **options)
     assert found[:, 10:].isnan().all()
     assert not found[:, :10].isnan().any()
 
@@ -226,7 +224,7 @@ def test_a_far_token_that_outshines_all_others_is_all_there_is(
     (_, _, v), options = draw(0, 1, 200, 1, 1, width, "")
     q, k, v = torch.full_like(v, 32), torch.zeros_like(v), v.to(dtype)
     k[:, 0] = 32
-    found = attention.attend(q.to(dtype), k.to(dtype), v, **options)
+    found = natively(q.to(dtype), k.to(dtype), v, **options)
     assert torch.equal(found, v[:, :1].expand_as(v))
 
 
@@ -237,7 +235,7 @@ def test_scores_too_large_for_their_differences_stay_numbers(width: int, size: f
     operands, options = draw(9, 2, 33, 2, 2, width, "")
     same = (operands[0] * size).float()  # each token's own score is the largest, and rounded
     huge = [same, same, operands[2].float()]
-    found = with_gradients(attention.attend, huge, options, torch.ones(2, 33, 2, width))
+    found = with_gradients(natively, huge, options, torch.ones(2, 33, 2, width))
     assert all(bool(x.isfinite().all()) for x in found)
     assert found[0].abs().max() <= huge[2].abs().max() * 1.001
 
@@ -249,7 +247,7 @@ def test_threads_change_no_bit() -> None:
     found, n_threads = [], torch.get_num_threads()
     for n in (1, 3):
         torch.set_num_threads(n)
-        found.append(with_gradients(attention.attend, single, options, grad_out))
+        found.append(with_gradients(natively, single, options, grad_out))
     torch.set_num_threads(n_threads)
     assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
 
@@ -258,10 +256,10 @@ def test_threads_change_no_bit() -> None:
 @pytest.mark.parametrize("features", ["", "starts rotation norms"])
 def test_the_operator_keeps_the_rules_of_torch(features: str) -> None:
     operands, options = draw(0, 2, 9, 2, 1, 16, features)
-    operands = [x.float().requires_grad_() for x in operands]
+    qkv = pack(*(x.float() for x in operands)).requires_grad_()
     rotation = [x.squeeze(2).float() for x in options.get("rotation", ())] or [None, None]
     weights = [x.float().requires_grad_() for x in options.get("norm_weights", ())] or [None, None]
-    arguments = (*operands, options.get("starts"), *rotation, *weights, 0.25, 1e-5)
+    arguments = (qkv, 2, 1, options.get("starts"), *rotation, *weights, 0.25, 1e-5)
     torch.library.opcheck(attention.attention, arguments)
 
 
@@ -285,14 +283,15 @@ def test_torch_compile_sees_through_it() -> None:
 @needs_compiler
 def test_shapes_that_do_not_fit_are_refused() -> None:
     q = torch.zeros(2, 5, 4, 16)
-    with pytest.raises(ValueError, match="q, k, v must be"):
-        attention.attend(q, q[:, :, :3], q[:, :, :3], scale=1.0)
+    for n_heads, n_kv_heads in ((4, 3), (5, 5)):
+        with pytest.raises(ValueError, match="qkv must be"):
+            attention.attend(pack(q, q, q), n_heads, n_kv_heads, scale=1.0)
     with pytest.raises(ValueError, match="starts must be"):
-        attention.attend(q, q, q, scale=1.0, starts=torch.zeros(2, 5))
+        natively(q, q, q, scale=1.0, starts=torch.zeros(2, 5))
     with pytest.raises(ValueError, match="rotation must be"):
-        attention.attend(q, q, q, scale=1.0, rotation=(torch.zeros(1, 5, 1, 4),) * 2)
+        natively(q, q, q, scale=1.0, rotation=(torch.zeros(1, 5, 1, 4),) * 2)
     with pytest.raises(ValueError, match="norm_weights must be"):
-        attention.attend(q, q, q, scale=1.0, norm_weights=(torch.ones(8),) * 2)
+        natively(q, q, q, scale=1.0, norm_weights=(torch.ones(8),) * 2)
 
 
 @needs_compiler
@@ -342,7 +341,7 @@ def test_sanitizers_find_nothing(width: int, io: str, tmp_path: Path) -> None:
 def test_nothing_is_attended_natively_when_switched_off(kernels_off: None) -> None:
     assert not attention.can_attend("cpu", 16, torch.float32)
     with pytest.raises(RuntimeError, match="not available"):
-        attention.attend(*[torch.zeros(1, 2, 1, 16)] * 3, scale=1.0)
+        natively(*[torch.zeros(1, 2, 1, 16)] * 3, scale=1.0)
 
 
 @needs_compiler

@@ -1,10 +1,9 @@
-// Causal attention and its gradient, straight from the products that give q, k and v.
+// Causal attention and its gradient, straight from the product that gives q, k and v.
 //
-//     q (B, T, H, E)   k, v (B, T, K, E)   out (B, T, H, E)   log_sums (B, H, T)
+//     qkv (B, T, (H + K + K) E)   out (B, T, H, E)   log_sums (B, H, T)
 //
-// Heads lie side by side in a token's row; `q_stride` and its like lead from token to token, so
-// that q, k and v may be three matrices or parts of one. Query head h reads key head h / (H / K).
-// Query t sees the keys starts[t] .. t: one lower bound says both how far back a window reaches
+// A token's row holds its H query heads side by side, then its K key heads and its K value heads;
+// so does the gradient of qkv. Query head h reads key head h / (H / K). Query t sees the keys starts[t] .. t: one lower bound says both how far back a window reaches
 // and where a document began. Queries and keys are normalised (RMS, with a weight) and rotated
 // (RoPE, dimension i with i + E/2) as they are read, and their gradients are taken back the same
 // way as they are written.
@@ -36,7 +35,6 @@ using V = Vector<Real>;
 
 struct Attention {  // mirrored in attention.py
     int64_t batch, time, n_heads, n_kv_heads;
-    int64_t q_stride, k_stride, v_stride;
     const int32_t *starts;  // (B or 1, T), null: all from the first key on
     const Real *cos, *sin;  // (B or 1, T, E/2), null: not rotated
     const Real *q_weight, *k_weight;  // (E,), null: not normalised
@@ -66,6 +64,19 @@ static_assert(tile % rows == 0, "the last block of rows must end before the last
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 // ---- one head of one token ----
+
+template <class T> inline T *head_of(const Attention &call, T *qkv, int64_t token, int64_t number) {
+    return qkv + (token * (call.n_heads + 2 * call.n_kv_heads) + number) * width;
+}
+template <class T> inline T *query_of(const Attention &call, T *qkv, int64_t token, int64_t h) {
+    return head_of(call, qkv, token, h);
+}
+template <class T> inline T *key_of(const Attention &call, T *qkv, int64_t token, int64_t kv) {
+    return head_of(call, qkv, token, call.n_heads + kv);
+}
+template <class T> inline T *value_of(const Attention &call, T *qkv, int64_t token, int64_t kv) {
+    return head_of(call, qkv, token, call.n_heads + call.n_kv_heads + kv);
+}
 
 struct Place {  // a token's rotation; null where there is none
     const Real *cos, *sin;
@@ -303,14 +314,14 @@ inline void attend_rows(const Attention &call, int64_t b, int64_t t, const Works
     }
 }
 
-void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, Io *out,
-                  Real *log_sums, int64_t b, int64_t h, const Workspace &space) {
+void forward_head(const Attention &call, const Io *qkv, Io *out, Real *log_sums, int64_t b,
+                  int64_t h, const Workspace &space) {
     const Real eps = static_cast<Real>(call.eps), factor = static_cast<Real>(call.scale) * log2_e;
     const int64_t kv = h / (call.n_heads / call.n_kv_heads), time = call.time;
     const int64_t token = b * time;
     for (int64_t t = 0; t < time; ++t) {
-        const Io *key = k + (token + t) * call.k_stride + kv * width;
-        const Io *value = v + (token + t) * call.v_stride + kv * width;
+        const Io *key = key_of(call, qkv, token + t, kv);
+        const Io *value = value_of(call, qkv, token + t, kv);
         Blocks::put(key_head(call, key, b, t), space.keys, space.stride, t);
         if (in_one_pass) Blocks::put(Blocks::Head(value), space.values, space.stride, t);
         else Blocks::put_mixed(Blocks::Head(value), space.values, space.stride, t);
@@ -320,7 +331,7 @@ void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, 
         for (int64_t r = 0; r < rows; ++r) {
             Real *query = space.queries + r * padded;
             if (r < n) {
-                const Io *from = q + (token + t + r) * call.q_stride + h * width;
+                const Io *from = query_of(call, qkv, token + t + r, h);
                 read_head(from, call.q_weight, place_of(call, b, t + r), eps, query);
             }
             if (r < n) scale_row(query, factor);
@@ -339,9 +350,9 @@ void forward_head(const Attention &call, const Io *q, const Io *k, const Io *v, 
 // ---- backward: one key head of one row of the batch, and the query heads that share it ----
 
 struct Tensors {
-    const Io *q, *k, *v, *out, *grad_out;
+    const Io *qkv, *out, *grad_out;
     const Real *log_sums;
-    Io *grad_q, *grad_k, *grad_v;      // (B, T, H or K, E), contiguous
+    Io *grad_qkv;
     Real *grad_q_weight, *grad_k_weight;  // (B, H or K, E): to be summed over B and heads
 };
 
@@ -387,7 +398,7 @@ void backward_query_head(const Attention &call, const Tensors &all_of, int64_t b
             Real *query = space.queries + r * padded, *gradient = space.mixed_gradient + r * padded;
             if (r < n) {
                 const int64_t at = ((token + t + r) * call.n_heads + h) * width;
-                const Io *from = all_of.q + (token + t + r) * call.q_stride + h * width;
+                const Io *from = query_of(call, all_of.qkv, token + t + r, h);
                 read_head(from, call.q_weight, place_of(call, b, t + r), eps, query);
                 Real mixed[padded];
                 widen_head(all_of.grad_out + at, gradient);
@@ -402,10 +413,10 @@ void backward_query_head(const Attention &call, const Tensors &all_of, int64_t b
         for (int64_t r = 0; r < n; ++r) {
             Real *gradient = space.mixed + r * padded;
             scale_row(gradient, scale);
-            const Io *from = all_of.q + (token + t + r) * call.q_stride + h * width;
+            const Io *from = query_of(call, all_of.qkv, token + t + r, h);
             take_back(from, call.q_weight, place_of(call, b, t + r), eps, gradient,
                       weight_gradient);
-            narrow_head(gradient, 1, all_of.grad_q + ((token + t + r) * call.n_heads + h) * width);
+            narrow_head(gradient, 1, query_of(call, all_of.grad_qkv, token + t + r, h));
         }
     }
     if (!call.q_weight) return;
@@ -419,8 +430,8 @@ void backward_key_head(const Attention &call, const Tensors &all_of, int64_t b, 
     const int64_t time = call.time, token = b * time, n_shared = call.n_heads / call.n_kv_heads;
     Real x[padded] = {}, weight_gradient[width] = {};
     for (int64_t t = 0; t < time; ++t) {
-        const Io *key = all_of.k + (token + t) * call.k_stride + kv * width;
-        const Io *value = all_of.v + (token + t) * call.v_stride + kv * width;
+        const Io *key = key_of(call, all_of.qkv, token + t, kv);
+        const Io *value = value_of(call, all_of.qkv, token + t, kv);
         const auto head = key_head(call, key, b, t);
         Blocks::put(head, space.keys, space.stride, t);
         if (!in_one_pass) Blocks::put_mixed(head, space.key_rows, space.stride, t);
@@ -433,13 +444,12 @@ void backward_key_head(const Attention &call, const Tensors &all_of, int64_t b, 
         backward_query_head(call, all_of, b, h, space);
     }
     for (int64_t t = 0; t < time; ++t) {
-        const int64_t at = ((token + t) * call.n_kv_heads + kv) * width;
         gather_head(space.value_gradient, space.stride, t, 1, x);
-        narrow_head(x, 1, all_of.grad_v + at);
+        narrow_head(x, 1, value_of(call, all_of.grad_qkv, token + t, kv));
         gather_head(space.key_gradient, space.stride, t, 1 / log2_e, x);  // queries carried it
-        const Io *key = all_of.k + (token + t) * call.k_stride + kv * width;
+        const Io *key = key_of(call, all_of.qkv, token + t, kv);
         take_back(key, call.k_weight, place_of(call, b, t), eps, x, weight_gradient);
-        narrow_head(x, 1, all_of.grad_k + at);
+        narrow_head(x, 1, key_of(call, all_of.grad_qkv, token + t, kv));
     }
     if (!call.k_weight) return;
     Real *to = all_of.grad_k_weight + (b * call.n_kv_heads + kv) * width;
@@ -454,8 +464,8 @@ void backward_key_head(const Attention &call, const Tensors &all_of, int64_t b, 
 static int omp_get_thread_num() { return 0; }
 #endif
 
-extern "C" int tinyllm_attention_forward(const Attention *call, const Io *q, const Io *k,
-                                         const Io *v, Io *out, Real *log_sums) {
+extern "C" int tinyllm_attention_forward(const Attention *call, const Io *qkv, Io *out,
+                                         Real *log_sums) {
     const Workspaces spaces(*call);
     if (!spaces.memory) return 1;
     const int64_t n_items = call->batch * call->n_heads;
@@ -464,7 +474,7 @@ extern "C" int tinyllm_attention_forward(const Attention *call, const Io *q, con
         const Workspace space(spaces.memory + spaces.size * omp_get_thread_num(), call->time);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < n_items; ++i) {
-            forward_head(*call, q, k, v, out, log_sums, i / call->n_heads, i % call->n_heads, space);
+            forward_head(*call, qkv, out, log_sums, i / call->n_heads, i % call->n_heads, space);
         }
     }
     return 0;

@@ -24,7 +24,7 @@ def differentiable(
     members = {
         "forward": forward,
         "setup_context": setup_context,
-        "backward": once_differentiable(backward),  # type: ignore[no-untyped-call]
+        "backward": once_differentiable(backward),
     }
     function: Any = type(
         forward.__name__.strip("_"),

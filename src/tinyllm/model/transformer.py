@@ -86,6 +86,7 @@ class Attention(nn.Module):
         is_neo, width, bias = config.family == "gpt-neo", config.head_dim, config.qkv_bias
         self.layer = layer
         self.head_dim = width
+        self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
         self.is_local = is_neo and layer % 2 == 1
         self.scale = 1 / math.sqrt(width) if config.scale_attention else 1.0
         self.dropout = config.dropout
@@ -98,15 +99,17 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(width, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, places: Places, cache: KVCache | None) -> Tensor:
-        projected = (project(x) for project in (self.q_proj, self.k_proj, self.v_proj))
-        q, k, v = (x.unflatten(-1, (-1, self.head_dim)) for x in projected)  # (B, T, H or K, E)
         dropout = self.dropout if self.training else 0.0
         is_plain = cache is not None or dropout > 0
-        if is_plain or not native.can_attend(q.device.type, self.head_dim, q.dtype):
+        if is_plain or not native.can_attend(x.device.type, self.head_dim, product_dtype(x)):
+            projected = (project(x) for project in (self.q_proj, self.k_proj, self.v_proj))
+            q, k, v = (x.unflatten(-1, (-1, self.head_dim)) for x in projected)  # (B,T,H or K,E)
             mixed = self._attend_plainly(q, k, v, places, cache, dropout)
         else:
             mixed = native.attend(
-                *(q, k, v),
+                self._queries_keys_values(x),
+                self.n_heads,
+                self.n_kv_heads,
                 scale=self.scale,
                 starts=places.local_starts if self.is_local else places.global_starts,
                 rotation=places.rotation,
@@ -115,6 +118,15 @@ class Attention(nn.Module):
             )
         out: Tensor = self.o_proj(mixed.flatten(2))  # (B, T, D)
         return out
+
+    def _queries_keys_values(self, x: Tensor) -> Tensor:
+        """Return (B, T, (H + 2 K) E): one product where all three are plain matrices."""
+        three = (self.q_proj, self.k_proj, self.v_proj)
+        if not all(type(project) is nn.Linear for project in three):
+            return torch.cat([project(x).to(product_dtype(x)) for project in three], dim=-1)
+        weights: list[Tensor] = [project.weight for project in three]
+        biases: list[Tensor] = [p.bias for p in three if p.bias is not None]
+        return functional.linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
 
     def _norm_weights(self) -> tuple[Tensor, Tensor] | None:
         q_norm, k_norm = self.q_norm, self.k_norm
