@@ -46,7 +46,7 @@ def test_mixing_equals_the_fused_operator_in_float64(
     assert_close(found_gradients, wanted_gradients, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("n_tokens", [attention._WRITTEN_OUT, attention._WRITTEN_OUT + 1])
+@pytest.mark.parametrize("n_tokens", [attention._WRITTEN_OUT[-1], attention._WRITTEN_OUT[-1] + 1])
 @pytest.mark.parametrize("n_groups", [1, 4])
 def test_no_mask_means_all_that_came_before(n_tokens: int, n_groups: int) -> None:
     q, k, v = (draw(i, 2, n, n_tokens, 8) for i, n in enumerate((4, n_groups, n_groups)))
@@ -54,6 +54,14 @@ def test_no_mask_means_all_that_came_before(n_tokens: int, n_groups: int) -> Non
     found = attend(q, k, v, None, scale=0.3)
     assert_close(found, attend(q, k, v, mask, scale=0.3), atol=1e-5, rtol=1e-5)
     assert_close(found[:, :, :50], attend(*(x[:, :, :50] for x in (q, k, v)), None, scale=0.3))
+
+
+@pytest.mark.parametrize("n_keys", [1, 2, 70])
+@pytest.mark.parametrize("n_groups", [1, 4])
+def test_a_lone_query_without_a_mask_looks_at_all_keys(n_keys: int, n_groups: int) -> None:
+    q, k, v = (draw(i, 2, n, n_keys, 8) for i, n in enumerate((4, n_groups, n_groups)))
+    found = attend(q[:, :, -1:], k, v, None, scale=0.3)
+    assert_close(found, attend(q, k, v, None, scale=0.3)[:, :, -1:], atol=1e-5, rtol=1e-5)
 
 
 def test_half_precision_comes_back_in_half_precision() -> None:

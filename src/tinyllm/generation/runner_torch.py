@@ -99,10 +99,9 @@ class _RowsOfCache(KVCache):
     """Some rows of a cache as a cache of their own, that writes to the whole."""
 
     def __init__(self, whole: KVCache, rows: Ids, lengths: Ids) -> None:
+        super().__init__(whole.keys, whole.values, torch.from_numpy(lengths))
         device = whole.lengths.device
-        self.keys, self.values = whole.keys, whole.values
-        self.lengths = torch.from_numpy(lengths).to(device)
-        self.longest = int(lengths.max())
+        self.lengths = self.lengths.to(device)
         self._rows = torch.from_numpy(rows).to(device)  # (B,)
         first, last = int(rows[0]), int(rows[-1])
         is_run = last - first == len(rows) - 1  # rows rise: nothing lies between them
@@ -110,11 +109,7 @@ class _RowsOfCache(KVCache):
 
     def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k and v (B, T, K, E) at positions (B, T); return all up to there (B, S, K, E)."""
-        end = self.longest + k.shape[1]
-        keys, values = self.keys[layer], self.values[layer]
-        keys[self._rows.unsqueeze(1), positions] = k.to(keys.dtype)
-        values[self._rows.unsqueeze(1), positions] = v.to(values.dtype)
-        return keys[self._read, :end], values[self._read, :end]
+        return self._write(layer, self._read, self._rows.unsqueeze(1), positions, k, v)
 
 
 def _padded(held: Tensor, n_rows: int, max_length: int) -> Tensor:

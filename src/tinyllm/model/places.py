@@ -41,9 +41,13 @@ class Places:
         past: Tensor | None = None,
         longest_past: int = 0,
     ) -> Self:
-        """Place ids (B, T), each row behind past (B,) tokens, the longest of longest_past."""
+        """Place ids (B, T), each row behind past (B,) tokens, the longest of longest_past.
+
+        Without `past`, every row follows as many as the longest does.
+        """
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)  # (T,)
-        indices = steps.unsqueeze(0) if past is None else past.unsqueeze(1) + steps  # (B or 1, T)
+        before = longest_past if past is None else past.unsqueeze(1)
+        indices = (before + steps).view(-1, len(steps))  # (B or 1, T)
         n_keys = longest_past + len(steps)
         starts = None if document_ids is None else document_starts(document_ids)
         positions = indices if starts is None else steps - starts
@@ -57,7 +61,8 @@ class Places:
 
     @cached_property
     def global_mask(self) -> Tensor | None:
-        """What a query of a global layer sees, (B or 1, 1, T, S) bool; None: all up to itself.
+        """What a query of a global layer sees, (B or 1, 1, T, S) bool; None: all up to itself,
+        which a lone query stands behind.
 
         Attention computes the latter faster without a mask.
         """
@@ -69,7 +74,8 @@ class Places:
         return self._mask(self.local_starts)
 
     def _mask(self, starts: Tensor | None) -> Tensor | None:
-        if starts is None and self.n_keys == self.indices.shape[1]:
+        n_rows, n_queries = self.indices.shape
+        if starts is None and (n_queries == self.n_keys or n_rows == n_queries == 1):
             return None
         keys = torch.arange(self.n_keys, device=self.indices.device)  # (S,)
         visible = keys <= self.indices.unsqueeze(2)  # (B or 1, T, S)

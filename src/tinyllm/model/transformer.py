@@ -43,10 +43,15 @@ class KVCache:
     each row by its true length, so padding on the right of a ragged batch is overwritten later.
     """
 
+    lengths: Tensor
+    longest: int
+    is_even: bool
+    """Whether all rows hold equally many tokens."""
+
     def __init__(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
         """Wrap keys and values (n_layers, B, S, K, E) and lengths (B,) int64."""
-        self.keys, self.values, self.lengths = keys, values, lengths
-        self.longest = max(lengths.tolist(), default=0)
+        self.keys, self.values = keys, values
+        self._count(lengths)
 
     @classmethod
     def allocate(
@@ -67,15 +72,37 @@ class KVCache:
     def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k and v (B, T, K, E) at positions (B, T); return all up to there (B, S, K, E)."""
         rows = torch.arange(len(k), device=k.device).unsqueeze(1)  # (B, 1)
-        self.keys[layer][rows, positions] = k.to(self.keys.dtype)
-        self.values[layer][rows, positions] = v.to(self.values.dtype)
-        end = self.longest + k.shape[1]
-        return self.keys[layer, :, :end], self.values[layer, :, :end]
+        return self._write(layer, slice(None), rows, positions, k, v)
+
+    def _write(
+        self,
+        layer: int,
+        read: slice | Tensor,
+        rows: Tensor,
+        positions: Tensor,
+        k: Tensor,
+        v: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        keys, values = self.keys[layer], self.values[layer]
+        begin, end = self.longest, self.longest + k.shape[1]
+        if self.is_even:
+            keys[read, begin:end], values[read, begin:end] = k.to(keys.dtype), v.to(values.dtype)
+        else:
+            keys[rows, positions], values[rows, positions] = k.to(keys.dtype), v.to(values.dtype)
+        return keys[read, :end], values[read, :end]
 
     def advance(self, n: Tensor | int) -> None:
         """Count n new tokens per row; n is a number or (B,)."""
-        self.lengths = self.lengths + n
-        self.longest = self.longest + n if isinstance(n, int) else int(self.lengths.max())
+        if isinstance(n, int):
+            self.lengths, self.longest = self.lengths + n, self.longest + n
+        else:
+            self._count(self.lengths + n)
+
+    def _count(self, lengths: Tensor) -> None:
+        """Take note of rows of these lengths (B,), and whether all are of the same."""
+        held = lengths.tolist()
+        self.lengths, self.longest = lengths, max(held, default=0)
+        self.is_even = len(set(held)) <= 1
 
 
 class Attention(nn.Module):
@@ -262,7 +289,8 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return what the head reads, (B, T, D) after the last norm; arguments as in forward."""
         self._require_room(input_ids, document_ids, cache)
-        past, longest = (None, 0) if cache is None else (cache.lengths, cache.longest)
+        past = None if cache is None or cache.is_even else cache.lengths
+        longest = 0 if cache is None else cache.longest
         places = Places.of(self.config, input_ids, document_ids, past, longest)
         out: Tensor = self.model(input_ids, places, cache)  # (B, T, D)
         return out
