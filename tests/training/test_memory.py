@@ -1,7 +1,9 @@
 """Memory: what fits is found without harm, and running out costs a step its size, not the run."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,3 +196,25 @@ def test_auto_keeps_the_rows_of_a_step(text: Path) -> None:
         assert said == (size == "auto")
     assert results[0].trained_tokens == results[1].trained_tokens
     assert results[0].validation == results[1].validation
+
+
+def test_garbage_is_looked_for_among_new_objects_and_afterwards_among_all() -> None:
+    class Circle:
+        pass
+
+    old, new = Circle(), Circle()
+    old.myself, new.myself = old, new
+    of_old, of_new = weakref.ref(old), weakref.ref(new)
+    del new
+    with pytest.raises(KeyError), memory.garbage_of_steps_only():
+        newer = Circle()
+        newer.myself = newer
+        of_newer = weakref.ref(newer)
+        del old, newer
+        gc.collect()
+        assert of_newer() is None
+        assert of_old() is not None
+        raise KeyError
+    gc.collect()
+    assert of_old() is None
+    assert of_new() is None

@@ -5,6 +5,7 @@
     processor.cpp   what the compiler knew of this processor
     NAME.cpp        a kernel: plain C functions over pointers and sizes
     NAME.py         its Python face; the same mathematics in plain PyTorch or numpy lies beside it
+    function.py     a kernel and its derivative, as eager mode calls them
 
 Without a compiler, for shapes a kernel does not know, and with `TINYLLM_KERNELS=off`, everything
 runs on the plain twin: slower, with the same results up to rounding.
