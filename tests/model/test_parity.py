@@ -6,7 +6,8 @@ from torch import nn
 
 from tinyllm.config.model import ModelConfig
 from tinyllm.model.hf_weights import place_of
-from tinyllm.model.transformer import KVCache, Transformer
+from tinyllm.model.kv_cache import KVCache
+from tinyllm.model.transformer import Transformer
 
 transformers = pytest.importorskip("transformers")
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.conftest import ROOT
 from tests.model.shapes import SHAPES, small, tokens
 from tinyllm.config.model import ModelConfig, ModelSpec, model_presets
+from tinyllm.model.kv_cache import KVCache
 from tinyllm.model.presets import resolve_model
 from tinyllm.model.sizing import (
     checkpoint_bytes,
@@ -21,7 +22,7 @@ from tinyllm.model.sizing import (
     training_flops_per_token,
     training_memory,
 )
-from tinyllm.model.transformer import KVCache, Transformer
+from tinyllm.model.transformer import Transformer
 
 
 def built(config: ModelConfig) -> Transformer:

@@ -10,7 +10,8 @@ from torch.testing import assert_close
 
 from tests.model.shapes import SHAPES, VOCAB, build, small, tokens
 from tinyllm.config.model import ModelConfig
-from tinyllm.model.transformer import KVCache, Transformer
+from tinyllm.model.kv_cache import KVCache
+from tinyllm.model.transformer import Transformer
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-5}
 every_shape = pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES.keys())

@@ -9,7 +9,8 @@ from torch import Tensor
 from tinyllm.generation.penalties import Logits
 from tinyllm.generation.runner import Decoding, Runner, StepDecoding
 from tinyllm.generation.sampling import Ids
-from tinyllm.model.transformer import KVCache, Transformer
+from tinyllm.model.kv_cache import KVCache
+from tinyllm.model.transformer import Transformer
 
 
 class TorchRunner:
@@ -102,14 +103,10 @@ class _RowsOfCache(KVCache):
         super().__init__(whole.keys, whole.values, torch.from_numpy(lengths))
         device = whole.lengths.device
         self.lengths = self.lengths.to(device)
-        self._rows = torch.from_numpy(rows).to(device)  # (B,)
+        self.rows = torch.from_numpy(rows).to(device)  # (B,)
         first, last = int(rows[0]), int(rows[-1])
         is_run = last - first == len(rows) - 1  # rows rise: nothing lies between them
-        self._read = slice(first, last + 1) if is_run else self._rows  # a view, or a copy
-
-    def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v (B, T, K, E) at positions (B, T); return all up to there (B, S, K, E)."""
-        return self._write(layer, self._read, self._rows.unsqueeze(1), positions, k, v)
+        self.part = slice(first, last + 1) if is_run else self.rows  # a view, or a copy
 
 
 def _padded(held: Tensor, n_rows: int, max_length: int) -> Tensor:

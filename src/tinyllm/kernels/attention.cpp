@@ -3,10 +3,10 @@
 //     qkv (B, T, (H + K + K) E)   out (B, T, H, E)   log_sums (B, H, T)
 //
 // A token's row holds its H query heads side by side, then its K key heads and its K value heads;
-// so does the gradient of qkv. Query head h reads key head h / (H / K). Query t sees the keys starts[t] .. t: one lower bound says both how far back a window reaches
-// and where a document began. Queries and keys are normalised (RMS, with a weight) and rotated
-// (RoPE, dimension i with i + E/2) as they are read, and their gradients are taken back the same
-// way as they are written.
+// so does the gradient of qkv. Query head h reads key head h / (H / K). Query t sees the keys
+// starts[t] .. t: one lower bound says both how far back a window reaches and where a document
+// began. Queries and keys are normalised (RMS, with a weight) and rotated (RoPE, dimension i with
+// i + E/2) as they are read, and their gradients are taken back the same way as they are written.
 //
 // One thread works on one head of one row of the batch. It holds keys and values turned, so that
 // one vector is one dimension of many keys, and those that are mixed in rows as well:

@@ -1,7 +1,7 @@
 """Operators as eager mode calls them: autograd functions, without the dispatcher's registrations.
 
-A call through `torch.library` costs a tenth of a millisecond of Python before anything is
-computed; a layer of a small network has ten of them, and computes for little longer.
+Registering an operator with `torch.library` is for compilers; where none reads along, this is
+shorter, and spares attention 45 microseconds of Python, forwards and backwards.
 """
 
 from collections.abc import Callable

@@ -61,10 +61,10 @@ class Places:
 
     @cached_property
     def global_mask(self) -> Tensor | None:
-        """What a query of a global layer sees, (B or 1, 1, T, S) bool; None: all up to itself,
-        which a lone query stands behind.
+        """What a query of a global layer sees, (B or 1, 1, T, S) bool; None: all up to itself.
 
-        Attention computes the latter faster without a mask.
+        Attention computes the latter faster without a mask. A lone query is the last token, so
+        that all keys come before it.
         """
         return self._mask(self.global_starts)
 

@@ -11,12 +11,12 @@
 B batch, T new tokens, S key positions, D hidden, F feed-forward, H query heads, K key/value heads,
 E head dim, V vocabulary. Norms, softmax and logits are float32, under autocast too. Parameter names
 are Hugging Face Llama's in both families; what others call them is in `hf_weights.py`, positions
-and masks are in `places.py`, norms and feed-forward in `blocks.py`, how values mix is in
-`attention.py`, and natively, norms and rotation included, in `kernels/attention.py`.
+and masks are in `places.py`, what is kept of tokens in `kv_cache.py`, norms and feed-forward in
+`blocks.py`, how values mix is in `attention.py`, and natively, norms and rotation included, in
+`kernels/attention.py`.
 """
 
 import math
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -29,80 +29,12 @@ from tinyllm.kernels.cross_entropy import linear_cross_entropy
 from tinyllm.kernels.elementwise import product_dtype
 from tinyllm.model.attention import attend
 from tinyllm.model.blocks import GeluMLP, LayerNorm, RMSNorm, SwiGLU, add_and_norm
+from tinyllm.model.kv_cache import KVCache
 from tinyllm.model.places import Places, apply_rope
 
 IGNORE_TARGET = -100
 """The target of a token that is not learnt; the data's loader uses the same number."""
 _INIT_STD = 0.02
-
-
-class KVCache:
-    """Keys and values of the tokens read so far, row by row of its own length.
-
-    `forward` writes T new positions behind `lengths` and does not count them: the caller advances
-    each row by its true length, so padding on the right of a ragged batch is overwritten later.
-    """
-
-    lengths: Tensor
-    longest: int
-    is_even: bool
-    """Whether all rows hold equally many tokens."""
-
-    def __init__(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
-        """Wrap keys and values (n_layers, B, S, K, E) and lengths (B,) int64."""
-        self.keys, self.values = keys, values
-        self._count(lengths)
-
-    @classmethod
-    def allocate(
-        cls,
-        config: ModelConfig,
-        batch_size: int,
-        max_length: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> Self:
-        """Make an empty cache for rows of at most max_length tokens."""
-        if max_length > config.context_length:
-            raise ValueError(f"{max_length} tokens exceed context_length {config.context_length}")
-        shape = (config.n_layers, batch_size, max_length, config.n_kv_heads, config.head_dim)
-        keys, values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
-        return cls(keys, values, torch.zeros(batch_size, dtype=torch.int64, device=device))
-
-    def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v (B, T, K, E) at positions (B, T); return all up to there (B, S, K, E)."""
-        rows = torch.arange(len(k), device=k.device).unsqueeze(1)  # (B, 1)
-        return self._write(layer, slice(None), rows, positions, k, v)
-
-    def _write(
-        self,
-        layer: int,
-        read: slice | Tensor,
-        rows: Tensor,
-        positions: Tensor,
-        k: Tensor,
-        v: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        keys, values = self.keys[layer], self.values[layer]
-        begin, end = self.longest, self.longest + k.shape[1]
-        if self.is_even:
-            keys[read, begin:end], values[read, begin:end] = k.to(keys.dtype), v.to(values.dtype)
-        else:
-            keys[rows, positions], values[rows, positions] = k.to(keys.dtype), v.to(values.dtype)
-        return keys[read, :end], values[read, :end]
-
-    def advance(self, n: Tensor | int) -> None:
-        """Count n new tokens per row; n is a number or (B,)."""
-        if isinstance(n, int):
-            self.lengths, self.longest = self.lengths + n, self.longest + n
-        else:
-            self._count(self.lengths + n)
-
-    def _count(self, lengths: Tensor) -> None:
-        """Take note of rows of these lengths (B,), and whether all are of the same."""
-        held = lengths.tolist()
-        self.lengths, self.longest = lengths, max(held, default=0)
-        self.is_even = len(set(held)) <= 1
 
 
 class Attention(nn.Module):

@@ -50,7 +50,7 @@ def garbage_of_steps_only() -> Iterator[None]:
     """Inside, Python looks for garbage in what the block makes, not among all that is loaded.
 
     Torch and the libraries around it are 200,000 objects and more; going through them again and
-    again takes one or two hundredths of the time of a small network's training.
+    again takes a hundredth of the time of a small network's training.
     """
     gc.freeze()
     try:
