@@ -24,6 +24,7 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = ("--headless=new", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars")
 
 _FORGET = "localStorage.clear(); sessionStorage.clear();"
+_KEEP_NOTHING = "Storage.prototype.setItem = () => {};"
 
 
 def _remember(kept: str | None) -> str:
@@ -67,10 +68,15 @@ class Browser:
         dark: bool = False,
         remembers: str | None = None,
     ) -> None:
-        """Visit the page for the first time: the storage holds nothing, or what is given here."""
+        """Visit the page for the first time: the storage holds nothing, or what is given here.
+
+        A page that is left saves what it holds, and on a busy machine does so after the next page
+        has begun: it is told first to keep nothing.
+        """
         self.origin = origin
         self.resize(size)
         self.media(dark=dark)
+        self.driver.execute_script(_KEEP_NOTHING)
         self.driver.get("about:blank")
         self.driver.get_log("browser")
         self.driver.get_log("performance")
