@@ -1,7 +1,8 @@
 """Where and how precisely the arithmetic runs, each choice with its reason."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,9 @@ from tinyllm.reporting import counted
 
 _WORTHWHILE_GAIN = 1.3
 """So many times as fast have bfloat16 products to be: casting takes a part of it."""
+_FEW_MULTIPLICATIONS = 2_000_000
+"""Products up to here are sooner done than prepared by oneDNN (measured: 1 to 128 rows by matrices
+64 to 768 wide; a row by a 64 x 64 matrix takes 3 microseconds, and with oneDNN 18)."""
 NARROW = 64
 """Networks below this width do too little in products to gain from another precision."""
 
@@ -152,6 +156,23 @@ def prepare_arithmetic(device: torch.device) -> None:
         torch.set_flush_denormal(True)
         if keeps_float32_in_medium():
             torch.set_float32_matmul_precision("medium")
+
+
+@contextmanager
+def quick_products(n_multiplications: int) -> Iterator[None]:
+    """Leave oneDNN out while float32 products of at most so many multiplications are computed.
+
+    Undoes for them what `prepare_arithmetic` has set: what oneDNN prepares for a product outweighs
+    a small one. Does nothing for more, and where that was not set.
+    """
+    if n_multiplications > _FEW_MULTIPLICATIONS or torch.get_float32_matmul_precision() != "medium":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("medium")
 
 
 def keeps_float32_in_medium() -> bool:

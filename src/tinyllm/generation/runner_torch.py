@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyllm.device import quick_products
 from tinyllm.generation.penalties import Logits
 from tinyllm.generation.runner import Decoding, Runner, StepDecoding
 from tinyllm.generation.sampling import Ids
@@ -85,9 +86,12 @@ class TorchDecoding(StepDecoding):
     @torch.inference_mode()
     def step(self, rows: Ids, tokens: Ids) -> Logits:
         """Append a token to each of some rows; see `Decoding`."""
-        hidden = self._forward(rows, torch.from_numpy(tokens).unsqueeze(1))[:, -1]  # (B, D)
+        shape, n_rows = self._model.config, len(rows)
+        with quick_products(n_rows * shape.hidden_size * shape.intermediate_size):
+            hidden = self._forward(rows, torch.from_numpy(tokens).unsqueeze(1))[:, -1]  # (B, D)
         self.lengths[rows] += 1
-        logits: Logits = self._model.head(hidden).cpu().contiguous().numpy()
+        with quick_products(n_rows * shape.hidden_size * shape.vocab_size):
+            logits: Logits = self._model.head(hidden).cpu().contiguous().numpy()
         return logits
 
     def _forward(self, rows: Ids, input_ids: Tensor) -> Tensor:
