@@ -103,8 +103,8 @@ class Attention(nn.Module):
         dropout: float,
     ) -> Tensor:
         q, k = self.q_norm(q), self.k_norm(k)
-        if places.rotation is not None:
-            q, k = apply_rope(q, *places.rotation), apply_rope(k, *places.rotation)
+        if places.wide_rotation is not None:
+            q, k = apply_rope(q, *places.wide_rotation), apply_rope(k, *places.wide_rotation)
         if cache is not None:
             k, v = (past.to(q.dtype) for past in cache.write(self.layer, places.positions, k, v))
         mixed = attend(
