@@ -5,13 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.data.sources import (
-    describe_source,
-    expand_source,
-    read_conversations,
-    read_documents,
-    sniff_format,
-)
+from tinyllm.data.source_files import expand_source
+from tinyllm.data.sources import describe_source, read_conversations, read_documents, sniff_format
 from tinyllm.errors import DataError, UsageError
 from tinyllm.records import END_OF_TEXT, Message
 from tinyllm.reporting import RecordingReporter

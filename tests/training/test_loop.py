@@ -25,6 +25,7 @@ from tinyllm.training.distributed import Processes
 from tinyllm.training.loop import Limits, StepReport, Training, fit, hopeless, take_step
 from tinyllm.training.loss import next_token_loss
 from tinyllm.training.milestones import Milestones
+from tinyllm.training.monitor import RunMonitor
 from tinyllm.training.optimizer import build_optimizers
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.schedule import LearningRateShape
@@ -265,21 +266,26 @@ def milestones_of(
         TrainConfig,
         flags={"data.train": "a.txt", "max_minutes": 1.0, "evaluation.every_steps": every_steps},
     )
+    log = logging.getLogger("test")
     return Milestones(
         config=config,
         training=training,
-        folder=RunFolder(folder),
-        reporter=SilentReporter(),
-        bar=CountedProgress(None),
-        log=logging.getLogger("test"),
+        monitor=RunMonitor(
+            training=training,
+            folder=RunFolder(folder),
+            reporter=SilentReporter(),
+            bar=CountedProgress(None),
+            log=log,
+            track=lambda _: None,
+            utilization=lambda _: None,
+        ),
+        log=log,
         save=lambda: None,
         save_milestone=lambda _: None,
         save_best=lambda _: None,
         save_counters=lambda: None,
         restore_good=lambda: False,
         measure=measure,
-        track=lambda _: None,
-        utilization=lambda _: None,
         write_samples=None,
     )
 

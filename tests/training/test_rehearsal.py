@@ -14,7 +14,8 @@ from tinyllm.model.advice import warnings_for
 from tinyllm.model.sizing import count_parameters
 from tinyllm.reporting import RecordingReporter
 from tinyllm.training import memory
-from tinyllm.training.rehearsal import Forecast, Rehearsal
+from tinyllm.training.forecast import Forecast
+from tinyllm.training.rehearsal import Rehearsal
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.start import Start
 from tinyllm.training.workflow import rehearse, run

@@ -23,7 +23,7 @@ from tinyllm.data.manifest import (
     write_manifest,
 )
 from tinyllm.data.published import Normaliser
-from tinyllm.data.sources import expand_source
+from tinyllm.data.source_files import expand_source
 from tinyllm.data.tally import Tally
 from tinyllm.data.writers import DataWriter, open_writer
 from tinyllm.errors import DataError, UsageError

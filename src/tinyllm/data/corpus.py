@@ -9,12 +9,8 @@ from tinyllm.chat_template import DEFAULT_TEMPLATE, ChatTemplate, conversation_t
 from tinyllm.data.fingerprint import digest, hash_sources
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.rows import stem_of
-from tinyllm.data.sources import (
-    expand_source,
-    read_conversations,
-    read_documents,
-    sniff_format,
-)
+from tinyllm.data.source_files import expand_source
+from tinyllm.data.sources import read_conversations, read_documents, sniff_format
 from tinyllm.errors import DataError
 from tinyllm.records import Conversation, Document
 from tinyllm.reporting import Reporter

@@ -23,7 +23,8 @@ from tinyllm.data.hub import is_hub_source, parse_address
 from tinyllm.data.manifest import Manifest, Source, read_manifest
 from tinyllm.data.published import NORMALISERS, own_conversations, own_text
 from tinyllm.data.rows import stem_of
-from tinyllm.data.sources import describe_source, expand_source, require_outside
+from tinyllm.data.source_files import expand_source, require_outside
+from tinyllm.data.sources import describe_source
 from tinyllm.errors import DataError
 from tinyllm.files import sha256_file
 from tinyllm.reporting import Reporter, format_bytes

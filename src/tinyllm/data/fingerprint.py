@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.data.hub import is_hub_source
-from tinyllm.data.sources import expand_source
+from tinyllm.data.source_files import expand_source
 from tinyllm.errors import DataError
 from tinyllm.files import os_error, sha256_file, write_json
 

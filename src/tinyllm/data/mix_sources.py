@@ -18,13 +18,8 @@ from tinyllm.data.encoding import detect_encoding
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import Manifest, read_manifest
 from tinyllm.data.rows import format_of
-from tinyllm.data.sources import (
-    describe_source,
-    expand_source,
-    read_conversations,
-    read_documents,
-    require_outside,
-)
+from tinyllm.data.source_files import expand_source, require_outside
+from tinyllm.data.sources import describe_source, read_conversations, read_documents
 from tinyllm.data.writers import DataWriter, conversation_row
 from tinyllm.errors import DataError, UsageError
 from tinyllm.files import os_error, sha256_file

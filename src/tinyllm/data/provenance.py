@@ -6,7 +6,7 @@ from pathlib import Path
 from tinyllm.data.contamination import refuse_evaluation_files
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import Source, read_manifest
-from tinyllm.data.sources import expand_source, require_outside
+from tinyllm.data.source_files import expand_source, require_outside
 from tinyllm.files import sha256_file
 
 

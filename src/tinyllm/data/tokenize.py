@@ -18,7 +18,7 @@ from tinyllm.data.corpus import Corpus, Format, name_of, resolve_format
 from tinyllm.data.fingerprint import cache_folder, digest, folder_beside
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.shards import Shards, build_shards
-from tinyllm.data.sources import expand_source
+from tinyllm.data.source_files import expand_source
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.files import write_text
 from tinyllm.reporting import Progress, Reporter, SilentReporter

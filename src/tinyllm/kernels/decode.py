@@ -29,11 +29,11 @@ from tinyllm.kernels.decode_memory import (
     Address,
     Batch,
     Dtype,
-    PackedWeights,
     aligned_bytes,
     decode_library,
     knows,
 )
+from tinyllm.kernels.packed_weights import PackedWeights
 
 _PREFILL_TOKENS = 256
 """Tokens that a long prompt is read by at once: enough to hide the weights' way from memory."""

@@ -14,7 +14,7 @@ from tinyllm.config.generation import Sampling
 from tinyllm.config.train import TrainConfig
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.manifest import read_manifest
-from tinyllm.data.sources import expand_source
+from tinyllm.data.source_files import expand_source
 from tinyllm.model.foreign import ForeignNetwork
 from tinyllm.model.transformer import Transformer
 from tinyllm.records import Message

@@ -1,6 +1,7 @@
 """The training step and the one loop around it; pretraining and tuning differ only in data.
 
-The loop knows no files and no screen: what is seen and kept lives in `milestones.py`.
+The loop knows no files and no screen: what is kept lives in `milestones.py`, what is seen in
+`monitor.py`.
 """
 
 import math

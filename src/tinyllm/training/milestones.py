@@ -1,29 +1,20 @@
-"""What happens between steps: figures are shown and kept, the state saved, the loss measured.
+"""What happens between steps: the state is saved, the loss measured; a run may end or go back.
 
-Saving always comes before measuring, so that nothing that fails afterwards costs the run.
+Saving always comes before measuring, so that nothing that fails afterwards costs the run. What is
+shown and written down of it is `monitor.py`'s.
 """
 
 import logging
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tinyllm.config.train import TrainConfig
-from tinyllm.device import memory_in_use
-from tinyllm.reporting import Progress as ProgressBar
-from tinyllm.reporting import Reporter
-from tinyllm.training.budget import expected_steps
 from tinyllm.training.loop import StepReport, Training
-from tinyllm.training.objective import SHOWN_FIGURES
+from tinyllm.training.monitor import RunMonitor
 from tinyllm.training.rollback import weights_are_finite
-from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.save_clock import SaveClock
-from tinyllm.training.spikes import SPIKE_SCORE
 from tinyllm.training.validation import Measurement
 
-_SHOWN_EVERY_SECONDS = 0.25
-_SPEED_WINDOW = 50
 _MEASURING_SHARE = 0.35
 """Time of a token that is only measured, as a share of one that is trained on."""
 _RESERVE_AT_MOST = 0.3
@@ -32,7 +23,7 @@ _RESERVE_AT_MOST = 0.3
 
 @dataclass
 class Milestones:
-    """Observe a training: log every step, save, measure and write samples when due.
+    """Observe a training: tell of every step, save, measure and write samples when due.
 
     `save`, `save_best`, `save_counters`, `measure` and `write_samples` are what the workflow
     hands in; the last two may be None when there is nothing to measure or to prompt with.
@@ -41,9 +32,7 @@ class Milestones:
 
     config: TrainConfig
     training: Training
-    folder: RunFolder
-    reporter: Reporter
-    bar: ProgressBar
+    monitor: RunMonitor
     log: logging.Logger
     save: Callable[[], None]
     save_best: Callable[[Measurement], None]
@@ -52,10 +41,6 @@ class Milestones:
     restore_good: Callable[[], bool]
     measure: Callable[[], Measurement] | None
     write_samples: Callable[[int], None] | None
-    track: Callable[[Mapping[str, float | str]], None]
-    """Hand figures to the trackers."""
-    utilization: Callable[[float], float | None]
-    """The share of the device's peak that so many tokens a second are, where the peak is known."""
     measure_pairs: Callable[[], Mapping[str, float]] | None = None
     """Figures of pairs that were kept aside, where a preference is learnt."""
     n_measured_tokens: int = 0
@@ -65,12 +50,7 @@ class Milestones:
     measured_at: int = -1
     sampled_at: int = -1
     save_clock: SaveClock = field(init=False)
-    micro_batch_size: int = field(init=False)
-    """Rows in one forward pass at the latest step."""
-    _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_SPEED_WINDOW))
-    _pair_figures: dict[str, float] = field(default_factory=dict)
     _took: dict[str, float] = field(default_factory=dict)
-    _shown: float = 0.0
 
     def __post_init__(self) -> None:
         self.save_clock = SaveClock(
@@ -78,18 +58,13 @@ class Milestones:
             saved_at=self.training.clock(),
             is_saved=self.training.progress.step > 0,
         )
-        self.micro_batch_size = self.training.micro_batch_size
 
     def after_step(self, report: StepReport) -> None:
-        """Log, save, measure and write samples, as due."""
-        self._recent.append((report.n_tokens, report.seconds))
+        """Tell of the step, save, measure and write samples, as due."""
+        self.monitor.after_step(report)
         if self.measured_at < 0:
             self.training.reserve_seconds = self.expected_measuring_seconds()
-        if self.training.processes.is_main:
-            self._show(report)
         step = report.step
-        self._tell_trouble(report)
-        self._tell_smaller(report)
         if report.skipped:
             return
         if step % self.config.checkpoint.every_steps == 0 or self._time_to_save():
@@ -137,7 +112,7 @@ class Milestones:
     def _measure_the_start(self, measurement: Measurement) -> None:
         """Keep what the starting weights say of the held-out split: forgetting begins there."""
         self.training.progress.first_bits_per_byte = measurement.bits_per_byte
-        self._tell_measurement(0, measurement)
+        self.monitor.measured(0, measurement)
 
     def wants_to_stop(self) -> str | None:
         """End early when the model forgets, or when the validation loss no longer falls."""
@@ -174,20 +149,7 @@ class Milestones:
             return False
         self.saved_at = progress.step
         self.measured_at = self.sampled_at = -1
-        if self.training.processes.is_main:
-            text = (
-                f"went back from step {step} to step {progress.step}, and on with "
-                f"{progress.learning_rate_scale:g} of the learning rate"
-            )
-            self.log.warning(text)
-            self.reporter.warn(text)
-            self._keep(
-                {
-                    "step": progress.step,
-                    "rolled_back_from_step": step,
-                    "learning_rate_scale": progress.learning_rate_scale,
-                }
-            )
+        self.monitor.went_back(step)
         return True
 
     def save_now(self) -> None:
@@ -210,7 +172,6 @@ class Milestones:
         began = self.training.clock()
         self.save_now()
         self.latest = measurement = self.measure()
-        self._pair_figures = {} if self.measure_pairs is None else dict(self.measure_pairs())
         self.measured_at = step
         if progress.measured_step == step:  # an earlier sitting ended here, and has counted it
             return
@@ -221,7 +182,8 @@ class Milestones:
         else:
             progress.evaluations_without_gain += 1
         progress.measured_step = step
-        self._tell_measurement(step, measurement)
+        of_pairs = {} if self.measure_pairs is None else self.measure_pairs()
+        self.monitor.measured(step, measurement, of_pairs)
         self.save_counters()
         self._reserve("measure", self.training.clock() - began)
 
@@ -248,112 +210,9 @@ class Milestones:
         self.write_samples(step)
         self._reserve("sample", self.training.clock() - began)
 
-    def tokens_per_second(self) -> float:
-        """Trained tokens over measured seconds of the recent steps."""
-        tokens = sum(n for n, _ in self._recent)
-        seconds = sum(s for _, s in self._recent)
-        return tokens / max(seconds, 1e-9)
-
     def expected_measuring_seconds(self) -> float:
         """Guess how long a measurement takes before there was one: a third of training it."""
         if self.measure is None or self.training.limits.max_seconds is None:
             return 0.0
-        guess = _MEASURING_SHARE * self.n_measured_tokens / self.tokens_per_second()
+        guess = _MEASURING_SHARE * self.n_measured_tokens / self.monitor.tokens_per_second()
         return min(guess, _RESERVE_AT_MOST * self.training.limits.max_seconds)
-
-    def eta_seconds(self) -> float | None:
-        """Estimate the time left from recent steps and the wall-clock budget."""
-        progress, limits = self.training.progress, self.training.limits
-        left = []
-        if limits.total_steps is not None:
-            mean = sum(s for _, s in self._recent) / len(self._recent)
-            left.append(mean * (limits.total_steps - progress.step))
-        if limits.max_seconds is not None:
-            left.append(limits.max_seconds - progress.elapsed_seconds)
-        return max(0.0, min(left)) if left else None
-
-    def _show(self, report: StepReport) -> None:
-        progress = self.training.progress
-        figures: dict[str, float | str] = {
-            self.training.objective.loss_name: report.loss_nats,
-            "learning_rate": report.learning_rate,
-            "grad_norm": report.grad_norm,
-            "tokens_per_second": self.tokens_per_second(),
-        }
-        row = {
-            "step": report.step,
-            **figures,
-            "trained_tokens": progress.trained_tokens,
-            "elapsed_seconds": progress.elapsed_seconds,
-            **report.figures,
-            **({} if report.spike_score is None else {"loss_spike_score": report.spike_score}),
-            "data_wait_share": report.data_seconds / max(report.seconds, 1e-9),
-        }
-        used = self.utilization(self.tokens_per_second())
-        if used is not None:
-            row["model_flops_utilization"] = used
-        for name in SHOWN_FIGURES & report.figures.keys():
-            figures[name] = report.figures[name]
-        now = time.monotonic()
-        if now - self._shown >= _SHOWN_EVERY_SECONDS:
-            self._shown = now
-            reserve = self.training.reserve_seconds
-            self.bar.total = expected_steps(self.training.limits, progress, reserve)
-            eta = self.eta_seconds()
-            if eta is not None:
-                figures["eta_seconds"] = eta
-            figures["memory_bytes"] = row["memory_bytes"] = memory_in_use(
-                self.training.processes.device
-            )
-            self.reporter.metrics(report.step, figures)
-        self._keep(row)
-        self.bar.advance(1)
-
-    def _keep(self, row: Mapping[str, float | str]) -> None:
-        self.folder.append_metrics(row)
-        self.track(row)
-
-    def _tell_trouble(self, report: StepReport) -> None:
-        """Warn of a step that was skipped, or whose loss jumped; the log names its documents."""
-        if report.skipped:
-            text = (
-                f"step {report.step} skipped: loss {report.loss_nats:g}, "
-                f"gradient norm {report.grad_norm:g}"
-            )
-        elif report.spike_score is not None and report.spike_score >= SPIKE_SCORE:
-            text = (
-                f"step {report.step}: the loss jumped to {report.loss_nats:.3f} nats, "
-                f"{report.spike_score:.1f} running standard deviations above its mean"
-            )
-        else:
-            return
-        if self.training.processes.is_main:
-            documents = self.training.stream.documents(report.rows.start, report.rows.stop)
-            self.log.warning("%s; documents %s", text, ", ".join(map(str, documents)))
-            self.reporter.warn(text)
-
-    def _tell_smaller(self, report: StepReport) -> None:
-        before, self.micro_batch_size = self.micro_batch_size, report.micro_batch_size
-        if report.micro_batch_size >= before:
-            return
-        text = (
-            f"memory ran out at step {report.step}: micro_batch_size is "
-            f"{report.micro_batch_size} from here on, and a step keeps its "
-            f"{self.training.rows_per_step} rows"
-        )
-        self.log.warning(text)
-        if self.training.processes.is_main:
-            self.reporter.warn(text)
-
-    def _tell_measurement(self, step: int, measurement: Measurement) -> None:
-        if not self.training.processes.is_main:
-            return
-        figures: dict[str, float | str] = {
-            "validation_loss_nats": measurement.loss_nats,
-            "validation_perplexity": measurement.perplexity,
-            "validation_bits_per_byte": measurement.bits_per_byte,
-            **self._pair_figures,
-        }
-        self.reporter.metrics(step, figures)
-        self._keep({"step": step, **figures})
-        self.log.info("step %d validation loss %.4f nats", step, measurement.loss_nats)

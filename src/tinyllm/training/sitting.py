@@ -26,6 +26,7 @@ from tinyllm.training.diagnosis import Curves, diagnose
 from tinyllm.training.foresight import in_words
 from tinyllm.training.loop import fit, hopeless
 from tinyllm.training.milestones import Milestones
+from tinyllm.training.monitor import RunMonitor
 from tinyllm.training.reference import ask, measure_aside, read_reference, write_reference
 from tinyllm.training.report import format_speed, write_report
 from tinyllm.training.rollback import forget_states_after, weights_are_finite
@@ -102,12 +103,19 @@ class Sitting(Assembly):
             stop_on_signals(self.folder.stop_request) as stop,
             self.reporter.progress("train", limits.total_steps, "steps", progress.step) as bar,
         ):
-            milestones = Milestones(
-                config=self.config,
+            monitor = RunMonitor(
                 training=self.training,
                 folder=self.folder,
                 reporter=self.reporter,
                 bar=bar,
+                log=self.log,
+                track=self.trackers.figures,
+                utilization=self._utilization,
+            )
+            milestones = Milestones(
+                config=self.config,
+                training=self.training,
+                monitor=monitor,
                 log=self.log,
                 save=self.keeper.save,
                 save_best=self.keeper.save_best,
@@ -117,8 +125,6 @@ class Sitting(Assembly):
                 measure=self._measure if self.rows.validation is not None else None,
                 measure_pairs=self._pair_measure(),
                 n_measured_tokens=self._n_measured_tokens(),
-                track=self.trackers.figures,
-                utilization=self._utilization,
                 write_samples=self._sample if self.config.samples.prompts else None,
             )
             milestones.catch_up()

@@ -18,8 +18,9 @@ from tinyllm.kernels.build import notice
 from tinyllm.reporting import Reporter, SilentReporter
 from tinyllm.training import memory
 from tinyllm.training.distributed import Team
+from tinyllm.training.forecast import Forecast
 from tinyllm.training.plan import complete
-from tinyllm.training.rehearsal import Forecast, Rehearsal, folder_that_exists
+from tinyllm.training.rehearsal import Rehearsal, folder_that_exists
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.sitting import Sitting, TrainResult
 from tinyllm.training.start import Start, find_start

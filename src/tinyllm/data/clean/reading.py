@@ -8,7 +8,8 @@ from pathlib import Path
 from tinyllm.data.hub import is_hub_source, read_hub_rows
 from tinyllm.data.published import read_prompt_rows
 from tinyllm.data.rows import Row, format_of, read_rows
-from tinyllm.data.sources import expand_source, read_documents
+from tinyllm.data.source_files import expand_source
+from tinyllm.data.sources import read_documents
 from tinyllm.reporting import Reporter
 
 _BATCH = 256

@@ -25,7 +25,8 @@ from tinyllm.data.manifest import (
     write_manifest,
 )
 from tinyllm.data.side_by_side import side_by_side
-from tinyllm.data.sources import expand_source, read_documents, require_outside
+from tinyllm.data.source_files import expand_source, require_outside
+from tinyllm.data.sources import read_documents
 from tinyllm.data.writers import DataWriter, conversation_row, open_writer
 from tinyllm.errors import DataError
 from tinyllm.files import require_file, sha256_file, write_json

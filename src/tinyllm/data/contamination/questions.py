@@ -10,7 +10,7 @@ from tinyllm.data.contamination.probes import Item, items_of, question_key
 from tinyllm.data.hub import is_hub_source
 from tinyllm.data.multiple_choice import read_multiple_choice
 from tinyllm.data.rows import format_of
-from tinyllm.data.sources import expand_source
+from tinyllm.data.source_files import expand_source
 from tinyllm.errors import DataError
 from tinyllm.files import sha256_file
 from tinyllm.records import MultipleChoice

@@ -15,7 +15,7 @@ from tinyllm.data.catalog import catalog
 from tinyllm.data.contamination.record import recorded_leaks
 from tinyllm.data.hub import is_hub_source, parse_address
 from tinyllm.data.manifest import Manifest, read_manifest, refuse_evaluation_data
-from tinyllm.data.sources import expand_source
+from tinyllm.data.source_files import expand_source
 from tinyllm.errors import DataError
 from tinyllm.files import require_file, sha256_file
 from tinyllm.reporting import Reporter, counted

@@ -17,7 +17,8 @@ from tinyllm.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from tinyllm.data.sources import describe_source, expand_source, read_documents
+from tinyllm.data.source_files import expand_source
+from tinyllm.data.sources import describe_source, read_documents
 from tinyllm.errors import UsageError
 from tinyllm.files import sha256_file, write_json
 from tinyllm.reporting import Reporter, counted

@@ -13,7 +13,7 @@ from typing import Any
 from tinyllm.data.encoding import read_text
 from tinyllm.data.hub import is_hub_source, read_hub_rows
 from tinyllm.data.rows import Row, format_of, read_rows
-from tinyllm.data.sources import expand_source
+from tinyllm.data.source_files import expand_source
 from tinyllm.data.text import split_documents
 from tinyllm.data.text_field import find_text_field
 from tinyllm.records import END_OF_TEXT

@@ -17,7 +17,8 @@ from tinyllm.config.revision import ReviseStoriesConfig
 from tinyllm.data.conversations import conversation_from_row
 from tinyllm.data.hub import is_hub_source, read_hub_rows
 from tinyllm.data.rows import Row, format_of, read_rows
-from tinyllm.data.sources import expand_source, read_documents
+from tinyllm.data.source_files import expand_source
+from tinyllm.data.sources import read_documents
 from tinyllm.data.writers import open_writer
 from tinyllm.errors import DataError
 from tinyllm.files import sha256_file
