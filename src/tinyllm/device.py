@@ -15,7 +15,7 @@ _WORTHWHILE_GAIN = 1.3
 """So many times as fast have bfloat16 products to be: casting takes a part of it."""
 _FEW_MULTIPLICATIONS = 2_000_000
 """Products up to here are sooner done than prepared by oneDNN (measured: 1 to 128 rows by matrices
-64 to 768 wide; a row by a 64 x 64 matrix takes 3 microseconds, and with oneDNN 18)."""
+64 to 768 wide; a row by a 64 x 64 matrix takes 2 microseconds, and with oneDNN 18)."""
 NARROW = 64
 """Networks below this width do too little in products to gain from another precision."""
 

@@ -15,7 +15,7 @@ from tests.model.shapes import SHAPES, tokens
 from tests.model.shapes import build as build_model
 from tinyllm.config.settings import settings
 from tinyllm.kernels import attention, build
-from tinyllm.model.places import apply_rope, widened
+from tinyllm.model.places import apply_rope, widen
 
 needs_compiler = pytest.mark.skipif(
     not build.available(), reason="needs a C++ compiler (Debian: g++)"
@@ -42,7 +42,7 @@ def plain(
             for x, weight in zip((q, k), norm_weights, strict=True)
         )
     if rotation is not None:
-        wide = widened(*rotation)
+        wide = widen(*rotation)
         q, k = apply_rope(q, *wide), apply_rope(k, *wide)
     k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], 2) for x in (k, v))
     steps = torch.arange(q.shape[1])

@@ -62,7 +62,7 @@ class Places:
     @cached_property
     def wide_rotation(self) -> tuple[Tensor, Tensor] | None:
         """The rotation as `apply_rope` takes it, (B or 1, T, 1, E) each."""
-        return None if self.rotation is None else widened(*self.rotation)
+        return None if self.rotation is None else widen(*self.rotation)
 
     @cached_property
     def global_mask(self) -> Tensor | None:
@@ -92,16 +92,16 @@ class Places:
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate query or key heads by position (RoPE, arXiv:2104.09864).
 
-    x is (B, T, H, E) with E even; cos and sin are (B or 1, T, 1, E) as `widened` gives them.
-    Returns x's shape and dtype. We pair dimension i with i + E/2, as Hugging Face Llama does; the
-    paper pairs 2i with 2i + 1.
+    x is (B, T, H, E) with E even; cos and sin are (B or 1, T, 1, E) float32 as `widen` gives
+    them. Returns x's shape and dtype. We pair dimension i with i + E/2, as Hugging Face Llama does;
+    the paper pairs 2i with 2i + 1.
     """
     partners = x.roll(x.shape[-1] // 2, dims=-1)
     return torch.addcmul(x * cos, partners, sin).to(x.dtype)
 
 
-def widened(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cos and sin (…, E) for both halves of a head from those (…, E/2) of its pairs.
+def widen(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cos and sin (…, E) float32 for both halves of a head from those (…, E/2) of its pairs.
 
     The left of a pair becomes left cos - right sin, so sin bears its sign there.
     """

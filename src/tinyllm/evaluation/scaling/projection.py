@@ -3,12 +3,15 @@
 L = E + x A + y B with x = (N / N0)^-a and y = (D / D0)^-b, N0 and D0 the geometric means of the
 points. For given a and b that is linear: E, A and B, none below 0, are solved for and leave two
 unknowns of five. The search starts at the best pair of a grid, which puts it into the deepest
-valley, and goes on in Levenberg-Marquardt steps of log a and log b (with the derivative of Kaufman,
-1975) until they stand still. Many sets of losses are searched side by side.
+valley, and goes on in damped Newton steps of log a and log b until they stand still; the curvature
+comes from differences of the exact slope, since what noise leaves over bends a valley too much for
+Gauss and Newton's. Then it looks along either exponent for a lower place: where a part is 0, its
+exponent says nothing, and the valley beside may be deeper. Many sets of losses are searched side by
+side.
 """
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ _EXPONENTS = (0.02, 2.0)
 _N_GRID = 20
 _MOST_STEPS = 200
 _STILL = 1e-10
+_DIFFERENCE = 1e-5
+"""Between the logarithms whose slopes give the curvature."""
 _DAMPING = (1e-12, 1e-3, 1e12)
 _SUBSETS = [s for n in (3, 2, 1) for s in combinations(range(3), n)]
 
@@ -58,8 +63,9 @@ def search(log_sizes: Array, log_tokens: Array, losses: Array) -> Solved:
     design = _Design(log_sizes - log_sizes.mean(), log_tokens - log_tokens.mean(), weights)
     axis = np.log(np.geomspace(*_EXPONENTS, _N_GRID))
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-    _, errors = _solve(design.columns(grid), wanted)
+    _, errors = _solve(design.columns(grid), wanted)  # (pairs, sets)
     at = _descend(design, wanted.T, grid[errors.argmin(axis=0)])
+    at = _descend(design, wanted.T, _lowest_along(design, wanted.T, at, axis))
     return Solved(np.exp(at.logs), at.parts)
 
 
@@ -83,17 +89,41 @@ class _Design:
         parts, errors = _solve(columns, wanted[:, :, None])
         return _Place(logs, columns, parts[:, :, 0], errors[:, 0])
 
-    def slopes(self, at: _Place) -> Array:
-        """Return how fitted losses change with log a and log b, the parts following.
+    def downhill(self, at: _Place, wanted: Array) -> Array:
+        """Return how half the squared error falls with log a and log b, the parts following.
 
-        (sets, points, 2). What E, A and B can take up of the change is projected away.
+        Returns (sets, 2). What E, A and B can take up of a change is at right angles to what is
+        left over, so that it need not be taken out.
         """
         factors = -np.exp(at.logs) * at.parts[:, 1:]
         along = np.stack([self.log_sizes, self.log_tokens], axis=1)
-        raw = at.columns[:, :, 1:] * along * factors[:, None, :]
-        used = at.columns * (at.parts > 0)[:, None, :]
-        projected: Array = raw - used @ (np.linalg.pinv(used) @ raw)
-        return projected
+        slopes = at.columns[:, :, 1:] * along * factors[:, None, :]  # (sets, points, 2)
+        left_over = wanted - (at.columns @ at.parts[:, :, None])[:, :, 0]
+        fall: Array = (slopes * left_over[:, :, None]).sum(axis=1)
+        return fall
+
+    def curvature(self, at: _Place, wanted: Array) -> Array:
+        """Return how fast the slope of half the squared error grows, (sets, 2, 2)."""
+        columns = []
+        for shift in np.eye(2) * _DIFFERENCE:
+            above, below = (self.place(at.logs + d, wanted) for d in (shift, -shift))
+            fall = self.downhill(below, wanted) - self.downhill(above, wanted)
+            columns.append(fall / (2 * _DIFFERENCE))
+        bent = np.stack(columns, axis=2)
+        both: Array = (bent + bent.swapaxes(1, 2)) / 2
+        return both
+
+
+def _lowest_along(design: _Design, wanted: Array, at: _Place, axis: Array) -> Array:
+    """Return the lowest pair of where each set stands and both lines through it, (sets, 2)."""
+    lowest = at.of(np.arange(len(at.errors)))
+    for which, value in product((0, 1), axis):
+        logs = at.logs.copy()
+        logs[:, which] = value
+        tried = design.place(logs, wanted)
+        lower = np.flatnonzero(tried.errors < lowest.errors)
+        lowest.put(lower, tried.of(lower))
+    return lowest.logs
 
 
 def _descend(design: _Design, wanted: Array, logs: Array) -> _Place:
@@ -104,7 +134,7 @@ def _descend(design: _Design, wanted: Array, logs: Array) -> _Place:
     going = np.arange(len(logs))
     for _ in range(_MOST_STEPS):
         here = at.of(going)
-        step = _step(design.slopes(here), here, wanted[going], damping[going])
+        step = _step(design, here, wanted[going], damping[going])
         tried = design.place(np.clip(here.logs + step, *np.log(_EXPONENTS)), wanted[going])
         better = tried.errors < here.errors
         at.put(going[better], tried.of(better))
@@ -116,22 +146,22 @@ def _descend(design: _Design, wanted: Array, logs: Array) -> _Place:
     return at
 
 
-def _step(slopes: Array, at: _Place, wanted: Array, damping: Array) -> Array:
-    """Return a damped Gauss-Newton step of the logarithms (sets, 2), at most 1 in each.
+def _step(design: _Design, at: _Place, wanted: Array, damping: Array) -> Array:
+    """Return a damped Newton step of the logarithms (sets, 2), at most 1 in each.
 
-    An exponent at its bound that would leave it stays, and the other goes alone.
+    Where the error bends downwards, the step goes downhill all the same. An exponent at its bound
+    that would leave it stays, and the other goes alone.
     """
-    residuals = wanted - (at.columns @ at.parts[:, :, None])[:, :, 0]
-    downhill = (slopes * residuals[:, :, None]).sum(axis=1)
+    downhill = design.downhill(at, wanted)
     low, high = np.log(_EXPONENTS)
     held = ((at.logs <= low) & (downhill < 0)) | ((at.logs >= high) & (downhill > 0))
-    slopes = np.where(held[:, None, :], 0, slopes)
     downhill = np.where(held, 0, downhill)
-    curvature = slopes.swapaxes(1, 2) @ slopes
-    diagonal = np.einsum("sii->si", curvature)
-    added = np.where(diagonal > 0, damping[:, None] * diagonal, 1)
-    damped = curvature + np.eye(2) * added[:, :, None]
-    return np.clip(np.linalg.solve(damped, downhill[:, :, None])[:, :, 0], -1, 1)
+    apart = held[:, :, None] | held[:, None, :]
+    bends, turns = np.linalg.eigh(np.where(apart, 0, design.curvature(at, wanted)))
+    steepness = np.abs(bends) * (1 + damping[:, None])
+    turned = (turns.swapaxes(1, 2) @ downhill[:, :, None])[:, :, 0]
+    steps = np.divide(turned, steepness, out=np.zeros_like(turned), where=steepness > 0)
+    return np.clip((turns @ steps[:, :, None])[:, :, 0], -1, 1)
 
 
 def _solve(columns: Array, wanted: Array) -> tuple[Array, Array]:
