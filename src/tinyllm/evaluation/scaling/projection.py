@@ -161,7 +161,8 @@ def _step(design: _Design, at: _Place, wanted: Array, damping: Array) -> Array:
     steepness = np.abs(bends) * (1 + damping[:, None])
     turned = (turns.swapaxes(1, 2) @ downhill[:, :, None])[:, :, 0]
     steps = np.divide(turned, steepness, out=np.zeros_like(turned), where=steepness > 0)
-    return np.clip((turns @ steps[:, :, None])[:, :, 0], -1, 1)
+    step: Array = np.clip((turns @ steps[:, :, None])[:, :, 0], -1, 1)
+    return step
 
 
 def _solve(columns: Array, wanted: Array) -> tuple[Array, Array]:
